@@ -1,0 +1,45 @@
+"""The error taxonomy: the type says what to do, the text says what failed, where, and what to try.
+
+A library's exceptions are translated into these at one seam in each driver. Broad ``except Exception`` stands in two
+places only: the supervisor and the execution of a command. Return or log, never both.
+"""
+
+
+class AgentError(Exception):
+    """Base of all errors that Enlace raises on purpose.
+
+    ``op`` names the operation and its object (``open can0``), ``reason`` what went wrong, ``hint`` what to do about it.
+    """
+
+    def __init__(self, op: str, reason: str, hint: str = "") -> None:
+        super().__init__(op, reason, hint)
+        self.op = op
+        self.reason = reason
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.op}: {self.reason}" + (f" ({self.hint})" if self.hint else "")
+
+
+class ConfigError(AgentError):
+    """The configuration can't be used. Start-up only: exit code 78, systemd does not restart on it."""
+
+
+class DeviceError(AgentError):
+    """A device or the wire to it."""
+
+
+class Unavailable(DeviceError):
+    """Not reachable now: retry with capped, jittered back-off, one log line per edge."""
+
+
+class BadData(DeviceError):
+    """The peer broke the protocol: count it, keep a sample of the bytes, stay connected."""
+
+
+class Unsupported(DeviceError):
+    """Permanent: this device stops, the site runs on."""
+
+
+class StoreError(AgentError):
+    """The store is full, corrupt or not writable: health turns red, control goes on from memory."""

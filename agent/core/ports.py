@@ -1,0 +1,110 @@
+"""The small contracts between rooms. A room is given ports; it never reaches for another room's module.
+
+Every implementation passes the contract suite of its port (``tests/contract``).
+"""
+
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.core.model import Batch, Column, Event, Number, Signal
+
+
+class Sink(Protocol):
+    """Where a driver puts what it reads. Called on the event loop, returns at once, never raises."""
+
+    def put(self, batch: Batch) -> None:
+        """New samples, in order of arrival."""
+
+    def touch(self, ids: Column) -> None:
+        """These signals were read again just now and their words had not changed."""
+
+    def event(self, event: Event) -> None:
+        """Something that happened on the wire: both edges of a fault, once each."""
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add to a counter of this wire (``frames``, ``bad.too_short``, ``overflow``)."""
+
+
+class Listener(Protocol):
+    """A wire that speaks by itself (a CAN bus). One task per wire; the supervisor owns restart and back-off."""
+
+    @property
+    def name(self) -> str:
+        """The wire, as people know it: ``socketcan:can0``."""
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """The ids of the devices on this wire."""
+
+    async def run(self, sink: Sink) -> None:
+        """Open, read until cancelled, close. Safe to call again after any failure.
+
+        Raises ``Unavailable`` when the wire can't be opened or is gone, ``Unsupported`` when it never will work.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """One stored block on its way out: rows ``seq`` names, still encoded (``agent.core.blocks``)."""
+
+    seq: int  #: the last sequence number that it covers; blocks leave in the order of these
+    first_seq: int  #: the first one; larger than every ``seq`` before it
+    boot: str  #: the boot that took the samples, as 32 hex digits
+    rows: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One event of the ledger on its way out."""
+
+    seq: int
+    boot: str
+    event: Event
+
+
+class Outbox(Protocol):
+    """What must still leave the house: a cursor over the store, never a second copy.
+
+    A crash between reading and acknowledging repeats records, it never loses one. Reads are bounded by the caller.
+    Methods block for some ms and are thread-safe: async callers use a thread.
+    """
+
+    def blocks(self, after_seq: int, max_blocks: int) -> list[StoredBlock]:
+        """Committed blocks with ``first_seq`` > ``after_seq``, oldest first."""
+
+    def events(self, after_seq: int, max_events: int) -> list[StoredEvent]:
+        """Committed events after that one, oldest first."""
+
+    def acked(self, stream: str) -> int:
+        """The last acknowledged seq of ``telemetry`` or ``event``; 0 before the first."""
+
+    def ack(self, stream: str, upto_seq: int) -> Awaitable[None]:
+        """Persist that all up to there is acknowledged. Moving backwards is ignored."""
+
+    def hold(self, stream: str, *, sending: bool) -> Awaitable[None]:
+        """Say whether records above the acknowledged one may be on their way (connected) or surely are not.
+
+        Only while they surely are not may the store re-pack them, so that a record never leaves under two numbers.
+        """
+
+    def catalog(self) -> tuple[int, Sequence[Signal]]:
+        """The catalogue's version and every signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The newest known value of a signal. ``value`` is physical; None when the signal is not known now."""
+
+    signal: Signal
+    value: Number | None
+    t_us: int | None  #: when the value was read, µs UTC
+    age_s: float | None  #: seconds since it was last read (changed or not); None before the first time
+
+
+class LatestView(Protocol):
+    """Read side of the hub, for the API and the rules."""
+
+    def latest(self, signals: Iterable[Signal]) -> list[Latest]:
+        """One entry for each of the signals, in their order."""

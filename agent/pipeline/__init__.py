@@ -1,0 +1,1 @@
+"""From drivers to everybody: supervision, report by exception, latest values, fan-out."""

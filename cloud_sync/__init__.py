@@ -1,0 +1,1 @@
+"""From the outbox to the central server over MQTT, and commands back."""

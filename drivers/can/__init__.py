@@ -1,0 +1,1 @@
+"""CAN buses: frames in, batches out."""

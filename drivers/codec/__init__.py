@@ -1,0 +1,1 @@
+"""Pure bytes -> values. Nothing here can block, log or read a clock."""

@@ -1,0 +1,1 @@
+"""Counterparts that speak the real protocols, for the demo and the tests."""
