@@ -3,7 +3,8 @@
 Every implementation passes the contract suite of its port (``tests/contract``).
 """
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,7 +69,7 @@ class Outbox(Protocol):
     """What must still leave the house: a cursor over the store, never a second copy.
 
     A crash between reading and acknowledging repeats records, it never loses one. Reads are bounded by the caller.
-    Methods block for some ms and are thread-safe: async callers use a thread.
+    Reads block for some ms and are thread-safe: async callers use a thread. A future is done after the commit.
     """
 
     def blocks(self, after_seq: int, max_blocks: int) -> list[StoredBlock]:
@@ -80,17 +81,20 @@ class Outbox(Protocol):
     def acked(self, stream: str) -> int:
         """The last acknowledged seq of ``telemetry`` or ``event``; 0 before the first."""
 
-    def ack(self, stream: str, upto_seq: int) -> Awaitable[None]:
+    def ack(self, stream: str, upto_seq: int) -> Future[None]:
         """Persist that all up to there is acknowledged. Moving backwards is ignored."""
 
-    def hold(self, stream: str, *, sending: bool) -> Awaitable[None]:
+    def hold(self, stream: str, *, sending: bool) -> Future[None]:
         """Say whether records above the acknowledged one may be on their way (connected) or surely are not.
 
         Only while they surely are not may the store re-pack them, so that a record never leaves under two numbers.
         """
 
     def catalog(self) -> tuple[int, Sequence[Signal]]:
-        """The catalogue's version and every signal."""
+        """The catalogue's version and every signal that ever was, so that old blocks stay readable."""
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Call back after each commit that added records, from the writer's thread."""
 
 
 @dataclass(frozen=True, slots=True)
