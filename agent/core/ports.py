@@ -84,10 +84,16 @@ class Outbox(Protocol):
     def ack(self, stream: str, upto_seq: int) -> Future[None]:
         """Persist that all up to there is acknowledged. Moving backwards is ignored."""
 
-    def hold(self, stream: str, *, sending: bool) -> Future[None]:
-        """Say whether records above the acknowledged one may be on their way (connected) or surely are not.
+    def newest(self, stream: str) -> int:
+        """The seq of the newest committed record of ``telemetry`` or ``event``; 0 before the first."""
 
-        Only while they surely are not may the store re-pack them, so that a record never leaves under two numbers.
+    def hold(self, stream: str, upto_seq: int | None) -> Future[None]:
+        """Say which records may have left the house: those up to there, or (None) all that there are and will be.
+
+        Such a record keeps its number and its bytes until it is acknowledged, for its PUBACK may have been lost: only
+        records above were surely never handed to the network, and only they may be re-packed. None is said before the
+        first record of a connection leaves, the highest seq that did leave when the connection has ended. None ends
+        with the process: a store that is opened with it takes it as its newest seq of then.
         """
 
     def catalog(self) -> tuple[int, Sequence[Signal]]:
