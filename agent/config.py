@@ -1,0 +1,258 @@
+"""The typed configuration of a site: one YAML file, every key documented here, unknown ones refused.
+
+Secrets never stand in it: they are read from files (``password_file``). Every scalar outside of ``devices`` can be
+overridden from the environment: ``uplink.broker`` by ``ENLACE_UPLINK_BROKER``, and so on (``env_names``).
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit
+from zoneinfo import available_timezones
+
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from agent.core.errors import ConfigError
+from agent.yamlfile import Document, Json, Problem, Section, complaint, parse, read_text
+
+#: Fit for a topic level, a file name and a name in a rule.
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Positive = Annotated[float, Field(gt=0)]
+
+MAX_PORT = 65535
+ENV_PREFIX = "ENLACE_"
+#: Variables that are no configuration key: they are read by the command line.
+ENV_OTHER = {"ENLACE_CONFIG"}
+
+
+class Api(Section):
+    """The local HTTP API."""
+
+    listen: str = Field("127.0.0.1:8080", description="address and port; port 0 takes a free one and logs it")
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            split_address(value)
+        except ValueError as error:
+            raise complaint(f"`{value}` is no address", str(error)) from error
+        return value
+
+
+class Site(Section):
+    """Where this gateway stands."""
+
+    id: Id = Field(description="name of the site in topics and in the central database")
+    name: str = Field("", description="name for people")
+    timezone: str = Field("UTC", description="IANA name, for schedules and daily totals")
+    import_limit_a: Positive | None = Field(None, description="fuse of the grid connection per phase, in A")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise complaint(f"`{value}` is no known time zone", "write an IANA name such as America/Mexico_City")
+        return value
+
+
+class Report(Section):
+    """Report by exception: which readings of a device are kept."""
+
+    deadband: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="smallest change that counts, in the signal's unit; absent: every change"
+    )
+    min_interval_s: Annotated[float, Field(ge=0)] = Field(0, description="at most one value in this time")
+    max_interval_s: Positive = Field(60, description="an unchanged value that is still being read is kept this often")
+    every: bool = Field(False, description="keep every reading, changed or not")
+
+
+class CanDevice(Section):
+    """A device on a CAN bus, decoded by a profile or by DBC files."""
+
+    id: Id = Field(description="name of the device, unique on the site")
+    driver: Literal["can"] = Field(description="always can")
+    name: str = Field("", description="name for people")
+    channel: str = Field(description="the bus: can0; for other interfaces what python-can calls channel")
+    interface: str = Field("socketcan", description="socketcan, or any interface that python-can knows")
+    profile: str | None = Field(None, description="a device model of config/profiles, or the path of one")
+    dbc: tuple[str, ...] = Field((), description="DBC files instead of a profile, or on top of it")
+    keep_unmapped: bool | None = Field(
+        None, description="also keep the DBC signals that the profile maps to no point; default: what the profile says"
+    )
+    bitrate: Annotated[int, Field(gt=0)] | None = Field(None, description="bit/s, for interfaces that set it")
+    fd: bool = Field(False, description="CAN FD frames are read too")
+    stale_after_s: Positive | None = Field(None, description="silence that makes values invalid; default: 3 cycles")
+    frozen_after_s: Positive = Field(5, description="how long an alive counter may stand still")
+    source_address: Annotated[int, Field(ge=0, le=253)] | None = Field(
+        None, description="J1939 address of the device, where several send the same messages"
+    )
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="passed on to python-can's interface"
+    )
+    report: Report = Field(Report(), description="which readings are kept")
+
+    @field_validator("dbc", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_decoder(self) -> "CanDevice":
+        if not self.profile and not self.dbc:
+            raise complaint("nothing says how to decode it", "add `profile:` (a device model) or `dbc:` (DBC files)")
+        return self
+
+
+#: One more driver = one more class here.
+Device = CanDevice
+
+
+class StoreSection(Section):
+    """How much is kept, and for how long."""
+
+    commit_s: Positive = Field(1, description="telemetry is committed in groups, this often")
+    max_bytes: Annotated[int, Field(ge=16 * 2**20)] | None = Field(
+        None, description="quota of the database file; absent: 80 % of what the disk has free"
+    )
+    keep_raw_days: Positive = Field(90, description="raw readings")
+    keep_minutes_days: Positive = Field(730, description="1 min roll-ups")
+    keep_hours_days: Positive = Field(7300, description="1 h roll-ups")
+
+
+class UplinkSection(Section):
+    """The central server, over MQTT."""
+
+    broker: str = Field(description="mqtt://host:1883 or mqtts://host:8883")
+    root: Annotated[str, StringConstraints(pattern=r"^[^+#/\s][^+#\s]*$")] = Field("enlace", description="first topic")
+    payload: Literal["json", "blocks"] = Field("json", description="how telemetry is sent")
+    client_id: str | None = Field(None, description="MQTT client id; default: root-site")
+    username: str | None = Field(None, description="for brokers that ask for one")
+    password_file: Path | None = Field(None, description="file that holds the password and nothing else")
+    ca_file: Path | None = Field(None, description="PEM file of the authority that signed the broker's certificate")
+    cert_file: Path | None = Field(None, description="PEM file of this gateway's certificate")
+    key_file: Path | None = Field(None, description="PEM file of its key")
+    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = Field(30, description="MQTT keep-alive")
+
+    @field_validator("broker")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        url = urlsplit(value)
+        if url.scheme not in {"mqtt", "mqtts"} or not url.hostname:
+            raise complaint("is no broker's URL", "write mqtt://host:1883 or mqtts://host:8883")
+        if url.username or url.password:
+            raise complaint("holds credentials", "use `username:` and `password_file:` instead")
+        return value
+
+
+class Log(Section):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
+
+
+class Config(Section):
+    """The whole file."""
+
+    data_dir: Path = Field(Path("/var/lib/enlace"), description="the database and all state")
+    site: Site
+    api: Api = Field(Api(), description="the local HTTP API")
+    devices: tuple[Device, ...] = Field((), description="what stands on the site; may be empty")
+    store: StoreSection = Field(StoreSection(), description="what is kept, and for how long")
+    uplink: UplinkSection | None = Field(None, description="the central server; absent: none")
+    log: Log = Field(Log(), description="logging")
+
+    @model_validator(mode="after")
+    def _unique_ids(self) -> "Config":
+        seen: set[str] = set()
+        for device in self.devices:
+            if device.id in seen:
+                raise complaint(f"two devices are called `{device.id}`", "give each device an id of its own")
+            seen.add(device.id)
+        return self
+
+
+def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration of a file and the environment. Raises ``ConfigError`` with every problem, one per line."""
+    config, problems = read_config(path, environ)
+    if config is None:
+        raise ConfigError(f"read {path}", "\n" + "\n".join(map(str, problems)))
+    return config
+
+
+def read_config(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Config | None, list[Problem]]:
+    """The configuration, or all problems of the file and of the environment.
+
+    ``environ`` is the process's environment over the lines of a file ``.env`` in the working directory, unless given.
+    Raises ``ConfigError`` when the file can't be read at all.
+    """
+    document, problems = parse(read_text(path), str(path))
+    if document is None:
+        return None, problems
+    problems = _override(document, dotenv(Path(".env")) | dict(os.environ) if environ is None else environ)
+    config, found = document.check(Config)
+    return (None if problems else config), problems + found
+
+
+def dotenv(path: Path) -> dict[str, str]:
+    """``KEY=value`` lines of a file; empty where there is none. Quotes around a value are taken off."""
+    if not path.is_file():
+        return {}
+    pairs = (line.partition("=") for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
+    return {key.strip(): value.strip().strip("'\"") for key, equals, value in pairs if equals}
+
+
+def env_names() -> dict[str, tuple[str, ...]]:
+    """Each environment variable and the key that it overrides."""
+    return {ENV_PREFIX + "_".join(path).upper(): path for path, _ in scalars(Config)}
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``host:port`` as its two parts; IPv6 hosts stand in brackets. Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > MAX_PORT:
+        raise ValueError("write address:port, such as 127.0.0.1:8080 or [::1]:8080")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def scalars(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every key of a model and of its sections that holds one value, with its field; lists are left out."""
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+        if section is None:
+            yield (*path, name), field
+        elif field.annotation in {section, section | None}:
+            yield from scalars(section, (*path, name))
+
+
+def _override(document: Document, environ: Mapping[str, str]) -> list[Problem]:
+    """Put the values of the environment into the document; a problem for each that can't be put."""
+    fields = {ENV_PREFIX + "_".join(path).upper(): (path, field) for path, field in scalars(Config)}
+    problems: list[Problem] = []
+    for variable in sorted(name for name in environ if name.startswith(ENV_PREFIX) and name not in ENV_OTHER):
+        if variable not in fields:
+            problems.append(Problem("environment", 0, 0, f"{variable} overrides no key", "see docs/configuration.md"))
+            continue
+        path, field = fields[variable]
+        annotated: type[object] = Annotated[field.annotation, field]  # type: ignore[assignment]
+        adapter = TypeAdapter(annotated)
+        try:
+            value: Json = adapter.dump_python(adapter.validate_strings(environ[variable]), mode="json")
+        except ValidationError as error:
+            problems.append(Problem("environment", 0, 0, f"{variable}: {error.errors()[0]['msg']}"))
+            continue
+        _put(document, path, value)
+    return problems
+
+
+def _put(document: Document, path: tuple[str, ...], value: Json) -> None:
+    place = document.data
+    for key in path[:-1]:
+        if not isinstance(place, dict):
+            return
+        place = place.setdefault(key, {})
+    if isinstance(place, dict):
+        place[path[-1]] = value

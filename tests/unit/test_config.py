@@ -1,0 +1,133 @@
+"""The site's configuration: each kind of mistake gets a line that says where, what, and what to write."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import Config, dotenv, env_names, load_config, read_config, split_address
+from agent.core.errors import ConfigError
+
+GOOD = """\
+site: {id: depot-7, name: Depot 7, timezone: America/Mexico_City, import_limit_a: 63}
+api: {listen: "127.0.0.1:0"}
+devices:
+  - {id: battery1, driver: can, channel: can0, interface: socketcan, profile: pylontech_lv}
+uplink: {broker: "mqtts://central.example:8883", payload: blocks}
+"""
+
+
+def read(tmp_path: Path, text: str, **environ: str) -> tuple[Config | None, list[str]]:
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    config, problems = read_config(path, environ)
+    return config, [str(problem).replace(str(tmp_path) + "/", "") for problem in problems]
+
+
+def test_a_good_file(tmp_path: Path) -> None:
+    config, problems = read(tmp_path, GOOD)
+    assert not problems
+    assert config is not None
+    assert config.site.import_limit_a == 63
+    assert config.devices[0].profile == "pylontech_lv"
+    assert config.devices[0].report.max_interval_s == 60
+    assert config.uplink is not None
+    assert config.uplink.payload == "blocks"
+    assert config.data_dir == Path("/var/lib/enlace")
+
+
+def test_an_empty_device_list_is_a_site(tmp_path: Path) -> None:
+    config, problems = read(tmp_path, "site: {id: a}\n")
+    assert not problems
+    assert config is not None
+    assert config.devices == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("driver: can", "driver: ocpp", "site.yaml:4:28: `driver` must be one of can"),
+        ("profile:", "profil:", "site.yaml:4: unknown key `profil`; did you mean `profile`?"),
+        (", profile: pylontech_lv", "", "nothing says how to decode it; add `profile:`"),
+        ("channel: can0, ", "", "channel"),
+        ("id: battery1", "id: 'bat/tery'", "site.yaml:4:10:"),
+        ("America/Mexico_City", "Mexico", "is no known time zone"),
+        ("mqtts://central.example:8883", "http://central", "is no broker's URL; write mqtt://host:1883"),
+        ("mqtts://central", "mqtts://me:secret@central", "holds credentials; use `username:`"),
+        ("127.0.0.1:0", "8080", "is no address; write address:port"),
+        ("import_limit_a: 63", "import_limit_a: lots", "site.yaml:1:"),
+        ("payload: blocks", "payload: xml", "payload"),
+        ("site: {id: depot-7", "sites: {id: depot-7", "site"),
+    ],
+)
+def test_each_kind_of_mistake_is_named_and_located(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert old in GOOD
+    config, problems = read(tmp_path, GOOD.replace(old, new))
+    assert config is None
+    assert any(expected in problem for problem in problems), problems
+    assert all(problem.startswith("site.yaml:") for problem in problems)
+    assert "secret" not in "".join(problems)
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    _, problems = read(tmp_path, GOOD.replace("driver: can", "driver: x").replace("payload: blocks", "payload: xml"))
+    assert len(problems) == 2
+
+
+def test_two_devices_of_one_id(tmp_path: Path) -> None:
+    line = GOOD.splitlines()[3]
+    _, problems = read(tmp_path, GOOD.replace(line, f"{line}\n{line}"))
+    assert "two devices are called `battery1`" in problems[0]
+
+
+def test_the_environment_overrides_scalars(tmp_path: Path) -> None:
+    config, problems = read(
+        tmp_path, GOOD, ENLACE_DATA_DIR="/srv/x", ENLACE_UPLINK_KEEPALIVE_S="45", ENLACE_STORE_COMMIT_S="2.5"
+    )
+    assert not problems
+    assert config is not None
+    assert config.data_dir == Path("/srv/x")
+    assert config.uplink is not None
+    assert config.uplink.keepalive_s == 45
+    assert config.store.commit_s == 2.5
+
+
+def test_the_environment_is_checked_like_the_file(tmp_path: Path) -> None:
+    config, problems = read(tmp_path, GOOD, ENLACE_BROKER="x", ENLACE_UPLINK_KEEPALIVE_S="soon", PATH="/bin")
+    assert config is None
+    assert any("ENLACE_BROKER overrides no key" in problem for problem in problems)
+    assert any("ENLACE_UPLINK_KEEPALIVE_S" in problem for problem in problems)
+
+
+def test_each_variable_names_one_key() -> None:
+    names = env_names()
+    assert names["ENLACE_UPLINK_BROKER"] == ("uplink", "broker")
+    assert len(set(names.values())) == len(names)
+    assert not [path for path in names.values() if path[0] == "devices"]
+
+
+def test_dotenv_lines(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    assert dotenv(path) == {}
+    path.write_text("# comment\nENLACE_SITE_ID='a b'\n\nnonsense\nX = 1\n")
+    assert dotenv(path) == {"ENLACE_SITE_ID": "a b", "X": "1"}
+
+
+@pytest.mark.parametrize("address", ["[::1]:8080", "10.0.0.1:0", "localhost:65535"])
+def test_addresses(address: str) -> None:
+    host, port = split_address(address)
+    assert host in {"::1", "10.0.0.1", "localhost"}
+    assert 0 <= port <= 65535
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load_config(tmp_path / "none.yaml", {})
+
+
+def test_load_config_names_every_problem(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text("site: {id: 'a b'}\nfoo: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+    assert f"{path}:1:12" in str(caught.value)
+    assert f"{path}:2:1" in str(caught.value)
