@@ -29,7 +29,8 @@ DEFAULT_MAX_INTERVAL_S = 60.0
 
 Flags = NDArray[np.bool_]
 
-_UNSEEN, _VALID, _INVALID = 0, 1, 2
+#: A signal that was said to be unknown before it ever had a word is blank: a touch can't bring back what never was.
+_UNSEEN, _VALID, _INVALID, _BLANK = 0, 1, 2, 3
 _PLAIN, _EVERY, _SLOW = 0, 1, 2
 _UINT16_SPAN = 1 << 16
 
@@ -160,7 +161,8 @@ class Gate:
         return batch_of(ids, times_us, words)
 
     def _put_invalid(self, ids: Places, batch: Batch, now_s: float) -> list[Batch]:
-        edges = self._state[ids] != _INVALID
+        state = self._state[ids]
+        edges = state <= _VALID
         if not edges.any():
             return []
         if self._repeats(ids):
@@ -169,7 +171,7 @@ class Gate:
             edges &= first
         chosen = ids[edges]
         kept = self._release([number for number in chosen.tolist() if number in self._waiting], now_s)
-        self._state[chosen] = _INVALID
+        self._state[chosen] = np.where(state[edges] == _VALID, _INVALID, _BLANK)
         self._kept_s[chosen] = now_s
         times_us = ints_of(batch.times_us)[edges]
         kept.append(batch_of(chosen, times_us, np.zeros(len(chosen), dtype=np.int64), valid=False))

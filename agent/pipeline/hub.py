@@ -110,7 +110,7 @@ class Hub:
             return
         self._reach(int(ids.max()))
         # A touch repeats a word; of a signal that never had one it says nothing.
-        ids = ids[self._time_us[ids] != 0]
+        ids = ids[self._heard_s[ids] > -np.inf]
         self._heard_s[ids] = self._clock.monotonic_s()
         self._valid[ids] = True
 

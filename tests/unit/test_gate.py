@@ -120,6 +120,12 @@ def test_a_touch_brings_back_what_was_unknown() -> None:
     assert gate.touch(array("i", [1]), 3.0, T0_US) == []
 
 
+def test_a_touch_makes_no_value_of_nothing() -> None:
+    gate = Gate()
+    gate.put(batch((1, 0), valid=False), 0.0)
+    assert gate.touch(array("i", [1]), 1.0, T0_US) == []
+
+
 def test_every_keeps_unchanged_rows_too() -> None:
     gate = Gate()
     gate.configure(PLAIN, Report(every=True))
@@ -245,12 +251,12 @@ class _Reference:
         edges: list[Row] = []
         for i, number in enumerate(numbers):
             told = self.of(number)
-            if told.state == "invalid":
+            if told.state in {"invalid", "blank"}:
                 continue
             if told.waiting:
                 waited.append((number, *told.waiting))
                 told.keep(told.waiting[1], now_s)
-            told.state, told.kept_s = "invalid", now_s
+            told.state, told.kept_s = "invalid" if told.state == "valid" else "blank", now_s
             edges.append((number, t_us + i, None))
         return waited + edges
 

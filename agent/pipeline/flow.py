@@ -1,0 +1,54 @@
+"""The way of a batch through the pipeline: hub, gate, subscribers, store."""
+
+from array import array
+from collections.abc import Callable, Iterable
+
+from agent.core.clock import Clock
+from agent.core.model import Batch, Column
+from agent.pipeline.gate import Gate
+from agent.pipeline.hub import Hub
+
+
+class Flow:
+    """What the wires' sinks share. ``append`` takes the kept batches (the store's queue) and must not block or raise.
+
+    The hub sees every row before the gate decides, so that the newest value is the newest one even where the gate
+    thins out; subscribers and the store get what the gate keeps.
+    """
+
+    def __init__(self, clock: Clock, gate: Gate, hub: Hub, append: Callable[[Batch], None]) -> None:
+        self._clock = clock
+        self._gate = gate
+        self._hub = hub
+        self._append = append
+
+    def put(self, batch: Batch) -> int:
+        """A wire's batch. Gives the number of rows that were kept."""
+        self._hub.update(batch)
+        return self._keep(self._gate.put(batch, self._clock.monotonic_s()))
+
+    def touch(self, ids: Column) -> int:
+        """Signals that were read again unchanged. Gives the number of rows that were kept."""
+        self._hub.touch(ids)
+        return self._keep(self._gate.touch(ids, self._clock.monotonic_s(), self._clock.now_us()))
+
+    def forget(self, ids: Iterable[int]) -> int:
+        """Signals that are unknown from now on. Those that were so already give no row again."""
+        numbers = array("i", ids)
+        now_us = self._clock.now_us()
+        times_us = array("q", [now_us]) * len(numbers)
+        return self.put(Batch(numbers, times_us, array("q", [0]) * len(numbers), valid=False))
+
+    def tick(self) -> None:
+        """Once a second: repeat what is due, give up what nobody hears any more."""
+        now_s = self._clock.monotonic_s()
+        self._keep(self._gate.due(now_s, self._clock.now_us()))
+        expired = self._hub.expire(now_s)
+        if len(expired):
+            self.forget(expired.tolist())
+
+    def _keep(self, kept: list[Batch]) -> int:
+        for batch in kept:
+            self._hub.publish(batch)
+            self._append(batch)
+        return sum(map(len, kept))

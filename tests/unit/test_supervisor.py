@@ -1,0 +1,475 @@
+"""Wires that fail in every way, on a fake clock."""
+
+import asyncio
+import logging
+from array import array
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+
+from agent.core.clock import FakeClock
+from agent.core.errors import Unavailable, Unsupported
+from agent.core.model import Batch, Event, Signal
+from agent.core.ports import Sink
+from agent.pipeline.flow import Flow
+from agent.pipeline.gate import Gate
+from agent.pipeline.hub import Hub
+from agent.pipeline.supervisor import MAX_RETRY_S, STAYED_UP_S, STEADY_S, STOP_S, Health, Supervisor
+
+SOC = Signal("battery", "soc_pct", id=1)
+POWER = Signal("meter", "power_w", id=2)
+
+
+@dataclass
+class Wire:
+    """A listener made of a function."""
+
+    name: str
+    body: Callable[[Sink], Awaitable[None]]
+    devices: Sequence[str] = ("battery",)
+
+    async def run(self, sink: Sink) -> None:
+        await self.body(sink)
+
+
+@dataclass
+class Rig:
+    """A supervisor on a fake clock; ``jitter`` 1 makes back-off exact."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    stored: list[Batch] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.hub = Hub(self.clock)
+        self.flow = Flow(self.clock, Gate(), self.hub, self.stored.append)
+        self.supervisor = Supervisor(self.clock, self.flow, self.events.append, jitter=lambda: 1.0)
+
+    async def pass_s(self, seconds: float, step_s: float = 0.5) -> None:
+        for _ in range(round(seconds / step_s)):
+            self.clock.advance(step_s)
+            await settle()
+
+    def state(self, index: int = 0) -> Health:
+        return self.supervisor.states()[index].state
+
+    def kinds(self) -> list[str]:
+        return [f"{event.kind} {event.subject}" for event in self.events]
+
+    def rows(self) -> list[tuple[int, int | None]]:
+        return [
+            (int(number), int(word) if batch.valid else None)
+            for batch in self.stored
+            for number, word in zip(batch.ids, batch.words, strict=True)
+        ]
+
+
+async def settle() -> None:
+    for _ in range(12):
+        await asyncio.sleep(0)
+
+
+def run(test: Callable[[Rig], Coroutine[object, object, None]]) -> None:
+    async def main() -> None:
+        rig = Rig()
+        try:
+            await test(rig)
+        finally:
+            stopping = asyncio.create_task(rig.supervisor.stop())
+            await settle()
+            rig.clock.advance(STOP_S)
+            await stopping
+
+    asyncio.run(main())
+
+
+def row(number: int, word: int) -> Batch:
+    return Batch(array("i", [number]), array("q", [1]), array("q", [word]))
+
+
+async def forever(_: Sink) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def unavailable(_: Sink) -> None:
+    raise Unavailable("open can0", "no such device", "is the adapter plugged in?")
+
+
+def test_a_wire_is_online_when_it_delivers() -> None:
+    async def body(sink: Sink) -> None:
+        sink.put(row(1, 80))
+        sink.touch(array("i", [1, 1]))
+        sink.count("frames", 3)
+        sink.event(Event("can.overflow", 5, "battery"))
+        await forever(sink)
+
+    async def test(rig: Rig) -> None:
+        rig.supervisor.add(Wire("can0", body))
+        assert rig.state() is Health.STARTING
+        rig.supervisor.start()
+        await settle()
+        rig.clock.advance(0.5)
+        (state,) = rig.supervisor.states()
+        assert (state.state, state.name, state.devices) == (Health.ONLINE, "can0", ("battery",))
+        assert state.counters == {"rows": 1, "rows_kept": 1, "rows_unchanged": 2, "frames": 3}
+        assert (state.last_put_age_s, state.next_try_s, state.restarts, state.last_error) == (0.5, None, 0, "")
+        assert rig.kinds() == ["device.online battery", "can.overflow battery"]
+        assert rig.hub.latest([SOC])[0].value == 80
+
+    run(test)
+
+
+def test_a_wire_on_which_nobody_speaks_is_online_after_a_while() -> None:
+    async def test(rig: Rig) -> None:
+        rig.supervisor.start()
+        rig.supervisor.add(Wire("can0", forever))
+        await settle()
+        await rig.pass_s(STAYED_UP_S - 1)
+        assert rig.state() is Health.STARTING
+        await rig.pass_s(2)
+        assert rig.state() is Health.ONLINE
+        assert rig.supervisor.states()[0].last_put_age_s is None
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_back_off_doubles_up_to_its_cap_and_the_fault_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    tries: list[float] = []
+
+    async def test(rig: Rig) -> None:
+        async def body(sink: Sink) -> None:
+            tries.append(rig.clock.monotonic_s())
+            await unavailable(sink)
+
+        rig.supervisor.add(Wire("can0", body), [SOC])
+        rig.supervisor.start()
+        await settle()
+        (state,) = rig.supervisor.states()
+        assert (state.state, state.next_try_s) == (Health.OFFLINE, 1.0)
+        assert (state.last_error, state.hint) == ("open can0: no such device", "is the adapter plugged in?")
+        await rig.pass_s(300)
+        assert rig.kinds() == ["device.offline battery"]
+        assert rig.rows() == [(1, None)]
+        assert rig.supervisor.states()[0].restarts == len(tries) - 1
+
+    run(test)
+    waits = [later - earlier for earlier, later in pairwise(tries)]
+    assert waits[:8] == [1, 2, 4, 8, 16, 32, MAX_RETRY_S, MAX_RETRY_S]
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert lines == ["can0: offline: open can0: no such device (is the adapter plugged in?); next try in 1.0 s"]
+
+
+def test_jitter_takes_up_to_half_of_the_wait() -> None:
+    clock = FakeClock()
+    logging.disable(logging.WARNING)
+    try:
+
+        async def main() -> None:
+            hub = Hub(clock)
+            flow = Flow(clock, Gate(), hub, lambda _: None)
+            supervisor = Supervisor(clock, flow, lambda _: None, jitter=lambda: 0.0)
+            supervisor.add(Wire("can0", unavailable))
+            supervisor.start()
+            await settle()
+            assert supervisor.states()[0].next_try_s == 0.5
+            await supervisor.stop()
+
+        asyncio.run(main())
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+@pytest.mark.announced_warnings
+def test_both_edges_are_told_each_time_and_values_become_unknown() -> None:
+    async def test(rig: Rig) -> None:
+        gone: list[asyncio.Future[None]] = []
+
+        async def body(sink: Sink) -> None:
+            sink.put(row(1, 80))
+            gone.append(asyncio.get_running_loop().create_future())
+            await gone[-1]
+
+        rig.supervisor.add(Wire("can0", body, ("battery", "charger")), [SOC, POWER])
+        rig.supervisor.start()
+        await settle()
+        gone[-1].set_exception(Unavailable("read can0", "network is down"))
+        await settle()
+        assert rig.state() is Health.OFFLINE
+        assert rig.hub.latest([SOC])[0].value is None
+        await rig.pass_s(1)
+        assert rig.state() is Health.ONLINE
+        assert rig.hub.latest([SOC])[0].value == 80
+        assert rig.kinds() == [
+            "device.online battery",
+            "device.online charger",
+            "device.offline battery",
+            "device.offline charger",
+            "device.online battery",
+            "device.online charger",
+        ]
+        assert rig.rows() == [(1, 80), (1, None), (2, None), (1, 80)]
+        assert rig.supervisor.states()[0].last_error == "read can0: network is down"
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_a_wire_that_opens_and_dies_at_once_is_slowed_down_and_a_steady_one_starts_anew() -> None:
+    async def test(rig: Rig) -> None:
+        steady_s = 0.0
+        tries: list[float] = []
+
+        async def body(sink: Sink) -> None:
+            tries.append(rig.clock.monotonic_s())
+            sink.put(row(1, 80))
+            if steady_s:
+                await rig.clock.sleep_s(steady_s)
+            await unavailable(sink)
+
+        rig.supervisor.add(Wire("can0", body))
+        rig.supervisor.start()
+        await settle()
+        await rig.pass_s(20)
+        assert [later - earlier for earlier, later in pairwise(tries)] == [1, 2, 4, 8]
+        steady_s = STEADY_S
+        await rig.pass_s(11 + STEADY_S)
+        assert rig.supervisor.states()[0].next_try_s is not None
+        restarts = len(tries)
+        await rig.pass_s(1)
+        assert len(tries) == restarts + 1
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_a_bug_is_logged_with_its_traceback_once_and_the_wire_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(rig: Rig) -> None:
+        async def body(_: Sink) -> None:
+            raise KeyError("Pack.Voltage")
+
+        rig.supervisor.add(Wire("can0", body))
+        rig.supervisor.start()
+        await settle()
+        await rig.pass_s(30)
+        (state,) = rig.supervisor.states()
+        assert (state.state, state.last_error) == (Health.OFFLINE, "KeyError: 'Pack.Voltage'")
+        assert "bug" in state.hint
+        assert state.restarts == 4
+
+    run(test)
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.levelno == logging.ERROR
+    assert record.exc_info
+
+
+@pytest.mark.announced_warnings
+def test_a_fault_of_another_kind_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(rig: Rig) -> None:
+        faults = [Unavailable("a", "b"), ValueError("x"), Unavailable("a", "b"), ValueError("y")]
+
+        async def body(sink: Sink) -> None:
+            if faults:
+                raise faults.pop(0)
+            await forever(sink)
+
+        rig.supervisor.add(Wire("can0", body))
+        rig.supervisor.start()
+        await settle()
+        await rig.pass_s(20)
+        assert not faults
+
+    run(test)
+    assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == ["WARNING", "ERROR"]
+
+
+@pytest.mark.announced_warnings
+def test_unsupported_stops_this_wire_for_good() -> None:
+    async def test(rig: Rig) -> None:
+        tries = 0
+
+        async def body(_: Sink) -> None:
+            nonlocal tries
+            tries += 1
+            raise Unsupported("open can0", "the interface 'pcan' needs a driver", "install it")
+
+        rig.supervisor.add(Wire("can0", body), [SOC])
+        rig.supervisor.start()
+        await settle()
+        await rig.pass_s(200)
+        (state,) = rig.supervisor.states()
+        assert (tries, state.state, state.next_try_s) == (1, Health.UNSUPPORTED, None)
+        assert rig.kinds() == ["device.offline battery"]
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_a_run_that_returns_and_a_cancellation_from_within_are_faults() -> None:
+    async def test(rig: Rig) -> None:
+        async def returns(_: Sink) -> None:
+            return
+
+        async def cancels_itself(_: Sink) -> None:
+            inner = asyncio.get_running_loop().create_future()
+            inner.cancel()
+            await inner
+
+        rig.supervisor.add(Wire("can0", returns))
+        rig.supervisor.add(Wire("can1", cancels_itself))
+        rig.supervisor.start()
+        await settle()
+        await rig.pass_s(10)
+        first, second = rig.supervisor.states()
+        assert (first.state, first.last_error) == (Health.OFFLINE, "run can0: ended by itself")
+        assert second.state is Health.OFFLINE
+        assert "cancelled from within" in second.last_error
+        assert min(first.restarts, second.restarts) >= 3
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_a_wire_that_throws_a_hundred_times_disturbs_no_other() -> None:
+    async def test(rig: Rig) -> None:
+        thrown = 0
+
+        async def throws(sink: Sink) -> None:
+            nonlocal thrown
+            if thrown < 100:
+                thrown += 1
+                raise RuntimeError(thrown)
+            sink.put(row(1, thrown))
+            await forever(sink)
+
+        async def counts(sink: Sink) -> None:
+            seconds = 0
+            while True:
+                seconds += 1
+                sink.put(row(2, seconds))
+                await rig.clock.sleep_s(1.0)
+
+        rig.supervisor.add(Wire("bad", throws), [SOC])
+        rig.supervisor.add(Wire("good", counts, ("meter",)), [POWER])
+        rig.supervisor.start()
+        await settle()
+        await rig.pass_s(100 * MAX_RETRY_S, step_s=1.0)
+        bad, good = rig.supervisor.states()
+        assert thrown == 100
+        assert (bad.state, bad.restarts) == (Health.ONLINE, 100)
+        assert (good.state, good.restarts) == (Health.ONLINE, 0)
+        assert rig.hub.latest([POWER])[0].value == 100 * MAX_RETRY_S + 1
+        assert [word for number, word in rig.rows() if number == 2] == list(range(1, int(100 * MAX_RETRY_S) + 2))
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_a_recorder_that_fails_ends_no_wire() -> None:
+    async def test(rig: Rig) -> None:
+        def refuse(_: Event) -> None:
+            raise OSError("disk full")
+
+        supervisor = Supervisor(rig.clock, rig.flow, refuse, jitter=lambda: 1.0)
+        supervisor.add(Wire("can0", unavailable))
+        supervisor.start()
+        await settle()
+        await rig.pass_s(4)
+        assert supervisor.states()[0].restarts == 2
+        await supervisor.stop()
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_stop_is_bounded_even_if_a_wire_will_not_end(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        rig = Rig()
+        release = asyncio.get_running_loop().create_future()
+
+        async def stubborn(_: Sink) -> None:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                await release
+
+        rig.supervisor.add(Wire("stubborn", stubborn))
+        rig.supervisor.add(Wire("good", forever))
+        rig.supervisor.start()
+        await settle()
+        stopping = asyncio.create_task(rig.supervisor.stop())
+        await settle()
+        assert not stopping.done()
+        rig.clock.advance(STOP_S)
+        await stopping
+        # Once it gives in, it ends: no restart after stop.
+        release.set_result(None)
+        await settle()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == [
+        "stubborn: did not stop within 2 s"
+    ]
+
+
+def test_stop_does_not_wait_when_all_end() -> None:
+    async def main() -> None:
+        rig = Rig()
+        rig.supervisor.add(Wire("can0", forever))
+        rig.supervisor.start()
+        await settle()
+        await rig.supervisor.stop()
+
+    asyncio.run(main())
+
+
+def test_the_tick_repeats_what_is_heard_and_expires_what_is_not() -> None:
+    async def test(rig: Rig) -> None:
+        async def body(sink: Sink) -> None:
+            sink.put(row(1, 80))
+            sink.put(row(2, 7))
+            while True:
+                await rig.clock.sleep_s(1.0)
+                sink.touch(array("i", [1]))
+
+        rig.hub.stale_after(POWER, 10.0)
+        rig.supervisor.add(Wire("can0", body))
+        rig.supervisor.start()
+        await settle()
+        await rig.pass_s(125)
+        assert rig.rows() == [(1, 80), (2, 7), (2, None), (1, 80), (1, 80)]
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_other_parts_are_restarted_too_and_a_failing_tick_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def test(rig: Rig) -> None:
+        runs = 0
+
+        async def part() -> None:
+            nonlocal runs
+            runs += 1
+            if runs == 1:
+                raise OSError("first time")
+            await forever(None)  # type: ignore[arg-type]
+
+        rig.supervisor.add_part("uplink", part)
+        rig.supervisor.start()
+        await settle()
+        await rig.pass_s(10)
+        tick, uplink = rig.supervisor.parts()
+        assert (tick.name, tick.state) == ("pipeline tick", Health.ONLINE)
+        assert (uplink.state, uplink.restarts, uplink.devices) == (Health.ONLINE, 1, ())
+        assert rig.events == []
+
+    run(test)
+    assert [record.getMessage() for record in caplog.records] == [
+        "uplink: crashed; next try in 1.0 s",
+        "uplink: runs again",
+    ]
