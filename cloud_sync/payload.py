@@ -1,0 +1,143 @@
+"""What the gateway publishes: pure encoders. The rules of the payloads and the read side stand in ``subscriber.py``."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from agent.core.blocks import BlockColumn, BlockError, decode
+from agent.core.model import Number, Signal
+from agent.core.ports import StoredBlock, StoredEvent
+from cloud_sync.subscriber import ENVELOPE, MAGIC, SCHEMA, PayloadError, physical
+
+#: Rows in one JSON message, about 10 B each. A block of minutes leaves as several messages, which share out its
+#: sequence numbers: brokers refuse very large messages, and encoding one holds the interpreter.
+MAX_JSON_ROWS = 5000
+
+_COMPACT = (",", ":")
+
+
+def encode_state(*, online: bool, since_us: int | None, version: str, boot: str) -> bytes:
+    """The retained ``state`` message; the will has no ``since_us``."""
+    return _json({"schema": SCHEMA, "online": online, "since": since_us, "version": version, "boot": boot})
+
+
+def encode_catalog(version: int, signals: Iterable[Signal]) -> bytes:
+    """The retained ``catalog`` message: every signal that ever was."""
+    return _json({"schema": SCHEMA, "version": version, "signals": [_entry(signal) for signal in signals]})
+
+
+def encode_event(record: StoredEvent) -> bytes:
+    """A message of the ``event`` stream. Raises ``PayloadError`` when its data is nothing that JSON can say."""
+    event = record.event
+    document = {
+        "schema": SCHEMA,
+        "seq": record.seq,
+        "boot": record.boot,
+        "kind": event.kind,
+        "t": event.t_us,
+        "subject": event.subject,
+        "data": dict(event.data),
+    }
+    try:
+        return _json(document)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError(f"event {record.seq} ({event.kind}) is no JSON: {error}") from error
+
+
+def encode_block(block: StoredBlock, catalog_version: int) -> bytes:
+    """The compact telemetry message: the stored block, unchanged, behind an envelope. Raises ``PayloadError``."""
+    return _envelope(block, catalog_version) + block.data
+
+
+def encode_json(block: StoredBlock, catalog_version: int, signals: Mapping[int, Signal]) -> list[bytes]:
+    """The telemetry messages of a block as JSON, usually one; the same ones each time, as their numbers are keys.
+
+    Raises ``PayloadError`` when the block is damaged or names a signal that ``signals`` does not have.
+    """
+    try:
+        columns = decode(block.data)
+    except BlockError as error:
+        raise PayloadError(f"block {block.seq}: {error}") from error
+    numbers = block.seq - block.first_seq + 1
+    parts = max(1, min(-(-block.rows // MAX_JSON_ROWS), numbers))
+    return [
+        _telemetry(
+            block.first_seq + part * numbers // parts,
+            block.first_seq + (part + 1) * numbers // parts - 1,
+            block.boot,
+            catalog_version,
+            _groups(columns, signals, part, parts),
+        )
+        for part in range(parts)
+    ]
+
+
+def _envelope(block: StoredBlock, catalog_version: int) -> bytes:
+    try:
+        boot = bytes.fromhex(block.boot)
+    except ValueError as error:
+        raise PayloadError(f"block {block.seq}: boot {block.boot!r} is not hexadecimal") from error
+    return ENVELOPE.pack(MAGIC, SCHEMA, 0, block.seq, block.first_seq, boot, catalog_version, 0)
+
+
+_Group: TypeAlias = tuple[list[int], dict[str, list[Number | None]]]
+
+
+def _groups(columns: list[BlockColumn], signals: Mapping[int, Signal], part: int, parts: int) -> list[_Group]:
+    """The share of one message: columns that were read together, under the times that they share."""
+    groups: dict[int, _Group] = {}
+    for column in columns:
+        signal = signals.get(column.signal)
+        if signal is None:
+            raise PayloadError(f"signal {column.signal} is not in the catalogue")
+        start, end = (len(column.words) * edge // parts for edge in (part, part + 1))
+        if start == end:
+            continue
+        values = physical(signal, column.words[start:end])
+        for position in column.invalid:
+            if start <= position < end:
+                values[position - start] = None
+        group = groups.get(id(column.times_us))
+        if group is None:
+            group = groups[id(column.times_us)] = (column.times_us[start:end].tolist(), {})
+        group[1][str(column.signal)] = values
+    return list(groups.values())
+
+
+def _telemetry(first_seq: int, seq: int, boot: str, catalog_version: int, groups: list[_Group]) -> bytes:
+    t0 = min((min(times) for times, _ in groups), default=0)
+    document = {
+        "schema": SCHEMA,
+        "seq": seq,
+        "first_seq": first_seq,
+        "boot": boot,
+        "catalog": catalog_version,
+        "t0": t0,
+        "n": sum(len(times) * len(values) for times, values in groups),
+        "groups": [{"t": [t_us - t0 for t_us in times], "v": values} for times, values in groups],
+    }
+    try:
+        return _json(document)
+    except ValueError:  # an infinity, which Python writes as a word that is no JSON; no text here could contain it
+        return json.dumps(document, separators=_COMPACT).replace("Infinity", "1e999").encode()
+
+
+def _entry(signal: Signal) -> dict[str, object]:
+    return {
+        "id": signal.id,
+        "device": signal.device,
+        "point": signal.name,
+        "unit": signal.unit,
+        "kind": signal.kind.value,
+        "encoding": signal.encoding.name.lower(),
+        "scale": signal.scale,
+        "offset": signal.offset,
+        "labels": {str(word): text for word, text in signal.labels.items()},
+        "source": signal.source,
+    }
+
+
+def _json(document: Mapping[str, object]) -> bytes:
+    # A lone surrogate, which no UTF-8 can hold, leaves as the escape \udcXX, which JSON knows.
+    text = json.dumps(document, separators=_COMPACT, ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="backslashreplace")

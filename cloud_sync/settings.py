@@ -1,0 +1,146 @@
+"""Where the broker is, who we are to it, and what we send: settings that can't work are refused with words."""
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from agent.core.errors import ConfigError
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+#: What a root or a site's id may not hold: MQTT's wildcards and separator, and its reserved first character.
+_UNSAFE_IN_TOPICS = frozenset("+#/$\0")
+_PAYLOADS = ("json", "blocks")
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes, retained, when this client vanishes."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """Where the broker is and who we are to it. ``url`` is ``mqtt://host[:port]`` or ``mqtts://host[:port]``.
+
+    Raises ``ConfigError`` at once for what can't work. The files are read anew for each connection, so that renewed
+    certificates and passwords need no restart.
+    """
+
+    url: str
+    client_id: str
+    username: str = ""
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    keepalive_s: int = 30
+    will: Will | None = None
+    host: str = field(init=False)
+    port: int = field(init=False)
+    tls: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        op = f"uplink broker {self.url!r}"
+        try:
+            parts = urlsplit(self.url)
+            port = parts.port
+        except ValueError as error:
+            raise ConfigError(op, str(error), "write mqtt://host:1883 or mqtts://host:8883") from error
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise ConfigError(op, "is no broker's address", "write mqtt://host:1883 or mqtts://host:8883")
+        if parts.username is not None or parts.password is not None:
+            raise ConfigError("uplink broker", "holds a user name or password", "use username: and password_file:")
+        if parts.path not in {"", "/"} or parts.query or parts.fragment:
+            raise ConfigError(op, "has something behind the port", "topics start with root: and the site's id")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ConfigError(op, "has one of cert_file and key_file", "a client certificate needs both")
+        if parts.scheme == "mqtt" and (self.ca_file or self.cert_file):
+            raise ConfigError(op, "has certificates but no TLS", "write mqtts:// instead of mqtt://")
+        if self.password_file is not None and not self.username:
+            raise ConfigError(op, "has a password_file but no username", "add username:")
+        if not 5 <= self.keepalive_s <= 3600:  # noqa: PLR2004 - the two numbers of the message
+            raise ConfigError(op, f"keepalive_s is {self.keepalive_s}", "take 5 to 3600 s")
+        object.__setattr__(self, "host", parts.hostname)
+        object.__setattr__(self, "port", port or _PORTS[parts.scheme])
+        object.__setattr__(self, "tls", parts.scheme == "mqtts")
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """The TLS settings; None without TLS. Raises ``OSError`` on files that can't be read or used."""
+        if not self.tls:
+            return None
+        context = ssl.create_default_context(cafile=self.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.cert_file is not None:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        return context
+
+    def password(self) -> str | None:
+        """The password from its file. Raises ``OSError``."""
+        return None if self.password_file is None else self.password_file.read_text().strip()
+
+    def check_files(self) -> None:
+        """Read every file once. Raises ``ConfigError`` that names what is wrong, for use before the start."""
+        for path in (self.password_file, self.ca_file, self.cert_file, self.key_file):
+            try:
+                if path is not None:
+                    path.read_bytes()
+            except OSError as error:
+                raise ConfigError(
+                    f"read {path}", error.strerror or str(error), "named in the uplink's section"
+                ) from error
+        try:
+            self.tls_context()
+        except OSError as error:
+            raise ConfigError(
+                "uplink certificates", str(error), "they must be PEM files that belong together"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkSettings:
+    """The uplink's part of the configuration. ``client_id`` is ``{root}-{site}`` when empty. Raises ``ConfigError``."""
+
+    broker_url: str
+    site: str
+    root: str = "enlace"
+    payload: str = "json"
+    client_id: str = ""
+    username: str = ""
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    keepalive_s: int = 30
+
+    def __post_init__(self) -> None:
+        for name, text in (("root", self.root), ("site id", self.site)):
+            unsafe = sorted(set(text) & _UNSAFE_IN_TOPICS)
+            if unsafe or not text:
+                wrong = f"holds {' '.join(map(repr, unsafe))}" if unsafe else "is empty"
+                raise ConfigError(
+                    f"uplink {name} {text!r}", wrong, "it is a level of MQTT topics: take letters, digits, -"
+                )
+        if self.payload not in _PAYLOADS:
+            raise ConfigError(f"uplink payload {self.payload!r}", "is not known", f"take {' or '.join(_PAYLOADS)}")
+        self.link()
+
+    def topic(self, name: str) -> str:
+        """``{root}/{site}/{name}``."""
+        return f"{self.root}/{self.site}/{name}"
+
+    def link(self, will: Will | None = None) -> LinkSettings:
+        """The settings of the connection."""
+        return LinkSettings(
+            url=self.broker_url,
+            client_id=self.client_id or f"{self.root}-{self.site}",
+            username=self.username,
+            password_file=self.password_file,
+            ca_file=self.ca_file,
+            cert_file=self.cert_file,
+            key_file=self.key_file,
+            keepalive_s=self.keepalive_s,
+            will=will,
+        )
