@@ -46,7 +46,7 @@ def test_an_empty_device_list_is_a_site(tmp_path: Path) -> None:
     ("old", "new", "expected"),
     [
         ("driver: can", "driver: ocpp", "site.yaml:4:28: `driver` must be one of can"),
-        ("profile:", "profil:", "site.yaml:4: unknown key `profil`; did you mean `profile`?"),
+        ("profile:", "profil:", "site.yaml:4:70: unknown key `profil`; did you mean `profile`?"),
         (", profile: pylontech_lv", "", "nothing says how to decode it; add `profile:`"),
         ("channel: can0, ", "", "channel"),
         ("id: battery1", "id: 'bat/tery'", "site.yaml:4:10:"),
@@ -54,7 +54,7 @@ def test_an_empty_device_list_is_a_site(tmp_path: Path) -> None:
         ("mqtts://central.example:8883", "http://central", "is no broker's URL; write mqtt://host:1883"),
         ("mqtts://central", "mqtts://me:secret@central", "holds credentials; use `username:`"),
         ("127.0.0.1:0", "8080", "is no address; write address:port"),
-        ("import_limit_a: 63", "import_limit_a: lots", "site.yaml:1:"),
+        ("import_limit_a: 63", "import_limit_a: lots", "site.yaml:1:83:"),
         ("payload: blocks", "payload: xml", "payload"),
         ("site: {id: depot-7", "sites: {id: depot-7", "site"),
     ],

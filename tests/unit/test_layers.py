@@ -22,6 +22,7 @@ OWNERS = {
     "uvicorn": ("agent/api/",),
     "can": ("drivers/can/", "drivers/sim/"),
     "cantools": ("drivers/codec/",),
+    "time": ("agent/core/clock.py",),
 }
 
 #: What a pure codec may not touch.

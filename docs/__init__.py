@@ -1,0 +1,1 @@
+"""The written documentation, and the script that keeps its reference true."""

@@ -1,0 +1,79 @@
+"""Writes ``docs/configuration.md`` from the configuration's models: ``make docs``. A test holds the two together."""
+
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from agent.config import CanDevice, Config, Report, env_names
+from agent.yamlfile import Section
+
+PAGE = Path(__file__).with_name("configuration.md")
+
+HEAD = """\
+# Configuration
+
+One YAML file, by default `/etc/enlace/site.yaml`; `enlace check --config FILE` validates it without starting. Unknown
+keys are refused, and every complaint says `file:line:column`, what is wrong and what to write instead. An annotated
+example is `config/site.yaml`. This page is written by `make docs` from the models that read the file.
+
+YAML 1.2 is read: `on`, `off`, `yes` and `no` are text, only `true` and `false` are truth values.
+"""
+
+ENVIRONMENT = """\
+## Environment
+
+Each of these variables, in the process's environment or in a file `.env` in its working directory, overrides one key.
+`ENLACE_CONFIG` names the configuration file where `--config` is not given. Any other variable that begins with
+`ENLACE_` is an error.
+
+| variable | key |
+|---|---|
+"""
+
+
+def render() -> str:
+    """The page, as it must stand in ``docs/configuration.md``."""
+    parts = [HEAD, _table("The file", "", Config)]
+    for name, field in Config.model_fields.items():
+        section = _section(field)
+        if section is not None and name != "devices":
+            parts.append(_table(f"`{name}:`", section.__doc__ or "", section))
+    parts.append(_table("`devices:` with `driver: can`", CanDevice.__doc__ or "", CanDevice))
+    parts.append(_table("`report:` of a device", Report.__doc__ or "", Report))
+    rows = [f"| `{variable}` | `{'.'.join(path)}` |" for variable, path in env_names().items()]
+    parts.append(ENVIRONMENT + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kinds = [field.annotation, *get_args(field.annotation)]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+
+
+def _table(title: str, text: str, model: type[BaseModel]) -> str:
+    lines = [f"## {title}", "", *([text, ""] if text else []), "| key | default | meaning |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        lines.append(f"| `{name}` | {_default(field)} | {field.description or _section_words(field)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _section_words(field: FieldInfo) -> str:
+    section = _section(field)
+    assert section is not None, "a key without a description"  # noqa: S101 - the page is made by developers
+    return section.__doc__ or ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "*required*"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is None or value is PydanticUndefined or isinstance(value, Section) or value in ((), {}, ""):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())

@@ -1,0 +1,39 @@
+"""The pages that people read say what the program does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from agent.config import Config, read_config
+from docs.reference import PAGE, render
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_configuration_page_is_what_the_models_say() -> None:
+    assert PAGE.read_text() == render(), "docs/configuration.md is out of date: run `make docs`"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_configuration_samples_are_read_by_the_real_models(path: Path) -> None:
+    config, problems = read_config(path, {})
+    assert not problems
+    assert isinstance(config, Config)
+
+
+def test_every_yaml_block_of_the_readme_is_a_configuration(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(block)
+        config, problems = read_config(path, {})
+        assert config is not None, [str(problem) for problem in problems]
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in ("README.md", "CONTRIBUTING.md", "docs/configuration.md"):
+        named = set(re.findall(r"`make ([a-z]+)", (ROOT / page).read_text()))
+        assert named <= targets, page
