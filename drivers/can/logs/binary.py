@@ -1,0 +1,230 @@
+"""Logs that are no text: Vector BLF and python-can's SQLite through python-can, ASAM MF4 through asammdf.
+
+Rules of this file:
+
+1. The libraries are written for sound files. Whatever they raise on a damaged one ends the log with one ``BadFrame``
+   behind the frames that could be read; it is translated here and nowhere else.
+2. A file that stops early does not make python-can raise, so reads are watched: one that got less than it asked for
+   means that the file was cut.
+3. Channels are as in the log: BLF counts from 1, python-can takes that 1 away, it is put back here.
+4. MF4 times count from the start of the measurement, as stored.
+"""
+
+import heapq
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import IO, Protocol, cast
+
+import can
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.errors import BadData, Unsupported
+from agent.core.model import BadFrame
+from drivers.can.logs.frame import DLC_BYTES, MAX_EXTENDED_ID, MAX_STANDARD_ID, LogFrame
+
+#: What struct, zlib, indexing and conversions inside the libraries raise on damaged input.
+_DAMAGE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    EOFError,
+    OSError,
+    MemoryError,
+    NotImplementedError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+)
+_BLF_OBJECT_HEADER = 16
+_BLF_PADDING = 3
+_MF4_CHUNK = 4096
+_MF4_KINDS = ("CAN_DataFrame", "CAN_RemoteFrame", "CAN_ErrorFrame")
+
+
+class _Watched:
+    """A binary stream that remembers whether a read came back short, which python-can passes over."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.size = 0
+        self.cut = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self.size += len(data)
+        at_end = not data and size == _BLF_OBJECT_HEADER
+        self.cut = self.cut or (len(data) < size and size > _BLF_PADDING and not at_end)
+        return data
+
+    def write(self, data: bytes, /) -> int:
+        """Never called: python-can asks only whether the method is there."""
+        return self._stream.write(data)
+
+    def close(self) -> None:
+        """The stream belongs to the caller, who closes it."""
+
+
+def read_blf(stream: IO[bytes]) -> Iterator[LogFrame | BadFrame]:
+    """Frames of a Vector BLF file."""
+    watched = _Watched(stream)
+    try:
+        reader = can.BLFReader(watched)  # type: ignore[arg-type] # the reader needs read and close only
+        for message in reader:
+            yield _frame(message, message.channel + 1 if isinstance(message.channel, int) else None)
+    except (*_DAMAGE, can.io.blf.BLFParseError):
+        yield BadFrame("damaged_file")
+        return
+    # The header tells the file's size, unless its writer was killed and never came back to fill it in.
+    if watched.cut or watched.size < reader.file_size:
+        yield BadFrame("truncated_file")
+
+
+def read_sqlite(path: Path) -> Iterator[LogFrame | BadFrame]:
+    """Frames of the SQLite file that python-can's ``SqliteWriter`` makes. It has no channels."""
+    reader = can.SqliteReader(path)
+    try:
+        for message in reader:
+            yield _frame(message, None)
+    except (*_DAMAGE, _sqlite_error(reader)):
+        yield BadFrame("damaged_file")
+    finally:
+        reader.stop()
+
+
+def _sqlite_error(reader: can.SqliteReader) -> type[Exception]:
+    # Only the store may import sqlite3, so its error class comes from the connection (PEP 249).
+    return reader._conn.Error  # noqa: SLF001 - python-can keeps the connection to itself
+
+
+def _frame(message: can.Message, channel: str | int | None) -> LogFrame:
+    return LogFrame(
+        message.timestamp,
+        channel,
+        message.arbitration_id,
+        message.is_extended_id,
+        b"" if message.is_remote_frame else bytes(message.data),
+        is_error=message.is_error_frame,
+        is_remote=message.is_remote_frame,
+        fd=message.is_fd,
+    )
+
+
+def read_mf4(path: Path) -> Iterator[LogFrame | BadFrame]:
+    """Frames of an ASAM MDF 4 bus-logging file (groups ``CAN_DataFrame`` and kin), merged by time.
+
+    Raises ``Unsupported`` where asammdf is not installed, ``BadData`` for a file that cannot be opened at all.
+    """
+    try:
+        import asammdf  # noqa: PLC0415 - optional, and a second to import
+    except ImportError as error:
+        raise Unsupported(f"read {path}", "reading MF4 needs asammdf", "pip install 'enlace[mf4]'") from error
+    damage = (*_DAMAGE, asammdf.blocks.utils.MdfException)
+    try:
+        # asammdf types its groups as a union over all versions of the format.
+        mdf = cast("_Mdf", asammdf.MDF(path))
+    except damage as error:
+        raise BadData(f"read {path}", f"the MF4 file is damaged: {error}", "copy it again from the logger") from error
+    try:
+        groups = [
+            _mf4_group(mdf, index, kind, group.channel_group.cycles_nr)
+            for index, group in enumerate(mdf.groups)
+            for kind in _MF4_KINDS
+            if any(channel.name == kind for channel in group.channels)
+        ]
+        yield from heapq.merge(*groups, key=attrgetter("t"))
+    except damage:
+        yield BadFrame("damaged_file")
+    finally:
+        mdf.close()
+
+
+def _mf4_group(mdf: "_Mdf", group: int, kind: str, rows: int) -> Iterator[LogFrame]:
+    """The frames of one channel group, read in pieces; members that a logger left out have a default."""
+    for offset in range(0, rows, _MF4_CHUNK):
+        signal = mdf.get(kind, group=group, record_offset=offset, record_count=_MF4_CHUNK)
+        times = signal.timestamps.tolist()
+        fields = _Fields(signal.samples, kind, len(times))
+        ids = fields.numbers("ID", 0)
+        # Without the IDE field, bit 31 or the size of the identifier tells.
+        wide = fields.numbers("IDE", None) or [
+            number >> 31 or (number & MAX_EXTENDED_ID) > MAX_STANDARD_ID for number in ids
+        ]
+        lengths = fields.numbers("DataLength", None) or [
+            DLC_BYTES[min(dlc, len(DLC_BYTES) - 1)] for dlc in fields.numbers("DLC", 0)
+        ]
+        channels, edls = fields.numbers("BusChannel", -1), fields.numbers("EDL", 0)
+        columns = zip(times, channels, ids, wide, lengths, fields.data(), edls, strict=True)
+        for t, channel, can_id, ide, length, data, edl in columns:
+            yield LogFrame(
+                float(t),
+                None if channel < 0 else channel,
+                can_id & MAX_EXTENDED_ID,
+                bool(ide),
+                data[:length],
+                is_error=kind == "CAN_ErrorFrame",
+                is_remote=kind == "CAN_RemoteFrame",
+                fd=bool(edl),
+            )
+
+
+class _Fields:
+    """The members of a piece of ``rows`` bus events, as plain Python columns."""
+
+    def __init__(self, samples: NDArray[np.void], kind: str, rows: int) -> None:
+        self._samples = samples
+        self._kind = kind
+        self._rows = rows
+
+    def _has(self, name: str) -> bool:
+        return f"{self._kind}.{name}" in (self._samples.dtype.names or ())
+
+    def numbers(self, name: str, default: int | None) -> list[int]:
+        """A member as whole numbers; the default for each row (or nothing, where that is None) if it is missing."""
+        if not self._has(name):
+            return [] if default is None else [default] * self._rows
+        return [int(value) for value in self._samples[f"{self._kind}.{name}"].tolist()]
+
+    def data(self) -> list[bytes]:
+        """The data bytes of each row, as long as the longest of the file."""
+        if not self._has("DataBytes"):
+            return [b""] * self._rows
+        return [bytes(row) for row in self._samples[f"{self._kind}.DataBytes"].tolist()]
+
+
+class _Signal(Protocol):
+    """What is used of an asammdf ``Signal``."""
+
+    timestamps: NDArray[np.float64]
+    samples: NDArray[np.void]
+
+
+class _Channel(Protocol):
+    name: str
+
+
+class _ChannelGroup(Protocol):
+    cycles_nr: int
+
+
+class _Group(Protocol):
+    channels: Sequence[_Channel]
+    channel_group: _ChannelGroup
+
+
+class _Mdf(Protocol):
+    """What is used of an asammdf ``MDF``."""
+
+    groups: Sequence[_Group]
+
+    def close(self) -> None:
+        """Close the file."""
+
+    def get(self, name: str, *, group: int, record_offset: int, record_count: int) -> _Signal:
+        """Some records of a channel."""
