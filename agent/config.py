@@ -5,10 +5,10 @@ overridden from the environment: ``uplink.broker`` by ``ENLACE_UPLINK_BROKER``, 
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, TypeVar, get_args
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from agent.core.errors import ConfigError
 from agent.yamlfile import Document, Json, Problem, Section, complaint, parse, read_text
+from cloud_sync.settings import LinkSettings, UplinkSettings
 
 #: Fit for a topic level, a file name and a name in a rule.
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -139,12 +140,27 @@ class UplinkSection(Section):
     @field_validator("broker")
     @classmethod
     def _url(cls, value: str) -> str:
-        url = urlsplit(value)
-        if url.scheme not in {"mqtt", "mqtts"} or not url.hostname:
-            raise complaint("is no broker's URL", "write mqtt://host:1883 or mqtts://host:8883")
-        if url.username or url.password:
-            raise complaint("holds credentials", "use `username:` and `password_file:` instead")
-        return value
+        return _linkable(value, lambda: LinkSettings(url=value, client_id=""))
+
+    @model_validator(mode="after")
+    def _fits(self) -> "UplinkSection":
+        return _linkable(self, lambda: self.settings("site"))
+
+    def settings(self, site: str) -> UplinkSettings:
+        """What ``cloud_sync`` is given. Raises ``ConfigError`` for keys that don't fit together."""
+        return UplinkSettings(
+            broker_url=self.broker,
+            site=site,
+            root=self.root,
+            payload=self.payload,
+            client_id=self.client_id or "",
+            username=self.username or "",
+            password_file=self.password_file,
+            ca_file=self.ca_file,
+            cert_file=self.cert_file,
+            key_file=self.key_file,
+            keepalive_s=self.keepalive_s,
+        )
 
 
 class Log(Section):
@@ -174,15 +190,36 @@ class Config(Section):
         return self
 
 
+T = TypeVar("T")
+
+
+def _linkable(value: T, build: Callable[[], object]) -> T:
+    """The value, when what is built from it is accepted; otherwise a complaint in the builder's words."""
+    try:
+        build()
+    except ConfigError as error:
+        raise complaint(error.reason, error.hint) from error
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A file that was read: its configuration (None when it can't be used), all problems, and the places in it."""
+
+    config: Config | None
+    problems: tuple[Problem, ...]
+    document: Document | None
+
+
 def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     """The configuration of a file and the environment. Raises ``ConfigError`` with every problem, one per line."""
-    config, problems = read_config(path, environ)
-    if config is None:
-        raise ConfigError(f"read {path}", "\n" + "\n".join(map(str, problems)))
-    return config
+    reading = read_config(path, environ)
+    if reading.config is None:
+        raise ConfigError(f"read {path}", "\n" + "\n".join(map(str, reading.problems)))
+    return reading.config
 
 
-def read_config(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Config | None, list[Problem]]:
+def read_config(path: Path, environ: Mapping[str, str] | None = None) -> Reading:
     """The configuration, or all problems of the file and of the environment.
 
     ``environ`` is the process's environment over the lines of a file ``.env`` in the working directory, unless given.
@@ -190,10 +227,10 @@ def read_config(path: Path, environ: Mapping[str, str] | None = None) -> tuple[C
     """
     document, problems = parse(read_text(path), str(path))
     if document is None:
-        return None, problems
+        return Reading(None, tuple(problems), None)
     problems = _override(document, dotenv(Path(".env")) | dict(os.environ) if environ is None else environ)
     config, found = document.check(Config)
-    return (None if problems else config), problems + found
+    return Reading(None if problems else config, (*problems, *found), document)
 
 
 def dotenv(path: Path) -> dict[str, str]:

@@ -19,8 +19,8 @@ uplink: {broker: "mqtts://central.example:8883", payload: blocks}
 def read(tmp_path: Path, text: str, **environ: str) -> tuple[Config | None, list[str]]:
     path = tmp_path / "site.yaml"
     path.write_text(text)
-    config, problems = read_config(path, environ)
-    return config, [str(problem).replace(str(tmp_path) + "/", "") for problem in problems]
+    reading = read_config(path, environ)
+    return reading.config, [str(problem).replace(str(tmp_path) + "/", "") for problem in reading.problems]
 
 
 def test_a_good_file(tmp_path: Path) -> None:
@@ -51,11 +51,13 @@ def test_an_empty_device_list_is_a_site(tmp_path: Path) -> None:
         ("channel: can0, ", "", "channel"),
         ("id: battery1", "id: 'bat/tery'", "site.yaml:4:10:"),
         ("America/Mexico_City", "Mexico", "is no known time zone"),
-        ("mqtts://central.example:8883", "http://central", "is no broker's URL; write mqtt://host:1883"),
-        ("mqtts://central", "mqtts://me:secret@central", "holds credentials; use `username:`"),
+        ("mqtts://central.example:8883", "http://central", "is no broker's address; write mqtt://host:1883"),
+        ("mqtts://central", "mqtts://me:secret@central", "holds a user name or password; use username:"),
         ("127.0.0.1:0", "8080", "is no address; write address:port"),
         ("import_limit_a: 63", "import_limit_a: lots", "site.yaml:1:83:"),
         ("payload: blocks", "payload: xml", "payload"),
+        ("payload: blocks", "cert_file: x.pem", "site.yaml:5:9: "),
+        ("payload: blocks", "root: 'a+b'", "site.yaml:5:"),
         ("site: {id: depot-7", "sites: {id: depot-7", "site"),
     ],
 )

@@ -17,9 +17,9 @@ def test_the_configuration_page_is_what_the_models_say() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
 def test_the_configuration_samples_are_read_by_the_real_models(path: Path) -> None:
-    config, problems = read_config(path, {})
-    assert not problems
-    assert isinstance(config, Config)
+    reading = read_config(path, {})
+    assert not reading.problems
+    assert isinstance(reading.config, Config)
 
 
 def test_every_yaml_block_of_the_readme_is_a_configuration(tmp_path: Path) -> None:
@@ -28,8 +28,8 @@ def test_every_yaml_block_of_the_readme_is_a_configuration(tmp_path: Path) -> No
     for number, block in enumerate(blocks):
         path = tmp_path / f"{number}.yaml"
         path.write_text(block)
-        config, problems = read_config(path, {})
-        assert config is not None, [str(problem) for problem in problems]
+        reading = read_config(path, {})
+        assert reading.config is not None, [str(problem) for problem in reading.problems]
 
 
 def test_every_make_target_that_is_named_exists() -> None:
