@@ -92,8 +92,9 @@ class Outbox(Protocol):
 
         Such a record keeps its number and its bytes until it is acknowledged, for its PUBACK may have been lost: only
         records above were surely never handed to the network, and only they may be re-packed. None is said before the
-        first record of a connection leaves, the highest seq that did leave when the connection has ended. None ends
-        with the process: a store that is opened with it takes it as its newest seq of then.
+        first record of a connection leaves, the highest seq that did leave when the connection has ended. Numbers
+        never shrink: a smaller one ends None and leaves the number that stood before. None ends with the process: a
+        store that is opened with it takes its newest seq of then as the number.
         """
 
     def catalog(self) -> tuple[int, Sequence[Signal]]:
