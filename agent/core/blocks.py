@@ -37,8 +37,12 @@ HEADER = struct.Struct("<2sBBIqI")
 COUNTS = struct.Struct("<II")
 TABLE = struct.Struct("<qB")
 
-#: No stream of a block unpacks to more than this: a guard against hostile input, far above any real block.
-MAX_STREAM_BYTES = 1 << 28
+#: Guards against hostile input, far above any real block: they bound the memory that reading one can take.
+MAX_ROWS = 1 << 22
+MAX_COLUMNS = 1 << 16
+MAX_STREAM_BYTES = 1 << 27
+#: Of a column there are at most the words, times of its own and invalid positions.
+MAX_VECTORS_PER_COLUMN = 3
 
 _MASK = (1 << 64) - 1
 _TYPECODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -76,6 +80,8 @@ def read_header(data: bytes) -> BlockHeader:
         raise BlockError(f"starts with {magic!r}, not {MAGIC!r}")
     if version != VERSION:
         raise BlockError(f"version {version}, this code reads version {VERSION}")
+    if not 0 < rows <= MAX_ROWS:
+        raise BlockError(f"{rows} rows, a block has 1 to {MAX_ROWS}")
     return BlockHeader(rows, t0_us, bool(flags & SPLIT))
 
 
@@ -96,6 +102,12 @@ def decode_rows(data: bytes) -> Iterator[tuple[int, int, int | None]]:
             yield column.signal, t_us, None if position in invalid else word
 
 
+def check_counts(vectors: int, columns: int, rows: int) -> None:
+    """Refuse a directory whose sizes no block of so many rows can have, before anything is made of them."""
+    if not 0 < columns <= min(rows, MAX_COLUMNS) or not columns < vectors <= MAX_VECTORS_PER_COLUMN * columns:
+        raise BlockError("damaged: impossible counts")
+
+
 class _Reader:
     """One block being read: its directory, and its vectors on demand."""
 
@@ -111,8 +123,7 @@ class _Reader:
             directory = _inflate(data[HEADER.size :])
             self._body = directory[directory_bytes:]
         self._vectors, self._columns = COUNTS.unpack_from(directory)
-        if self._vectors > len(data) * 2000 or self._columns > self._vectors:
-            raise BlockError("damaged: impossible counts")
+        check_counts(self._vectors, self._columns, head.rows)
         self._directory = directory
         self._position = COUNTS.size
         self._n = self._table(self._vectors)
@@ -126,12 +137,20 @@ class _Reader:
             sizes = self._table(self._vectors)
             start = HEADER.size + directory_bytes
         else:
-            sizes = array("q", [max(n - 1, 0) * width for n, width in zip(self._n, self._width, strict=True)])
+            sizes = array("q", [(n - 1) * width for n, width in zip(self._n, self._width, strict=True)])
             start = 0
         self._offsets = list(accumulate(sizes, initial=start))
         end = len(data) if head.split else len(self._body)
-        if self._offsets[-1] > end or (sizes and min(sizes) < 0):
-            raise BlockError("damaged: vectors reach past the end")
+        if self._offsets[-1] != end or min(sizes) < 0 or self._position != (len(directory) - len(self._body)):
+            raise BlockError("damaged: the vectors do not fill the block")
+        if min(self._n) < 1 or sum(self._n) > MAX_VECTORS_PER_COLUMN * head.rows:
+            raise BlockError("damaged: impossible vectors")
+        if sum(self._n[self._vectors - self._columns :]) != head.rows:
+            raise BlockError("damaged: not as many rows as the header says")
+        if not 0 <= min(self._time) <= max(self._time) < self._vectors:
+            raise BlockError("damaged: a time vector that is none")
+        if not 0 <= min(self._invalid) <= max(self._invalid) <= self._vectors:
+            raise BlockError("damaged: a vector of invalid rows that is none")
         self._cache: dict[int, array[int]] = {}
 
     def columns(self, signals: Container[int] | None) -> Iterator[BlockColumn]:
@@ -163,10 +182,8 @@ class _Reader:
             return known
         n, width, base = self._n[index], self._width[index], self._base[index]
         first = self._first[index] + shift
-        if n <= 0:
-            result = array("q")
-        elif width == 0:
-            result = _wrapped(first + base * i for i in range(n)) if base else array("q", [first]) * n
+        if width == 0:
+            result = _wrapped(first + base * i for i in range(n)) if base else _wrapped(iter((first,))) * n
         else:
             planes = self._planes(index, (n - 1) * width)
             steps = _from_planes(planes, n - 1, width)
@@ -187,8 +204,8 @@ class _Reader:
 def _inflate(data: bytes) -> bytes:
     inflater = zlib.decompressobj()
     result = inflater.decompress(data, MAX_STREAM_BYTES)
-    if not inflater.eof:
-        raise BlockError("damaged: a stream is cut or too large")
+    if not inflater.eof or inflater.unused_data:
+        raise BlockError("damaged: a stream is cut, too large or followed by more")
     return result
 
 
