@@ -5,7 +5,7 @@ import io
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import IO, Protocol
 
 from agent.core.errors import Unavailable, Unsupported
 from agent.core.model import BadFrame
-from drivers.can.logs import binary, lines
+from drivers.can.logs import lines
 from drivers.can.logs.asc import AscLines
 from drivers.can.logs.frame import LogFrame, MakeReader
 from drivers.can.logs.table import TableLines
@@ -90,12 +90,8 @@ def read_log_stream(stream: Stream, name: str, path: Path | None = None) -> Iter
         source, path = _Source(gzip.GzipFile(fileobj=buffered)), None
         buffered = io.BufferedReader(source, _BUFFER_BYTES)
     head = buffered.peek(_MAGIC_BYTES)
-    if head.startswith(_BLF):
-        yield from binary.read_blf(buffered)
-    elif head.startswith(_SQLITE):
-        yield from _from_file(binary.read_sqlite, buffered, path)
-    elif head.startswith(_MF4):
-        yield from _from_file(binary.read_mf4, buffered, path)
+    if head.startswith((_BLF, _SQLITE, *_MF4)):
+        yield from _from_binary(buffered, head, path)
     else:
         encoding = next((encoding for bom, encoding in _BOMS if head.startswith(bom)), "utf-8")
         yield from _from_text(buffered, encoding, name)
@@ -128,9 +124,13 @@ class _Source(io.RawIOBase):
         return len(data)
 
 
-def _from_file(
-    read: Callable[[Path], Iterator[LogFrame | BadFrame]], buffered: IO[bytes], path: Path | None
-) -> Iterator[LogFrame | BadFrame]:
+def _from_binary(buffered: IO[bytes], head: bytes, path: Path | None) -> Iterator[LogFrame | BadFrame]:
+    from drivers.can.logs import binary  # noqa: PLC0415 - python-can takes half a second to import
+
+    if head.startswith(_BLF):
+        yield from binary.read_blf(buffered)
+        return
+    read = binary.read_sqlite if head.startswith(_SQLITE) else binary.read_mf4
     if path is not None:
         yield from read(path)
         return
