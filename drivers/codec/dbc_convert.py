@@ -1,0 +1,100 @@
+"""The one seam to cantools: DBC text -> plain ``MessageDef`` values, exactly as cantools understands the text."""
+
+from collections.abc import Iterable
+from decimal import DecimalException
+
+from bitstruct import Error as LayoutProblem  # type: ignore[import-untyped] # it ships no types
+from cantools.database.can.formats.dbc import load_string
+from cantools.database.can.internal_database import InternalDatabase
+from cantools.database.can.message import Message
+from cantools.database.can.signal import Signal
+from cantools.database.errors import Error as CantoolsError
+from textparser import Error as SyntaxProblem
+
+from drivers.codec.can_j1939 import has_null_address
+from drivers.codec.dbc_model import MessageDef, Ranges, SignalDef
+
+#: What ``load_string`` raises for bad content: its own errors, those of its parser and of bitstruct, which it does not
+#: translate, and whatever a conversion or a look-up in its tables raises.
+REFUSALS = (
+    CantoolsError,
+    SyntaxProblem,
+    LayoutProblem,
+    DecimalException,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+def parse(text: str) -> list[MessageDef]:
+    """The messages of a DBC text in its order. Raises one of ``REFUSALS`` when cantools refuses the text."""
+    database = load_string(text, strict=False, sort_signals=None)
+    by_default = _protocol_is_j1939(database)
+    return [_message(message, by_default=by_default) for message in database.messages]
+
+
+def _protocol_is_j1939(database: InternalDatabase) -> bool:
+    """Whether the file as a whole says J1939 and leaves no word on single messages."""
+    if database.dbc is None:
+        return False
+    protocol = database.dbc.attributes.get("ProtocolType") if database.dbc.attributes else None
+    return (
+        protocol is not None and protocol.value == "J1939" and "VFrameFormat" not in database.dbc.attribute_definitions
+    )
+
+
+def _message(message: Message, *, by_default: bool) -> MessageDef:
+    extended = message.is_extended_frame
+    j1939 = message.protocol == "j1939" or by_default or has_null_address(message.frame_id)
+    selectors = {signal.multiplexer_signal for signal in message.signals if signal.multiplexer_ids}
+    return MessageDef(
+        frame_id=message.frame_id,
+        extended=extended,
+        name=message.name,
+        length=message.length,
+        signals=tuple(_signal(signal, selectors) for signal in message.signals),
+        fd=message.is_fd,
+        cycle_time_ms=message.cycle_time or None,
+        j1939=extended and j1939,
+        comment=message.comment or "",
+    )
+
+
+def _signal(signal: Signal, selectors: set[str | None]) -> SignalDef:
+    choices = {int(number): str(text) for number, text in (signal.conversion.choices or {}).items()}
+    # A multiplexer that decides over no signal still refuses values that its own value table does not name (cantools).
+    is_multiplexer = signal.is_multiplexer and (signal.name in selectors or bool(choices))
+    return SignalDef(
+        name=signal.name,
+        start=signal.start,
+        length=signal.length,
+        byte_order="big" if signal.byte_order == "big_endian" else "little",
+        signed=signal.is_signed,
+        is_float=signal.conversion.is_float,
+        scale=signal.conversion.scale,
+        offset=signal.conversion.offset,
+        minimum=signal.minimum,
+        maximum=signal.maximum,
+        unit=signal.unit or "",
+        choices=choices,
+        comment=signal.comment or "",
+        is_multiplexer=is_multiplexer,
+        multiplexer=signal.multiplexer_signal,
+        mux_values=ranges_of(signal.multiplexer_ids or ()),
+    )
+
+
+def ranges_of(values: Iterable[int]) -> Ranges:
+    """Whole numbers as sorted inclusive ranges."""
+    result: list[tuple[int, int]] = []
+    for value in sorted(set(values)):
+        if result and result[-1][1] == value - 1:
+            result[-1] = (result[-1][0], value)
+        else:
+            result.append((value, value))
+    return tuple(result)
