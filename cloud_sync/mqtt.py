@@ -456,18 +456,21 @@ class MqttLink:
         while True:
             session = Session(self._settings, self._clock, self.stats, self._protocol, self._patience)
             began_s = self._clock.monotonic_s()
-            finished = False
+            opened, failure = False, None
             try:
                 opened = await session.open()
                 if opened:
                     self._log_opened(session)
-                    finished = await _serve_until_end(session, serve)
+                    if await _serve_until_end(session, serve):
+                        return
+            except Unavailable as error:
+                failure = error
             finally:
                 unacknowledged = session.unacknowledged
                 end = await session.close()
                 self.stats.connected = False
-            if finished:
-                return
+            if failure is not None and end.cause is _Cause.CLOSED:
+                end = _End(_Cause.LOST, failure.reason)
             await self._wait_for_next(end, began_s, opened=opened, unacknowledged=unacknowledged)
 
     def _log_opened(self, session: Session) -> None:
@@ -507,24 +510,19 @@ class MqttLink:
 
 
 async def _serve_until_end(session: Session, serve: Callable[[Session], Awaitable[None]]) -> bool:
-    """Run ``serve`` for as long as the connection stands; True when it returned by itself."""
+    """Run ``serve`` for as long as the connection stands; True when it returned by itself. Raises what it raises."""
     server = asyncio.ensure_future(serve(session))
     ended = asyncio.ensure_future(session.wait_ended())
     try:
-        await asyncio.wait({server, ended}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((server, ended), return_when=asyncio.FIRST_COMPLETED)
     finally:
         by_itself = server.done()
         server.cancel()
         ended.cancel()
-        await asyncio.wait({server})
-        error = None if server.cancelled() else server.exception()
-    if server.cancelled():
-        return False
-    if error is None:
-        return by_itself
-    if isinstance(error, Unavailable):
-        return False
-    raise error
+        await asyncio.gather(server, ended, return_exceptions=True)
+    if not server.cancelled():
+        server.result()
+    return by_itself
 
 
 def _fail(future: "asyncio.Future[None]", error: Exception) -> None:

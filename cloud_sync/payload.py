@@ -1,7 +1,7 @@
 """What the gateway publishes: pure encoders. The rules of the payloads and the read side stand in ``subscriber.py``."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from agent.core.blocks import BlockColumn, BlockError, decode
@@ -49,7 +49,7 @@ def encode_block(block: StoredBlock, catalog_version: int) -> bytes:
     return _envelope(block, catalog_version) + block.data
 
 
-def encode_json(block: StoredBlock, catalog_version: int, signals: Mapping[int, Signal]) -> list[bytes]:
+def encode_json(block: StoredBlock, catalog_version: int, signals: Mapping[int, Signal]) -> Iterator[bytes]:
     """The telemetry messages of a block as JSON, usually one; the same ones each time, as their numbers are keys.
 
     Raises ``PayloadError`` when the block is damaged or names a signal that ``signals`` does not have.
@@ -60,16 +60,10 @@ def encode_json(block: StoredBlock, catalog_version: int, signals: Mapping[int, 
         raise PayloadError(f"block {block.seq}: {error}") from error
     numbers = block.seq - block.first_seq + 1
     parts = max(1, min(-(-block.rows // MAX_JSON_ROWS), numbers))
-    return [
-        _telemetry(
-            block.first_seq + part * numbers // parts,
-            block.first_seq + (part + 1) * numbers // parts - 1,
-            block.boot,
-            catalog_version,
-            _groups(columns, signals, part, parts),
-        )
-        for part in range(parts)
-    ]
+    for part in range(parts):
+        first_seq, behind = (block.first_seq + edge * numbers // parts for edge in (part, part + 1))
+        groups = _groups(columns, signals, part, parts)
+        yield _telemetry(first_seq, behind - 1, block.boot, catalog_version, groups)
 
 
 def _envelope(block: StoredBlock, catalog_version: int) -> bytes:
