@@ -63,7 +63,7 @@ def coarsen(filters: Iterable[Filter], limit: int = MAX_FILTERS) -> list[Filter]
     return chosen
 
 
-def open_can(channel: str, filters: Iterable[Filter], *, fd: bool) -> socket.socket:
+def open_can(channel: str, filters: Iterable[Filter], *, fd: bool, bitrate: int | None = None) -> socket.socket:
     """A non-blocking raw socket on the interface ``channel``. Raises ``Unavailable``; leaves nothing open then."""
     op = f"open {channel}"
     try:
@@ -83,7 +83,7 @@ def open_can(channel: str, filters: Iterable[Filter], *, fd: bool) -> socket.soc
         sock.bind((channel,))
     except OSError as error:
         sock.close()
-        raise Unavailable(op, _text(error), link_hint(channel, error)) from error
+        raise Unavailable(op, _text(error), link_hint(channel, error, bitrate)) from error
     return sock
 
 
