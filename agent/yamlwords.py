@@ -182,8 +182,10 @@ def _unknown_key(model: type[BaseModel], case: _Case) -> Finding:
 
 def _missing_key(case: _Case, name: str) -> Finding:
     hint = f"add `{name}: ...`"
-    if case.info is not None and (more := _example(case.info)):
-        hint = more.replace("write for example `", f"add for example `{name}: ")
+    if case.info is not None and case.info.examples:
+        hint = f"add for example `{name}: {_plain(case.info.examples[0])}`"
+    elif case.info is not None and case.info.description:
+        hint = f"{hint}: {case.info.description}"
     return Finding(case.loc, f"`{name}` is missing here", hint)
 
 
@@ -200,10 +202,12 @@ def _one_of(choices: Sequence[str]) -> str:
 
 def _example(info: FieldInfo) -> str:
     """What the model's author wrote to help: an example, else the description."""
-    if info.examples:
-        example = info.examples[0]
-        return f"write for example `{'true' if example is True else 'false' if example is False else example}`"
-    return info.description or ""
+    return f"write for example `{_plain(info.examples[0])}`" if info.examples else info.description or ""
+
+
+def _plain(value: object) -> str:
+    """A value as YAML writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _shown(value: object) -> str:
