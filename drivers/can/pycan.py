@@ -146,7 +146,7 @@ class PycanSource:
             bus = make(interface=self._interface, channel=self._channel, ignore_config=True, **self._options)
         except NotImplementedError as error:  # CanInterfaceNotImplementedError is one
             raise Unsupported(op, str(error), "install what this interface needs, see python-can's manual") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, struct.error) as error:  # what wrong options become
             raise Unsupported(op, str(error), "correct channel, bitrate or options of this device") from error
         except (can.CanError, OSError) as error:
             raise Unavailable(op, str(error), "is the adapter plugged in, and free?") from error

@@ -1,0 +1,349 @@
+"""The contract of ``Listener``, over every way in which CAN frames reach us that a machine without CAN can have."""
+
+import asyncio
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+
+import can
+import pytest
+
+from agent.core.clock import SystemClock
+from agent.core.errors import DeviceError, Unavailable, Unsupported
+from agent.core.model import Batch, Column, Event
+from agent.core.ports import Listener
+from drivers.can.bus import CanListener
+from drivers.can.devices import CanDevice, resolve
+from drivers.can.plan import plan
+from drivers.can.pycan import PycanSource
+from drivers.can.socketcan import SocketSource
+from drivers.codec.dbc import Dbc, MessageDef, SignalDef
+
+PACK = MessageDef(
+    0x356,
+    extended=False,
+    name="Pack",
+    length=8,
+    signals=(SignalDef("Number", 0, 32), SignalDef("Low", 32, 16), SignalDef("High", 48, 16)),
+)
+DEVICE = CanDevice("battery1", "", (Dbc("pack.dbc", (PACK,)),))
+IDS = {("battery1", "Pack.Number"): 1, ("battery1", "Pack.Low"): 2, ("battery1", "Pack.High"): 3}
+PATIENCE_S = 5.0
+
+
+class RecordingSink:
+    """Keeps what a listener hands over."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, int, bool]] = []
+        self.batches = 0
+        self.touched: list[int] = []
+        self.events: list[Event] = []
+        self.counts: Counter[str] = Counter()
+
+    def put(self, batch: Batch) -> None:
+        self.batches += 1
+        for signal, t_us, word in zip(batch.ids, batch.times_us, batch.words, strict=True):
+            self.rows.append((int(signal), int(t_us), int(word), batch.valid))
+
+    def touch(self, ids: Column) -> None:
+        self.touched += [int(signal) for signal in ids]
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def count(self, name: str, amount: int = 1) -> None:
+        assert amount > 0
+        self.counts[name] += amount
+
+    def words(self, signal: int) -> list[int]:
+        return [word for one, _, word, valid in self.rows if one == signal and valid]
+
+    def unknown(self) -> list[int]:
+        return sorted(signal for signal, _, _, valid in self.rows if not valid)
+
+
+class Wire(Protocol):
+    """A listener under test and the other end of its wire."""
+
+    def listener(self) -> Listener:
+        """The listener; the same one each time."""
+
+    def send(self, number: int) -> None:
+        """One ``Pack`` frame from the peer."""
+
+    def vanish(self) -> None:
+        """The adapter is gone."""
+
+    def close(self) -> None:
+        """Close the peer."""
+
+
+def payload(number: int) -> bytes:
+    return struct.pack("<IHH", number, number & 0xFFFF, 7)
+
+
+class DatagramWire:
+    """A UDP socket on loopback in place of a raw CAN socket: same reader, same calls."""
+
+    def __init__(self) -> None:
+        self._peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._peer.bind(("127.0.0.1", 0))
+        probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        probe.bind(("127.0.0.1", 0))
+        self._address = probe.getsockname()
+        probe.close()
+        self._opened: socket.socket | None = None
+        source = SocketSource("socketcan:stand-in", self._open, SystemClock(), fd=False)
+        self._listener = CanListener(source, [resolve(DEVICE)], IDS, SystemClock())
+
+    def _open(self) -> socket.socket:
+        self._opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._opened.setblocking(False)
+        self._opened.bind(self._address)
+        self._opened.connect(self._peer.getsockname())
+        return self._opened
+
+    def listener(self) -> Listener:
+        return self._listener
+
+    def send(self, number: int) -> None:
+        self._peer.sendto(struct.pack("=IBBBB8s", 0x356, 8, 0, 0, 0, payload(number)), self._address)
+
+    def vanish(self) -> None:
+        # The answer to a datagram that nobody takes becomes the socket's error, as ENETDOWN does on CAN.
+        self._peer.close()
+        assert self._opened is not None
+        self._opened.send(b"?")
+
+    def close(self) -> None:
+        self._peer.close()
+
+
+class PycanWire:
+    """An interface of python-can, with a second bus as the peer."""
+
+    def __init__(self, interface: str, channel: str, **options: int) -> None:
+        make: Callable[..., can.BusABC] = can.Bus
+        self._peer = make(channel=channel, interface=interface, ignore_config=True, **options)
+        self._source = PycanSource(interface, channel, SystemClock(), options)
+        self._listener = CanListener(self._source, [resolve(DEVICE)], IDS, SystemClock())
+
+    def listener(self) -> Listener:
+        return self._listener
+
+    def send(self, number: int) -> None:
+        self._peer.send(can.Message(arbitration_id=0x356, is_extended_id=False, data=payload(number)))
+
+    def vanish(self) -> None:
+        assert self._source._bus is not None
+        self._source._bus.shutdown()
+
+    def close(self) -> None:
+        self._peer.shutdown()
+
+
+_CHANNELS = count()
+_GROUP = "239.74.163.77"
+
+
+def _multicast_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _group_bus(port: int) -> can.BusABC:
+    return can.Bus(channel=_GROUP, interface="udp_multicast", ignore_config=True, port=port)
+
+
+def _multicast() -> Wire:
+    port = _multicast_port()
+    try:
+        with _group_bus(port) as one, _group_bus(port) as other:
+            one.send(can.Message(arbitration_id=1))
+            heard = other.recv(1.0)
+    except (can.CanError, OSError) as error:
+        pytest.skip(f"no IP multicast here: {error}")
+    if heard is None:
+        pytest.skip("IP multicast does not come back on this machine")
+    return PycanWire("udp_multicast", _GROUP, port=port)
+
+
+WIRES: dict[str, Callable[[], Wire]] = {
+    "datagram": DatagramWire,
+    "virtual": lambda: PycanWire("virtual", f"contract-{next(_CHANNELS)}"),
+    "udp_multicast": _multicast,
+}
+
+
+@pytest.fixture(params=WIRES)
+def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
+    made = WIRES[request.param]()
+    yield made
+    made.close()
+
+
+async def until(condition: Callable[[], bool], task: asyncio.Task[None] | None = None) -> None:
+    """Wait until it holds; a task that ends before shows its error."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        if task is not None and task.done():
+            task.result()
+        assert time.monotonic() < give_up_s, "did not come"
+        await asyncio.sleep(0.002)
+
+
+async def speaks(wire: Wire, sink: RecordingSink, task: asyncio.Task[None]) -> None:
+    """Send until something arrives: whether a wire is open already can't be seen from outside."""
+    number = 1_000_000
+
+    def heard() -> bool:
+        nonlocal number
+        number += 1
+        wire.send(number)
+        return bool(sink.words(1))
+
+    await until(heard, task)
+    await asyncio.sleep(0.05)
+    sink.rows.clear()
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=1.0)
+    assert done, "not cancelled within 1 s"
+    assert task.cancelled()
+
+
+def run(test: Coroutine[object, object, None]) -> None:
+    asyncio.run(test)
+
+
+def test_frames_come_out_as_samples_in_order(wire: Wire) -> None:
+    async def check() -> None:
+        sink = RecordingSink()
+        task = asyncio.create_task(wire.listener().run(sink))
+        await speaks(wire, sink, task)
+        before_us = time.time_ns() // 1000
+        for number in range(200):
+            wire.send(number)
+        await until(lambda: len(sink.words(1)) >= 200, task)
+        await stop(task)
+        assert sink.words(1) == list(range(200))
+        assert sink.words(2) == list(range(200))
+        assert sink.words(3) == [7] * 200
+        times = [t_us for _, t_us, _, _ in sink.rows]
+        assert times == sorted(times)
+        assert before_us <= times[0] <= times[-1] <= time.time_ns() // 1000
+
+    run(check())
+
+
+def test_a_repeated_payload_is_a_touch(wire: Wire) -> None:
+    async def check() -> None:
+        sink = RecordingSink()
+        task = asyncio.create_task(wire.listener().run(sink))
+        await speaks(wire, sink, task)
+        wire.send(5)
+        await until(lambda: sink.words(1) == [5], task)
+        sink.touched.clear()
+        wire.send(5)
+        await until(lambda: sink.touched == [1, 2, 3], task)
+        assert sink.words(1) == [5]
+        await stop(task)
+
+    run(check())
+
+
+def test_opens_again_after_it_was_cancelled(wire: Wire) -> None:
+    async def check() -> None:
+        for _ in range(3):
+            sink = RecordingSink()
+            task = asyncio.create_task(wire.listener().run(sink))
+            await speaks(wire, sink, task)
+            await stop(task)
+
+    run(check())
+
+
+def test_a_vanished_peer_is_unavailable_and_makes_all_signals_unknown(wire: Wire) -> None:
+    async def check() -> None:
+        sink = RecordingSink()
+        task = asyncio.create_task(wire.listener().run(sink))
+        await speaks(wire, sink, task)
+        wire.vanish()
+        with pytest.raises(Unavailable) as caught:
+            await asyncio.wait_for(task, PATIENCE_S)
+        assert wire.listener().name in str(caught.value)
+        assert sink.unknown() == [1, 2, 3]
+
+    run(check())
+
+
+def test_cancelled_while_opening(wire: Wire) -> None:
+    async def check() -> None:
+        task = asyncio.create_task(wire.listener().run(RecordingSink()))
+        await asyncio.sleep(0)
+        await stop(task)
+
+    run(check())
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_nothing_stays_open(wire: Wire) -> None:
+    async def check() -> None:
+        sink = RecordingSink()
+        task = asyncio.create_task(wire.listener().run(sink))
+        await speaks(wire, sink, task)
+        await stop(task)
+        before = _open_files()
+        for _ in range(3):
+            sink = RecordingSink()
+            task = asyncio.create_task(wire.listener().run(sink))
+            await speaks(wire, sink, task)
+            await stop(task)
+        assert _open_files() == before
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    ("interface", "channel", "options", "error", "text"),
+    [
+        ("socketcan", "nosuchcan7", {}, Unavailable, "nosuchcan7"),
+        ("virtual", "x", {"channel": "twice"}, Unsupported, "options"),
+        ("udp_multicast", "127.0.0.1", {"port": 43119}, Unavailable, "udp_multicast:127.0.0.1"),
+        ("slcan", "/dev/no-such-tty@115200", {}, Unavailable, "/dev/no-such-tty"),
+        ("socketcan2", "can0", {}, Unsupported, "write one of"),
+    ],
+)
+@pytest.mark.announced_warnings  # python-can warns of a bus object that its own constructor left half made
+def test_a_failed_open_says_why_and_leaves_nothing_open(
+    interface: str, channel: str, options: dict[str, object], error: type[DeviceError], text: str
+) -> None:
+    device = replace(DEVICE, interface=interface, channel=channel, options=options)
+    (listener,) = plan([device]).listeners(IDS, SystemClock())
+
+    async def check() -> None:
+        files = []
+        for attempt in range(3):
+            sink = RecordingSink()
+            with pytest.raises(error, match=text) as caught:
+                await asyncio.wait_for(listener.run(sink), PATIENCE_S)
+            assert caught.value.hint
+            assert sink.unknown() == ([1, 2, 3] if attempt == 0 else [])
+            files.append(_open_files())
+        assert files[1:] == files[:-1]
+
+    run(check())
