@@ -8,7 +8,8 @@ Rules of this file:
    All state belongs to the loop. A thread that dies, for whatever reason, is a connection that ended.
 3. paho's queue never grows: ``Session.publish`` waits until the record fits into a window of ``MAX_IN_FLIGHT`` messages
    and ``MAX_IN_FLIGHT_BYTES`` (one larger message goes alone), and into what an MQTT 5 broker says it takes.
-4. MQTT 5 first; 3.1.1 when the broker refuses the version, or closes the connection on a version 5 CONNECT.
+4. MQTT 5 first; 3.1.1 at once when the broker refuses the version. Old brokers close the connection on a version that
+   they do not know, or choke on it in silence: without a CONNACK the two versions are tried in turn.
 5. Back-off is ours: 1 to 60 s, jittered, monotonic; it starts again only after a connection that lasted. One log line
    when a fault begins and one when it ends.
 6. A link too slow for its keep-alive (data in the pipe, so that the ping's answer is late) is told from a dead one by
@@ -101,7 +102,8 @@ class _Cause(enum.Enum):
 
     CLOSED = enum.auto()  #: we closed it
     LOST = enum.auto()
-    VERSION = enum.auto()  #: the broker does not speak this version
+    VERSION = enum.auto()  #: the broker says that it does not speak this version
+    NO_CONNACK = enum.auto()  #: it closed the connection without a word, or said nothing: perhaps for the version
     TAKEN_OVER = enum.auto()
     SILENT = enum.auto()  #: no answer to a ping, or no PUBACK
 
@@ -323,7 +325,7 @@ class Session:
             return _End(_Cause.CLOSED, "closed")
         if not client.is_connected():
             late = closing_since_s is None and now_s - began_s > CONNACK_TIMEOUT_S
-            return _End(_Cause.LOST, f"no CONNACK within {CONNACK_TIMEOUT_S:.0f} s") if late else None
+            return _End(_Cause.NO_CONNACK, f"no CONNACK within {CONNACK_TIMEOUT_S:.0f} s") if late else None
         if client.want_write() or not self._waiting:
             self._progress_s = now_s
         elif now_s - self._progress_s > PUBACK_TIMEOUT_S * self._patience:
@@ -337,7 +339,7 @@ class Session:
             return self._refusal
         if code == MQTTErrorCode.MQTT_ERR_KEEPALIVE:
             return _End(_Cause.SILENT, f"no answer to a ping within {self._settings.keepalive_s * self._patience} s")
-        return _End(_Cause.LOST, "the broker closed the connection")
+        return _End(_Cause.LOST if self._stood else _Cause.NO_CONNACK, "the broker closed the connection")
 
     def _make_client(self) -> paho.Client:
         settings, version5 = self._settings, self._protocol == MQTTProtocolVersion.MQTTv5
@@ -482,13 +484,12 @@ class MqttLink:
         _log.info("connected to %s, MQTT %s", self._settings.url, session.protocol)
 
     async def _wait_for_next(self, end: _End, began_s: float, *, opened: bool, unacknowledged: int) -> None:
-        self.stats.failures += 1
-        self.stats.last_error = end.reason
         if end.cause is _Cause.VERSION and self._protocol == MQTTProtocolVersion.MQTTv5:
             self._protocol = MQTTProtocolVersion.MQTTv311
             return
-        if not opened and end.reason == "the broker closed the connection":
-            # Some old brokers close the connection on a version they do not know: try the versions in turn.
+        self.stats.failures += 1
+        self.stats.last_error = end.reason
+        if end.cause in {_Cause.VERSION, _Cause.NO_CONNACK}:
             version5 = self._protocol == MQTTProtocolVersion.MQTTv5
             self._protocol = MQTTProtocolVersion.MQTTv311 if version5 else MQTTProtocolVersion.MQTTv5
         if end.cause is _Cause.SILENT and unacknowledged:

@@ -28,15 +28,12 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import TypeVar
 
-from agent.core.blocks import BlockColumn, BlockError, decode, read_header
+from agent.core.blocks import BlockColumn, BlockError, decode
 from agent.core.model import Encoding, Kind, Number, Signal, SignalSpec
 
 SCHEMA = 1
 MAGIC = b"ET"
 ENVELOPE = struct.Struct("<2sBBQQ16sIB")
-
-#: A message with more rows than this is refused unread: far above any real one, a guard against hostile input.
-MAX_ROWS = 1 << 23
 
 _UINT_SPAN = 1 << 64
 _Kind = TypeVar("_Kind")
@@ -155,8 +152,6 @@ def decode_telemetry(payload: bytes) -> Telemetry:
         raise PayloadError(f"schema version {version}, this code reads {SCHEMA}")
     block = payload[ENVELOPE.size :]
     try:
-        if read_header(block).rows > MAX_ROWS:
-            raise PayloadError(f"says that it has more than {MAX_ROWS} rows")
         columns = [_words_column(column) for column in decode(block)]
     except BlockError as error:
         raise PayloadError(str(error)) from error

@@ -160,10 +160,11 @@ def as_text(site: str, item: Item) -> Iterator[str]:
     """An item in the form ``lines``; the catalogue's arrival is no news for people but in numbers."""
     match item:
         case Values(message, rows):
-            shown = ", ".join(f"{row.signal.full_name} {_value(row)}" for row in rows[-VALUES_PER_LINE:])
-            more = f" and {len(rows) - VALUES_PER_LINE} more" if len(rows) > VALUES_PER_LINE else ""
+            newest = {row.signal.full_name: _value(row) for row in rows}
+            shown = ", ".join(f"{name} {value}" for name, value in list(newest.items())[:VALUES_PER_LINE])
+            more = f" and {len(newest) - VALUES_PER_LINE} more" if len(newest) > VALUES_PER_LINE else ""
             time = _clock_text(max((row.t_us for row in rows), default=0))
-            yield f"{time} {site} #{message.seq}: {len(rows)} values: {shown}{more}"
+            yield f"{time} {site} #{message.seq}, {len(rows)} values: {shown}{more}"
         case EventMessage(seq=seq, kind=kind, t_us=t_us, subject=subject, data=data):
             yield f"{_clock_text(t_us)} {site} event #{seq}: {kind} {subject} {json.dumps(data, ensure_ascii=False)}"
         case State(online=online, version=version):

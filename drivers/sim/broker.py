@@ -16,6 +16,35 @@ from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
 _LISTENER = "default"
+_MQTT_5 = 5
+_UNACCEPTABLE_VERSION = bytes([0x20, 2, 0, 1])  #: CONNACK with return code 1 (MQTT 3.1.1, 3.2.2.3)
+_VERSION_OFFSET = 6  #: of the protocol level, behind the name ``MQTT`` and its length (3.1.2.2)
+
+
+class _Started(StreamReaderAdapter):  # type: ignore[misc] # amqtt ships no types
+    """A connection whose first bytes have been read already."""
+
+    def __init__(self, reader: asyncio.StreamReader, start: bytes) -> None:
+        super().__init__(reader)
+        self._start = start
+
+    async def read(self, n: int = -1) -> bytes:
+        """As ``StreamReaderAdapter.read``: exactly ``n`` bytes, or all with -1."""
+        if not self._start:
+            return bytes(await super().read(n))
+        taken = self._start if n < 0 else self._start[:n]
+        self._start = self._start[len(taken) :]
+        if len(taken) == n:
+            return taken
+        return taken + bytes(await super().read(n - len(taken) if n >= 0 else n))
+
+
+async def _read_up_to_version(reader: asyncio.StreamReader) -> bytes:
+    """The start of a CONNECT up to the protocol level: amqtt waits for ever on a version 5 CONNECT that has a will."""
+    start = await reader.readexactly(2)
+    while start[-1] & 0x80 and len(start) < 5:  # noqa: PLR2004 - the remaining length has up to 4 bytes
+        start += await reader.readexactly(1)
+    return start + await reader.readexactly(_VERSION_OFFSET + 1)
 
 
 @asynccontextmanager
@@ -37,7 +66,14 @@ async def broker(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
         assert task is not None  # noqa: S101 - a stream callback runs in a task
         connections.add(task)
         try:
-            await engine.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER)
+            start = await _read_up_to_version(reader)
+            if start[-1] == _MQTT_5:
+                writer.write(_UNACCEPTABLE_VERSION)
+                await writer.drain()
+                return
+            await engine.external_connected(_Started(reader, start), StreamWriterAdapter(writer), _LISTENER)
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # a client that goes away is its own affair
         finally:
             connections.discard(task)
             writer.close()
