@@ -145,8 +145,11 @@ def _from_candump(match: Match[str]) -> LogFrame | str:
     if fd:
         rest = rest[2:]
     # A dot may stand between bytes; ``_9`` to ``_F`` tells the raw DLC of an 8-byte frame.
-    data = data_bytes(rest.partition("_")[0].replace(".", ""))
-    if data is None or (not fd and len(data) > MAX_CLASSIC_BYTES):
+    try:
+        data = bytes.fromhex(rest.partition("_")[0].replace(".", ""))
+    except ValueError:
+        return "bad_data"
+    if len(data) > (MAX_FD_BYTES if fd else MAX_CLASSIC_BYTES):
         return "bad_data"
     return LogFrame(t, channel, can_id, extended, data, is_error=is_error, fd=fd)
 

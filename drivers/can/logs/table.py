@@ -67,7 +67,7 @@ _UNIT = re.compile(r"[(\[_\s](s|sec|secs|seconds|ms|msec|us|µs|usec|ns)[)\]]?\s
 _UNIT_DIVISOR = {"s": 1, "m": 1000, "u": 1_000_000, "µ": 1_000_000, "n": 1_000_000_000}
 #: The header of python-can's own CSV, whose data are base64.
 _PYTHON_CAN = ("timestamp", "arbitrationid", "extended", "remote", "error", "dlc", "data")
-_TRUE = {"true", "1", "yes", "y", "x", "ext", "extended", "xtd", "29", "29bit", "eff"}
+_TRUE = {"true", "t", "1", "yes", "y", "x", "ext", "extended", "xtd", "29", "29bit", "eff"}
 
 
 class TableLines:
@@ -193,18 +193,24 @@ class TableLines:
         if self._byte_columns:
             words = [cells[i].strip() for i in self._byte_columns if i < len(cells)]
             # Short frames leave the cells behind their data empty, or are short rows.
-            text = " ".join(words[:length] if length is not None else [word for word in words if word])
+            if length is not None and not _is_dlc(length, sum(map(bool, words))):
+                words = words[:length]
+            text = " ".join(words)
         else:
             text = self._cell(cells, "data")
         data = data_bytes(text, base=self._data_base)
         if data is None:
             return "bad_data"
         if length is not None and len(data) != length:
-            if len(data) > length:
-                # A length column may hold the DLC of an FD frame, 9 to 15.
-                return data if length < len(DLC_BYTES) and DLC_BYTES[length] == len(data) else data[:length]
-            return "too_short"
+            if _is_dlc(length, len(data)):
+                return data
+            return data[:length] if len(data) > length else "too_short"
         return data
+
+
+def _is_dlc(length: int, count: int) -> bool:
+    """Whether a length column holds the DLC (9 to 15) of an FD frame of ``count`` bytes."""
+    return MAX_CLASSIC_BYTES < length < len(DLC_BYTES) and DLC_BYTES[length] == count
 
 
 def _plain(name: str) -> str:
