@@ -1,0 +1,258 @@
+"""The routes. They read the gateway through ``GatewayView`` and hold no logic of their own; none of them writes.
+
+Handlers are coroutines: what they read is in memory and costs microseconds. Only history waits for the store, in a
+thread, two at a time, so that a dashboard with many charts can't starve the writer.
+"""
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
+from functools import partial
+from http import HTTPStatus
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, FastAPI, HTTPException, Path, Query
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from agent.api import metrics, pages, problems
+from agent.api.guard import Guard
+from agent.api.live import LiveStreams
+from agent.api.models import (
+    DeviceLatestOut,
+    DeviceOut,
+    DevicePage,
+    HealthOut,
+    HistoryOut,
+    PartOut,
+    SignalOut,
+    SignalPage,
+    ValueOut,
+    WiresOut,
+)
+from agent.api.times import iso, parse_time
+from agent.api.view import DeviceInfo, GatewayView, History
+from agent.core.clock import Clock
+from agent.core.model import Signal
+from agent.pipeline.supervisor import Health
+
+MAX_POINTS = 5000
+MAX_PAGE_SIZE = 1000
+DEFAULT_SPAN_US = 3_600_000_000
+HISTORY_AT_ONCE = 2
+
+_MAX_NAME = 200
+_MAX_PAGE = 1_000_000
+
+_Item = TypeVar("_Item")
+
+Page = Annotated[int, Query(ge=1, le=_MAX_PAGE, description="page number, from 1")]
+PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="items on a page")]
+Name = Annotated[str, Query(min_length=1, max_length=_MAX_NAME, description="full name or number of a signal")]
+DeviceFilter = Annotated[str | None, Query(min_length=1, max_length=_MAX_NAME, description="only of this device")]
+NameFilter = Annotated[str | None, Query(min_length=1, max_length=_MAX_NAME, description="part of the full name")]
+DeviceId = Annotated[str, Path(min_length=1, max_length=_MAX_NAME)]
+Time = Annotated[str | None, Query(max_length=40, description="ISO 8601 with an offset, or seconds since 1970")]
+Points = Annotated[int, Query(ge=1, le=MAX_POINTS, description="at most so many points")]
+
+
+def create_app(
+    view: GatewayView, clock: Clock, *, hosts: Collection[str] = (), live: LiveStreams | None = None
+) -> FastAPI:
+    """The ASGI application. ``hosts`` are names beside localhost under which it may be called."""
+    app = FastAPI(
+        title="Enlace",
+        version=view.site().version,
+        description="Local API of the gateway. Read-only; errors are RFC 9457 problem details.",
+        docs_url=None,  # FastAPI's page loads its scripts from outside; ours stands in pages.py
+        redoc_url=None,
+    )
+    routes = _Routes(view, clock, live or LiveStreams(view, clock))
+    app.include_router(routes.router())
+    app.include_router(pages.router())
+    problems.install(app)
+    app.add_middleware(Guard, hosts=hosts)
+    return app
+
+
+class _Routes:
+    """The handlers of one application."""
+
+    def __init__(self, view: GatewayView, clock: Clock, live: LiveStreams) -> None:
+        self._view = view
+        self._clock = clock
+        self._live = live
+        self._started_s = clock.monotonic_s()
+        self._history_turns = asyncio.Semaphore(HISTORY_AT_ONCE)
+
+    def router(self) -> APIRouter:
+        """All routes of the API."""
+        router = APIRouter()
+        add = partial(router.add_api_route, methods=["GET"])
+        add("/api/system/health", self.health, tags=["system"], summary="Health of the gateway")
+        add("/api/signals", self.signals, tags=["signals"], summary="List signals")
+        add("/api/devices", self.devices, tags=["devices"], summary="List devices with health and age")
+        add("/api/devices/{device_id}/latest", self.latest, tags=["devices"], summary="All values of a device")
+        add("/api/history", self.history, tags=["signals"], summary="History of a signal, minima and maxima kept")
+        add(
+            "/api/history.csv",
+            self.history_csv,
+            tags=["signals"],
+            summary="The same as CSV",
+            response_class=_CsvResponse,
+        )
+        add(
+            "/api/live",
+            self.live,
+            tags=["signals"],
+            summary="Server-sent events: a snapshot, then changes",
+            response_class=_EventStream,
+        )
+        add("/metrics", self.metrics, tags=["system"], summary="Prometheus metrics", response_class=PlainTextResponse)
+        return router
+
+    async def health(self) -> HealthOut:
+        """Answer 200 whenever the gateway answers; ``status`` says whether all its parts and wires are well."""
+        site = self._view.site()
+        parts = [
+            PartOut(name=part.name, ok=part.ok, detail=part.detail, hint=part.hint) for part in self._view.health()
+        ]
+        wires = {device.wire.name: device.wire.state for device in self._view.devices() if device.wire}
+        states = list(wires.values())
+        db_ok = all(part.ok for part in parts if part.name == "db")
+        lame = Health.OFFLINE in states or Health.UNSUPPORTED in states or not all(part.ok for part in parts)
+        return HealthOut(
+            status="degraded" if lame else "OK",
+            db="OK" if db_ok else "error",
+            parts=parts,
+            wires=WiresOut(total=len(states), **{state.value: states.count(state) for state in Health}),
+            site=site.id,
+            version=site.version,
+            boot=site.boot,
+            time=iso(self._clock.now_us()),
+            uptime_s=round(self._clock.monotonic_s() - self._started_s, 3),
+        )
+
+    async def signals(
+        self, device: DeviceFilter = None, name: NameFilter = None, page: Page = 1, page_size: PageSize = 100
+    ) -> SignalPage:
+        """List the configured signals in the order of their numbers."""
+        found = [
+            signal
+            for signal in self._view.signals()
+            if (device is None or signal.device == device) and (name is None or name in signal.full_name)
+        ]
+        items = [SignalOut.of(signal) for signal in _page(found, page, page_size)]
+        return SignalPage(total=len(found), page=page, page_size=page_size, items=items)
+
+    async def devices(self, page: Page = 1, page_size: PageSize = 100) -> DevicePage:
+        """List the configured devices. A dead one stands here with its last error and its next try."""
+        devices = self._view.devices()
+        items = [self._device(device) for device in _page(devices, page, page_size)]
+        return DevicePage(total=len(devices), page=page, page_size=page_size, items=items)
+
+    async def latest(self, device_id: DeviceId) -> DeviceLatestOut:
+        """All signals of a device with their newest values."""
+        device = self._known_device(device_id)
+        values = [ValueOut.of(latest) for latest in self._view.latest(self._signals_of(device_id))]
+        return DeviceLatestOut(device=self._device(device), values=values)
+
+    async def history(
+        self,
+        signal: Name,
+        from_: Annotated[Time, Query(alias="from")] = None,
+        to: Time = None,
+        points: Points = 500,
+    ) -> HistoryOut:
+        """Thin out to at most ``points`` points, from ``from`` (default: an hour before ``to``) up to ``to`` (now)."""
+        found, from_us, to_us, history = await self._history(signal, from_, to, points)
+        return HistoryOut.of(found, from_us, to_us, history)
+
+    async def history_csv(
+        self,
+        signal: Name,
+        from_: Annotated[Time, Query(alias="from")] = None,
+        to: Time = None,
+        points: Points = 500,
+    ) -> Response:
+        """Columns time, min, max, mean, last, count; the signal and its unit stand in each row."""
+        found, _, _, history = await self._history(signal, from_, to, points)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\r\n")  # RFC 4180
+        writer.writerow(["time", "signal", "unit", "min", "max", "mean", "last", "count"])
+        for point in history.points:
+            mean = "" if point.mean is None else point.mean
+            name, unit = found.full_name, found.unit
+            writer.writerow([iso(point.t_us), name, unit, point.min, point.max, mean, point.last, point.count])
+        return _CsvResponse(text.getvalue(), headers={"content-disposition": 'attachment; filename="history.csv"'})
+
+    async def live(self, device: DeviceFilter = None) -> Response:
+        """Stream ``snapshot`` and ``change`` events, each ``{"time", "values"}``; a comment every 15 s of silence."""
+        if device is not None:
+            self._known_device(device)
+        if self._live.full:
+            raise HTTPException(
+                HTTPStatus.SERVICE_UNAVAILABLE, "too many live streams are open", headers={"retry-after": "10"}
+            )
+        return _EventStream(self._live.stream(device))
+
+    async def metrics(self) -> Response:
+        """Counters of the wires, the store, the uplink and this process."""
+        return Response(metrics.render(self._view, self._clock, self._started_s), media_type=metrics.MEDIA_TYPE)
+
+    async def _history(
+        self, name: str, from_text: str | None, to_text: str | None, points: int
+    ) -> tuple[Signal, int, int, History]:
+        signal = self._view.signal(name)
+        if signal is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no signal {name!r}: /api/signals lists them")
+        to_us = self._clock.now_us() if to_text is None else _time("to", to_text)
+        from_us = to_us - DEFAULT_SPAN_US if from_text is None else _time("from", from_text)
+        if from_us >= to_us:
+            detail = f"from ({iso(from_us)}) must be before to ({iso(to_us)})"
+            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+        async with self._history_turns:
+            history = await asyncio.to_thread(self._view.history, signal, from_us, to_us, points)
+        return signal, from_us, to_us, history
+
+    def _known_device(self, device_id: str) -> DeviceInfo:
+        for device in self._view.devices():
+            if device.id == device_id:
+                return device
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no device {device_id!r}: /api/devices lists them")
+
+    def _signals_of(self, device_id: str) -> list[Signal]:
+        return [signal for signal in self._view.signals() if signal.device == device_id]
+
+    def _device(self, device: DeviceInfo) -> DeviceOut:
+        return DeviceOut.of(device, self._view.latest(self._signals_of(device.id)))
+
+
+class _CsvResponse(Response):
+    media_type = "text/csv"
+
+
+class _EventStream(StreamingResponse):
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[str, None], status_code: int = HTTPStatus.OK) -> None:
+        super().__init__(events, status_code)
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A client may leave between two events: its place is free when the answer ends, not when garbage is collected.
+        async with aclosing(self._events):
+            await super().__call__(scope, receive, send)
+
+
+def _page(items: Sequence[_Item], page: int, size: int) -> Sequence[_Item]:
+    return items[(page - 1) * size : page * size]
+
+
+def _time(where: str, text: str) -> int:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"query.{where}: {error}") from error

@@ -1,0 +1,83 @@
+"""What holds for every request before a route sees it: Host, size of the body, security headers.
+
+Rules of this file:
+
+1. Only names that this gateway goes by are answered: a page from elsewhere whose DNS name was turned to 127.0.0.1 sends
+   its own name as Host (DNS rebinding).
+2. No answer may be framed, sniffed, or load anything from outside. There is no CORS.
+3. A body is bounded before it is read. No route has one yet.
+"""
+
+from collections.abc import Collection
+from http import HTTPStatus
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY_BYTES = 64 * 1024
+_LENGTH_DIGITS = 9  # more are too many anyway
+
+SECURITY_HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Guard:
+    """ASGI middleware. ``hosts`` are the names beside those of the loopback that this gateway answers to."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] = ()) -> None:
+        self._app = app
+        self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or hand on and add the headers to the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        refusal = self._refusal(Headers(scope=scope))
+        await (refusal or self._app)(scope, receive, send_guarded)
+
+    def _refusal(self, headers: Headers) -> Response | None:
+        name = headers.get("host", "").lower()
+        if host_name(name) not in self._hosts:
+            detail = f"this gateway does not answer as {name!r}: use http://localhost or one of its configured names"
+            return _refuse(HTTPStatus.MISDIRECTED_REQUEST, detail)
+        if "transfer-encoding" in headers:
+            return _refuse(HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length")
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or len(length) > _LENGTH_DIGITS or int(length) > MAX_BODY_BYTES:
+            return _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes")
+        return None
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without its port: ``[::1]:8080`` gives ``[::1]``."""
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+def _refuse(status: HTTPStatus, detail: str) -> Response:
+    body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+    # The body was not read: the connection can't be used again.
+    return JSONResponse(body, status, headers={"connection": "close"}, media_type="application/problem+json")

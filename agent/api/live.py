@@ -1,0 +1,110 @@
+"""``/api/live``: server-sent events (WHATWG HTML, section 9.2) with a snapshot first and the changes after it.
+
+Rules of this file:
+
+1. A client is told what its signals are now, not each step on the way: what changed within ``MIN_GAP_S`` is one event.
+   So a bus with thousands of frames a second costs a client no more than a slow one does.
+2. A client that falls behind loses nothing that counts: after drops it gets a fresh snapshot.
+3. Streams are few, end at once when the gateway stops, and send a comment when nothing changes, so that a proxy does
+   not cut the line and a client that is gone is noticed.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+
+import numpy as np
+
+from agent.api.models import ValueOut
+from agent.api.times import iso
+from agent.api.view import GatewayView
+from agent.core.clock import Clock
+from agent.core.model import Signal
+from agent.core.ports import Latest
+from agent.pipeline.hub import Subscription
+
+MAX_STREAMS = 16
+MIN_GAP_S = 0.2
+HEARTBEAT_S = 15.0
+RETRY_MS = 2000
+
+_HEARTBEAT = ": nothing changed\n\n"
+
+
+class LiveStreams:
+    """All open streams of one server."""
+
+    def __init__(self, view: GatewayView, clock: Clock) -> None:
+        self._view = view
+        self._clock = clock
+        self._open: set[Subscription] = set()
+        self._closed = False
+
+    @property
+    def full(self) -> bool:
+        """Whether another stream would be one too many, or the gateway is stopping."""
+        return self._closed or len(self._open) >= MAX_STREAMS
+
+    def close(self) -> None:
+        """End all streams; there will be no more."""
+        self._closed = True
+        for subscription in list(self._open):
+            subscription.close()
+
+    async def stream(self, device: str | None) -> AsyncGenerator[str, None]:
+        """The events for one client: of one device, or of all. Close it when the client is gone."""
+        with self._view.subscribe() as subscription:
+            self._open.add(subscription)
+            try:
+                async with aclosing(self._events(subscription, device)) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                self._open.discard(subscription)
+
+    async def _events(self, subscription: Subscription, device: str | None) -> AsyncGenerator[str, None]:
+        signals = self._signals(device)
+        dropped = subscription.dropped
+        yield f"retry: {RETRY_MS}\n" + self._event("snapshot", signals.values())
+        while True:
+            if not await self._news(subscription):
+                yield _HEARTBEAT
+                continue
+            batches = subscription.take()
+            if subscription.closed:
+                return
+            ids = np.unique(np.concatenate([np.asarray(batch.ids, dtype=np.int32) for batch in batches])).tolist()
+            if subscription.dropped != dropped:
+                dropped = subscription.dropped
+                signals = self._signals(device)
+                yield self._event("snapshot", signals.values())
+            elif changed := [signals[number] for number in ids if number in signals]:
+                yield self._event("change", changed)
+            await self._clock.sleep_s(MIN_GAP_S)
+
+    async def _news(self, subscription: Subscription) -> bool:
+        """Wait for batches; False when none came for a heartbeat's time."""
+        waits = [
+            asyncio.ensure_future(subscription.wait()),
+            asyncio.ensure_future(self._clock.sleep_s(HEARTBEAT_S)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return waits[0].done()
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    def _signals(self, device: str | None) -> dict[int, Signal]:
+        return {signal.id: signal for signal in self._view.signals() if device is None or signal.device == device}
+
+    def _event(self, kind: str, signals: Iterable[Signal]) -> str:
+        values = [_value(latest) for latest in self._view.latest(signals)]
+        data = json.dumps({"time": iso(self._clock.now_us()), "values": values}, allow_nan=False, ensure_ascii=False)
+        return f"event: {kind}\ndata: {data}\n\n"
+
+
+def _value(latest: Latest) -> dict[str, object]:
+    return ValueOut.of(latest).model_dump()

@@ -1,0 +1,210 @@
+"""The JSON that the API answers with. Times are ISO 8601 UTC; a value that is not known is null, never 0."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent.api.times import iso
+from agent.api.view import DeviceInfo, History, HistoryPoint
+from agent.core.model import Kind, Number, Signal
+from agent.core.ports import Latest
+
+
+class Model(BaseModel):
+    """Base of all answers. Infinities and NaN never reach JSON."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+
+
+class PartOut(Model):
+    """A part of the gateway."""
+
+    name: str
+    ok: bool
+    detail: str = Field(description="what is wrong; empty when nothing is")
+    hint: str = Field(description="what to do about it")
+
+
+class WiresOut(Model):
+    """How many wires are in which state."""
+
+    total: int
+    online: int
+    starting: int
+    offline: int
+    unsupported: int
+
+
+class HealthOut(Model):
+    """Health of the whole gateway. The answer is 200 also when it is degraded: the gateway itself works."""
+
+    status: Literal["OK", "degraded"]
+    db: Literal["OK", "error"]
+    parts: list[PartOut]
+    wires: WiresOut
+    site: str
+    version: str
+    boot: str
+    time: str
+    uptime_s: float
+
+
+class SignalOut(Model):
+    """What is known of a signal, its values apart."""
+
+    id: int
+    name: str = Field(description="device.point")
+    device: str
+    point: str
+    unit: str
+    kind: Kind
+    source: str = Field(description="where it is read, in the field's words")
+    labels: dict[int, str]
+
+    @classmethod
+    def of(cls, signal: Signal) -> "SignalOut":
+        """A signal as JSON."""
+        return cls(
+            id=signal.id,
+            name=signal.full_name,
+            device=signal.device,
+            point=signal.name,
+            unit=signal.unit,
+            kind=signal.kind,
+            source=signal.source,
+            labels=dict(signal.labels),
+        )
+
+
+class SignalPage(Model):
+    """A page of signals."""
+
+    total: int = Field(description="signals that match, on all pages")
+    page: int
+    page_size: int
+    items: list[SignalOut]
+
+
+class ValueOut(Model):
+    """The newest value of a signal."""
+
+    id: int
+    name: str
+    value: int | float | None = Field(description="in the signal's unit; null when it is not known now")
+    label: str | None = Field(description="the value in words, for choices")
+    unit: str
+    time: str | None = Field(description="when this value was read for the first time, or became unknown")
+    age_s: float | None = Field(description="seconds since it was last read; null before the first time")
+
+    @classmethod
+    def of(cls, latest: Latest) -> "ValueOut":
+        """A latest value as JSON."""
+        signal = latest.signal
+        return cls(
+            id=signal.id,
+            name=signal.full_name,
+            value=latest.value,
+            label=label_of(signal, latest.value),
+            unit=signal.unit,
+            time=None if latest.t_us is None else iso(latest.t_us),
+            age_s=None if latest.age_s is None else round(latest.age_s, 3),
+        )
+
+
+def label_of(signal: Signal, value: Number | None) -> str | None:
+    """The choice's name. Labels belong to words, so only a value that is its word has one."""
+    if isinstance(value, int) and signal.scale == 1 and signal.offset == 0:
+        return signal.labels.get(value)
+    return None
+
+
+class DeviceOut(Model):
+    """A device, its wire's health and its age."""
+
+    id: str
+    driver: str
+    wire: str | None
+    state: Literal["starting", "online", "offline", "unsupported"]
+    since: str | None = Field(description="when its wire came into this state")
+    last_error: str
+    hint: str
+    next_try_s: float | None = Field(description="seconds until the wire is tried again; null while it runs")
+    restarts: int
+    signals: int
+    known: int = Field(description="signals with a value now")
+    age_s: float | None = Field(description="seconds since any of its signals was read; null before the first time")
+
+    @classmethod
+    def of(cls, device: DeviceInfo, latest: list[Latest]) -> "DeviceOut":
+        """A device as JSON; ``latest`` of all its signals."""
+        wire = device.wire
+        ages = [entry.age_s for entry in latest if entry.age_s is not None]
+        return cls(
+            id=device.id,
+            driver=device.driver,
+            wire=wire.name if wire else None,
+            state=wire.state.value if wire else "starting",
+            since=iso(wire.since_us) if wire else None,
+            last_error=wire.last_error if wire else "",
+            hint=wire.hint if wire else "",
+            next_try_s=None if wire is None or wire.next_try_s is None else round(wire.next_try_s, 1),
+            restarts=wire.restarts if wire else 0,
+            signals=len(latest),
+            known=sum(entry.value is not None for entry in latest),
+            age_s=round(min(ages), 3) if ages else None,
+        )
+
+
+class DevicePage(Model):
+    """A page of devices."""
+
+    total: int
+    page: int
+    page_size: int
+    items: list[DeviceOut]
+
+
+class DeviceLatestOut(Model):
+    """All values of a device."""
+
+    device: DeviceOut
+    values: list[ValueOut]
+
+
+class PointOut(Model):
+    """One interval of history."""
+
+    time: str
+    min: int | float
+    max: int | float
+    mean: float | None
+    last: int | float
+    count: int
+
+    @classmethod
+    def of(cls, point: HistoryPoint) -> "PointOut":
+        """A point as JSON."""
+        return cls(
+            time=iso(point.t_us), min=point.min, max=point.max, mean=point.mean, last=point.last, count=point.count
+        )
+
+
+class HistoryOut(Model):
+    """The history of a signal, thinned out with minima and maxima kept."""
+
+    signal: SignalOut
+    from_time: str = Field(serialization_alias="from")
+    to_time: str = Field(serialization_alias="to", description="not included")
+    interval_s: float = Field(description="width of a point; 0 when each is one stored row")
+    points: list[PointOut]
+
+    @classmethod
+    def of(cls, signal: Signal, from_us: int, to_us: int, history: History) -> "HistoryOut":
+        """A history as JSON."""
+        return cls(
+            signal=SignalOut.of(signal),
+            from_time=iso(from_us),
+            to_time=iso(to_us),
+            interval_s=history.interval_s,
+            points=[PointOut.of(point) for point in history.points],
+        )

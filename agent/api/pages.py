@@ -1,0 +1,32 @@
+"""The pages for people: live values at ``/``, the API's description at ``/docs``. They load nothing from outside.
+
+Scripts and styles are files of their own, because the content security policy forbids inline ones.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.responses import FileResponse, Response
+
+STATIC = Path(__file__).parent / "static"
+
+_FILES = {
+    "/": ("index.html", "text/html"),
+    "/docs": ("docs.html", "text/html"),
+    "/static/live.js": ("live.js", "text/javascript"),
+    "/static/docs.js": ("docs.js", "text/javascript"),
+    "/static/style.css": ("style.css", "text/css"),
+}
+
+
+def router() -> APIRouter:
+    """The pages and what they load, outside of the OpenAPI description. No other file can be asked for."""
+    result = APIRouter(include_in_schema=False)
+    for path, (name, media_type) in _FILES.items():
+        result.add_api_route(path, partial(_serve, STATIC / name, media_type), methods=["GET"])
+    return result
+
+
+async def _serve(path: Path, media_type: str) -> Response:
+    return FileResponse(path, media_type=media_type)

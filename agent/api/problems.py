@@ -1,0 +1,94 @@
+"""Errors as RFC 9457 problem details, one shape for all of them."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from agent.api.guard import SECURITY_HEADERS
+from agent.core.errors import AgentError
+
+MEDIA_TYPE = "application/problem+json"
+
+_SCHEMA = {
+    "title": "Problem",
+    "description": "RFC 9457 problem details",
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string", "description": "the status in words"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "what is wrong and what to do"},
+        "instance": {"type": "string", "description": "the path that was asked for"},
+        "hint": {"type": "string"},
+        "errors": {"type": "array", "items": {"type": "object"}, "description": "each wrong input: where and what"},
+    },
+}
+
+
+def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: object) -> JSONResponse:
+    """A problem document: ``type``, ``title``, ``status``, ``detail`` and any further members."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the app as a problem."""
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(AgentError, _agent)
+    app.add_exception_handler(Exception, _bug)
+    described = app.openapi
+    app.openapi = lambda: _describe(described())  # type: ignore[method-assign] # FastAPI's documented way
+
+
+def _describe(description: dict[str, Any]) -> dict[str, Any]:
+    """Put problems in place of the validation errors that FastAPI describes by itself and that never leave here."""
+    schemas = description["components"]["schemas"]
+    if "Problem" in schemas:
+        return description  # FastAPI keeps the first answer
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas["Problem"] = _SCHEMA
+    answer = {"description": "a problem", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    for methods in description["paths"].values():
+        for operation in methods.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = answer
+    return description
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    detail = str(error.detail)
+    if error.status_code == HTTPStatus.NOT_FOUND and detail == HTTPStatus.NOT_FOUND.phrase:
+        detail = "there is no such page: /docs lists all that there are"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"{request.method} is not offered here"
+    return problem(error.status_code, detail, headers=error.headers, instance=request.url.path)
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    # The input itself is not repeated: it may be long, and some of it may be secret in later routes.
+    errors = [{"where": ".".join(map(str, each["loc"])), "what": str(each["msg"])} for each in error.errors()]
+    detail = "; ".join(f"{each['where']}: {each['what']}" for each in errors)
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, instance=request.url.path, errors=errors)
+
+
+async def _agent(request: Request, error: Exception) -> JSONResponse:
+    hint = error.hint if isinstance(error, AgentError) else ""
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), instance=request.url.path, hint=hint)
+
+
+async def _bug(request: Request, _: Exception) -> JSONResponse:
+    # Starlette answers this outside of all middleware, logs nothing and raises the error on: the server logs it.
+    detail = "this is a bug of Enlace: the log holds its traceback"
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail, headers=SECURITY_HEADERS, instance=request.url.path)

@@ -1,0 +1,71 @@
+"use strict";
+// The API's description, drawn from /openapi.json without any library.
+
+function element(tag, parent, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  parent.append(made);
+  return made;
+}
+
+function typeOf(schema, seen = 0) {
+  if (!schema || seen > 4) return "";
+  if (schema.$ref) return schema.$ref.split("/").pop();
+  if (schema.anyOf) return schema.anyOf.map((each) => typeOf(each, seen + 1)).join(" | ");
+  if (schema.enum) return schema.enum.map((each) => JSON.stringify(each)).join(" | ");
+  if (schema.type === "array") return typeOf(schema.items, seen + 1) + "[]";
+  return schema.type || "any";
+}
+
+function limits(schema) {
+  const found = [];
+  if (schema.minimum !== undefined) found.push(`from ${schema.minimum}`);
+  if (schema.maximum !== undefined) found.push(`to ${schema.maximum}`);
+  if (schema.default !== undefined) found.push(`default ${schema.default}`);
+  return found.join(" ");
+}
+
+function showFields(parent, schema, schemas) {
+  const name = typeOf(schema).replace("[]", "");
+  const model = schemas[name];
+  if (!model || !model.properties) return;
+  element("p", parent, "answers with " + typeOf(schema) + (model.description ? ": " + model.description : ""), "dim");
+  const table = element("table", parent);
+  for (const [field, detail] of Object.entries(model.properties)) {
+    const row = element("tr", table);
+    element("code", element("td", row), field);
+    element("td", row, typeOf(detail), "dim");
+    element("td", row, detail.description || "");
+  }
+}
+
+async function draw() {
+  const api = await (await fetch("/openapi.json")).json();
+  document.getElementById("title").textContent = `${api.info.title} API ${api.info.version}`;
+  document.getElementById("description").textContent = api.info.description || "";
+  const list = document.getElementById("operations");
+  for (const [path, methods] of Object.entries(api.paths)) {
+    for (const [method, operation] of Object.entries(methods)) {
+      const section = element("section", list);
+      const title = element("h2", section);
+      element("code", title, `${method.toUpperCase()} ${path}`);
+      element("p", section, `${operation.summary || ""}. ${operation.description || ""}`);
+      const parameters = operation.parameters || [];
+      if (parameters.length) {
+        const table = element("table", section);
+        for (const parameter of parameters) {
+          const row = element("tr", table);
+          element("code", element("td", row), parameter.name + (parameter.required ? " *" : ""));
+          element("td", row, typeOf(parameter.schema), "dim");
+          element("td", row, `${parameter.description || ""} ${limits(parameter.schema)}`.trim());
+        }
+      }
+      const answer = ((operation.responses || {})["200"] || {}).content || {};
+      if (answer["application/json"]) showFields(section, answer["application/json"].schema, api.components.schemas);
+      else element("p", section, "answers with " + Object.keys(answer).join(", "), "dim");
+    }
+  }
+}
+
+draw();
