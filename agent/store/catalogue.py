@@ -1,0 +1,107 @@
+"""Signals and their numbers: given once, kept for ever, durable before anybody hears of them."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from agent.core.model import Encoding, Kind, Number, Signal, SignalSpec
+from agent.store.schema import get_mark, set_mark
+
+_COLUMNS = 'id, device, name, unit, kind, encoding, scale, "offset", labels, source, given'
+_Row = tuple[int, str, str, str, str, int, Number, Number, str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Every signal that ever was, as of one version. Immutable: the store holds the newest one."""
+
+    version: int
+    signals: tuple[Signal, ...]  #: by id
+    given: tuple[int, ...]  #: for each of the signals: rises with each assignment of a meaning to a name
+
+    def find(self, signal_id: int) -> Signal | None:
+        """The signal of that number."""
+        index = signal_id - 1
+        if 0 <= index < len(self.signals) and self.signals[index].id == signal_id:
+            return self.signals[index]
+        return next((signal for signal in self.signals if signal.id == signal_id), None)
+
+    def ids_of(self, device: str, name: str) -> list[int]:
+        """The numbers that a name has had, the one of its newest meaning last."""
+        found = [
+            (given, signal.id)
+            for signal, given in zip(self.signals, self.given, strict=True)
+            if signal.device == device and signal.name == name
+        ]
+        return [signal_id for _, signal_id in sorted(found)]
+
+
+def load(connection: sqlite3.Connection) -> Catalogue:
+    """The catalogue as it is stored. Raises ``sqlite3.Error``."""
+    rows: list[_Row] = connection.execute(f"SELECT {_COLUMNS} FROM signal ORDER BY id").fetchall()  # noqa: S608 - our own column list
+    signals = tuple(_signal(row) for row in rows)
+    return Catalogue(get_mark(connection, "catalog_version"), signals, tuple(row[-1] for row in rows))
+
+
+def assign(connection: sqlite3.Connection, specs: Sequence[SignalSpec]) -> list[int]:
+    """Numbers for these meanings, inside the caller's transaction; the version rises when anything changed."""
+    version = get_mark(connection, "catalog_version") + 1
+    changed = False
+    ids: list[int] = []
+    for spec in specs:
+        labels = json.dumps({str(value): text for value, text in sorted(spec.labels.items())}, ensure_ascii=False)
+        meaning = (spec.device, spec.name, spec.unit, spec.kind.value, int(spec.encoding), spec.scale, spec.offset)
+        known = connection.execute(
+            """SELECT id, labels, source, given = (SELECT max(given) FROM signal WHERE device = ?1 AND name = ?2)
+                FROM signal WHERE device = ?1 AND name = ?2 AND unit = ?3 AND kind = ?4 AND encoding = ?5
+                AND scale = ?6 AND "offset" = ?7""",
+            meaning,
+        ).fetchone()
+        if known is None:
+            # Numbers are never reused, for no row is ever deleted here.
+            cursor = connection.execute(
+                f"INSERT INTO signal({_COLUMNS}) VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*meaning, labels, spec.source, version),
+            )
+            ids.append(int(cursor.lastrowid or 0))
+            changed = True
+            continue
+        signal_id, old_labels, old_source, newest = known
+        ids.append(signal_id)
+        if (old_labels, old_source) != (labels, spec.source) or not newest:
+            connection.execute(
+                "UPDATE signal SET labels = ?, source = ?, given = ? WHERE id = ?",
+                (labels, spec.source, version, signal_id),
+            )
+            changed = True
+    if changed:
+        set_mark(connection, "catalog_version", version)
+    return ids
+
+
+def pick(catalogue: Catalogue, ids: Sequence[int], specs: Sequence[SignalSpec]) -> list[Signal]:
+    """The signals of these numbers. Scale and offset are as given: 1 and 1.0 are one meaning but count differently."""
+    picked: list[Signal] = []
+    for signal_id, spec in zip(ids, specs, strict=True):
+        signal = catalogue.find(signal_id)
+        if signal is None:
+            raise LookupError(f"signal {signal_id} is not in the catalogue")
+        picked.append(replace(signal, scale=spec.scale, offset=spec.offset))
+    return picked
+
+
+def _signal(row: _Row) -> Signal:
+    signal_id, device, name, unit, kind, encoding, scale, offset, labels, source, _ = row
+    return Signal(
+        device,
+        name,
+        unit,
+        Kind(kind),
+        Encoding(encoding),
+        scale,
+        offset,
+        {int(value): text for value, text in json.loads(labels).items()},
+        source,
+        signal_id,
+    )

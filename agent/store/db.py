@@ -1,0 +1,271 @@
+"""The store: everything that the house remembers, in one SQLite file. This is its front; each part has its own file.
+
+Writes come from any thread and return at once or give a future; one thread writes (``writer.py``). Reads block for some
+ms, are thread-safe and use connections of their own: async callers use a thread.
+"""
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+from agent.core.clock import Clock
+from agent.core.errors import StoreError
+from agent.core.model import Batch, Encoding, Event, Number, Signal, SignalSpec
+from agent.core.ports import StoredBlock, StoredEvent
+from agent.store import catalogue as catalogues
+from agent.store import ledger, outbox, sealing, telemetry
+from agent.store.history import History, Series
+from agent.store.opening import create_or_open, is_damage, move_aside, open_file
+from agent.store.readers import Readers
+from agent.store.settings import Opened, StoreSettings, StoreStats
+from agent.store.upkeep import Upkeeper
+from agent.store.writer import Writer, roll_back
+
+#: What a call waits for a commit that the caller can't go on without.
+_ASSIGN_S = 30.0
+
+
+class Store:
+    """An open store; ``open`` makes one. It is the ``Outbox`` of ``agent.core.ports``."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, opened: Opened, lock: int, clock: Clock, settings: StoreSettings
+    ) -> None:
+        self.opened = opened
+        self.boot = uuid.uuid4().hex
+        self._path = opened.path
+        self._clock = clock
+        self._connection = connection
+        self._lock = lock
+        self._boot_id, seq = self._begin_boot()
+        self._catalogue = catalogues.load(connection)
+        self._encodings = _encodings(self._catalogue)
+        self._newest_event: int = connection.execute("SELECT ifnull(max(seq), 0) FROM event").fetchone()[0]
+        self._rows_at_open: int = connection.execute(
+            """SELECT (SELECT ifnull(sum(rows), 0) FROM block INDEXED BY block_time)
+                + (SELECT ifnull(sum(rows), 0) FROM hot)"""
+        ).fetchone()[0]
+        self._upkeep = Upkeeper(clock, settings, self._boot_id, seq, lambda: self._encodings)
+        self._writer = Writer(connection, clock, settings, self._upkeep, self._boot_id, seq)
+        self._readers = Readers(self._path, settings.readers)
+        self._history = History(self._readers, lambda: self._catalogue, self._set_aside)
+        self._cursors = outbox.Cursors(
+            connection, self._readers, self._writer, lambda: self._newest_event, self._set_aside
+        )
+        self._writer.start()
+        if opened.moved_to is not None:
+            found: dict[str, object] = {"moved_to": str(opened.moved_to), "reason": opened.reason}
+            self.record(Event("store.moved_aside", clock.now_us(), "store", found))
+
+    @classmethod
+    def open(cls, path: Path, clock: Clock, settings: StoreSettings | None = None) -> "Store":
+        """Open or make the store at ``path``. An unusable file is moved aside (``opened`` says so), never deleted.
+
+        Raises ``StoreError`` when the place can't be written or another process has the store.
+        """
+        settings = settings or StoreSettings()
+        connection, opened, lock = open_file(path, clock, settings)
+        try:
+            try:
+                return cls(connection, opened, lock, clock, settings)
+            except (sqlite3.DatabaseError, ValueError) as error:
+                connection.close()
+                if isinstance(error, sqlite3.DatabaseError) and not is_damage(error):
+                    raise
+                # What the check at opening did not reach in its time.
+                moved_to = move_aside(path, "corrupt", clock)
+                connection = create_or_open(path, settings)
+                return cls(connection, Opened(path, moved_to, str(error)), lock, clock, settings)
+        except (sqlite3.Error, OSError) as error:
+            connection.close()
+            os.close(lock)
+            raise StoreError(f"open {path}", str(error), f"has {path.parent} room?") from error
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Commit what waits, copy the log into the file, end the thread and all connections."""
+        self._writer.close(timeout_s)
+        self._readers.close()
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error:
+            pass  # the log stays beside the file and is read again at the next start
+        finally:
+            self._connection.close()
+            os.close(self._lock)
+
+    # -- catalogue
+
+    def assign(self, specs: Sequence[SignalSpec]) -> list[Signal]:
+        """Numbers for signals, in their order, on disk before this returns. Blocks; for start and reconfiguration.
+
+        The same device, name, unit, kind, encoding, scale and offset keep their number for ever; another meaning gets a
+        new one. Labels and source are brought up to date. Raises ``StoreError``.
+        """
+
+        def run(connection: sqlite3.Connection) -> tuple[tuple[catalogues.Catalogue, list[int]], Callable[[], None]]:
+            ids = catalogues.assign(connection, specs)
+            catalogue = catalogues.load(connection)
+            return (catalogue, ids), lambda: self._publish(catalogue)
+
+        try:
+            catalogue, ids = self._writer.submit(run, keep=False).result(_ASSIGN_S)
+        except TimeoutError as error:
+            raise StoreError("assign signals", f"the disk did not answer in {_ASSIGN_S:.0f} s") from error
+        return catalogues.pick(catalogue, ids, specs)
+
+    def catalog(self) -> tuple[int, Sequence[Signal]]:
+        """The catalogue's version and every signal that ever was."""
+        catalogue = self._catalogue
+        return catalogue.version, catalogue.signals
+
+    def ids_of(self, device: str, name: str) -> list[int]:
+        """The numbers that a name has had over time, its newest meaning last."""
+        return self._catalogue.ids_of(device, name)
+
+    # -- telemetry
+
+    def append(self, batch: Batch) -> None:
+        """Queue samples for the next group commit. For the event loop: never blocks, never raises. Bounded."""
+        self._writer.append(batch)
+
+    def flush(self) -> Future[None]:
+        """A future that is done after the commit that covers everything appended so far."""
+        return self._writer.submit(lambda _: (None, None), rows=True)
+
+    def history(self, signal_ids: Sequence[int], from_us: int, to_us: int, points: int = 500) -> list[Series]:
+        """One series for each known id over ``from_us`` <= time < ``to_us``: the rows themselves when they fit into
+        ``points``, otherwise buckets with minima and maxima kept. Values are physical. What was appended is seen after
+        its commit. Raises ``ValueError``, ``StoreError``.
+        """  # noqa: D205 - one sentence
+        return self._history.history(signal_ids, from_us, to_us, points)
+
+    def rows(self, signal_ids: Sequence[int], from_us: int, to_us: int) -> Iterator[tuple[int, int, Number | None]]:
+        """Every row as (µs UTC, signal id, physical value or None), for exports. Raises ``StoreError``."""
+        return self._history.rows(signal_ids, from_us, to_us)
+
+    # -- ledger
+
+    def record(self, event: Event) -> Future[int]:
+        """Append to the ledger, committed at once; the future gives the event's seq after the COMMIT."""
+        data = ledger.to_json(event.data)
+
+        def run(connection: sqlite3.Connection) -> tuple[int, Callable[[], None]]:
+            seq = ledger.insert(connection, self._boot_id, event, data)
+            return seq, lambda: self._saw_event(seq)
+
+        return self._writer.submit(run, records=True)
+
+    # -- outbox (the port's documentation holds)
+
+    def blocks(self, after_seq: int, max_blocks: int) -> list[StoredBlock]:
+        """Committed blocks whose first number is above ``after_seq``, oldest first."""
+        return self._cursors.blocks(after_seq, max_blocks)
+
+    def events(self, after_seq: int, max_events: int, kind_prefix: str = "") -> list[StoredEvent]:
+        """Committed events after that one whose kind begins so, oldest first."""
+        return self._cursors.events(after_seq, max_events, kind_prefix)
+
+    def acked(self, stream: str) -> int:
+        """The last acknowledged seq of ``telemetry`` or ``event``."""
+        return self._cursors.acked(stream)
+
+    def ack(self, stream: str, upto_seq: int) -> Future[None]:
+        """Persist that all up to there is acknowledged."""
+        return self._cursors.ack(stream, upto_seq)
+
+    def newest(self, stream: str) -> int:
+        """The seq of the newest committed record."""
+        return self._cursors.newest(stream)
+
+    def hold(self, stream: str, upto_seq: int | None) -> Future[None]:
+        """Say which records may have left the house."""
+        return self._cursors.hold(stream, upto_seq)
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Call back after each commit that added records, from the writer's thread. It must not raise or block."""
+        self._writer.on_commit(callback)
+
+    # -- the store itself
+
+    def maintain(self) -> Future[None]:
+        """Seal, roll up and tidy now instead of when it is due; done when the whole pass is."""
+        future = self._upkeep.ask()
+        self._writer.wake()
+        return future
+
+    def stats(self) -> StoreStats:
+        """Figures for health and metrics; cheap."""
+        stored = self._rows_at_open + self._writer.stored_rows - self._upkeep.dropped_rows
+        return StoreStats(
+            stored,
+            self._writer.pending_rows,
+            self._writer.dropped_rows + self._upkeep.dropped_rows,
+            _size(self._path),
+            _size(self._path.with_name(self._path.name + "-wal")),
+            self._writer.commits,
+            _written_bytes(),
+            self._writer.last_commit_s,
+            self._writer.error or self._writer.upkeep_error,
+        )
+
+    def _begin_boot(self) -> tuple[int, int]:
+        """Write this boot down; its row id and the newest block's number."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            cursor = connection.execute(
+                "INSERT INTO boot(boot, wall_us, mono_us) VALUES(?, ?, ?)",
+                (self.boot, self._clock.now_us(), round(self._clock.monotonic_s() * 1e6)),
+            )
+            seq = telemetry.newest_seq(connection)
+            newest_event = connection.execute("SELECT ifnull(max(seq), 0) FROM event").fetchone()[0]
+            outbox.end_sending(connection, outbox.TELEMETRY, seq)
+            outbox.end_sending(connection, outbox.EVENT, newest_event)
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            roll_back(connection)
+            raise
+        return int(cursor.lastrowid or 0), seq
+
+    def _publish(self, catalogue: catalogues.Catalogue) -> None:
+        self._catalogue = catalogue
+        self._encodings = _encodings(catalogue)
+
+    def _saw_event(self, seq: int) -> None:
+        self._newest_event = max(self._newest_event, seq)
+
+    def _set_aside(self, table: str, seq: int, reason: str) -> None:
+        """A reader met a damaged row: have it moved out of the way."""
+        now_us = self._clock.now_us()
+
+        def run(connection: sqlite3.Connection) -> tuple[None, None]:
+            if table == "event":
+                ledger.set_aside(connection, seq, reason, self._boot_id, now_us)
+            else:
+                sealing.set_aside(connection, table, seq, reason, self._boot_id, now_us)
+            return None, None
+
+        self._writer.submit(run, records=True)
+
+
+def _encodings(catalogue: catalogues.Catalogue) -> Mapping[int, Encoding]:
+    return {signal.id: signal.encoding for signal in catalogue.signals}
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _written_bytes() -> int | None:
+    """What this process has caused to be written to storage, as Linux counts it."""
+    try:
+        lines = Path("/proc/self/io").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("write_bytes:")), None)

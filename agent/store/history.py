@@ -1,0 +1,374 @@
+"""Reading back: charts with minima and maxima kept, and every row for exports.
+
+Rules of this file:
+
+1. A row is counted once. Roll-ups hold the rows of blocks up to the mark ``rolled_seq``, so those of later blocks are
+   added from the blocks themselves. Where raw blocks were dropped (before the mark ``raw_cut_us``), roll-ups stand in.
+2. A short range is read from blocks, a longer one from 1 min, a long one from 1 h roll-ups, whichever is not coarser
+   than the points asked for. Few rows are given as they are, whatever the range.
+3. What a signal said about being unknown stays visible: a point without a value, a bucket with ``gap``.
+4. All of one answer is read in one transaction, exports aside: their hot blocks are, the sealed ones never change.
+"""
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.blocks import BlockError
+from agent.core.model import Encoding, Number, Signal
+from agent.store import telemetry
+from agent.store.catalogue import Catalogue
+from agent.store.readers import Readers
+from agent.store.rollup import HOUR_US, LEVELS, MINUTE_US, physical_words
+from agent.store.schema import get_mark
+from agent.store.unpack import Rows, concatenate
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MAX_POINTS = 100_000
+#: A range of more blocks than this is not searched for the few rows that it may hold.
+_SPARSE_BLOCKS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What a signal was in ``width_us`` from ``t_us`` on; values are physical. With ``width_us`` 0 it is one row.
+
+    ``lo``, ``hi``, ``mean`` are None when it was unknown all along, ``last`` when it was at the end; ``gap`` says that
+    it was at some time in it. ``lo_us`` and ``hi_us`` are when the extremes were first met (from roll-ups:
+    in which minute or hour).
+    """
+
+    t_us: int
+    width_us: int
+    lo: Number | None
+    hi: Number | None
+    mean: Number | None
+    last: Number | None
+    count: int
+    gap: bool
+    lo_us: int | None
+    hi_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The history of one signal: where most was read (``raw``, ``minute``, ``hour``) and its buckets by time."""
+
+    signal: Signal
+    level: str
+    buckets: list[Bucket]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """Parts of one signal's history as columns, in order of arrival. NaN: no value. Numbers as the device sent them."""
+
+    t_us: Ints
+    lo: Floats
+    hi: Floats
+    sum: Floats
+    last: Floats
+    count: Ints
+    gaps: Ints
+
+
+class History:
+    """Reads for charts and exports, from any thread. ``damaged`` is told of (table, seq, reason) of a bad block."""
+
+    def __init__(
+        self, readers: Readers, catalogue: Callable[[], Catalogue], damaged: Callable[[str, int, str], None]
+    ) -> None:
+        self._readers = readers
+        self._catalogue = catalogue
+        self._damaged = damaged
+
+    def history(self, signal_ids: Sequence[int], from_us: int, to_us: int, points: int) -> list[Series]:
+        """One series for each known id, rows with ``from_us`` <= time < ``to_us``, in at most about ``points`` buckets.
+
+        Raises ``ValueError`` on an empty range or a number of points that is not 1 to ``MAX_POINTS``, ``StoreError``.
+        """
+        if from_us >= to_us or not 0 < points <= MAX_POINTS:
+            raise ValueError(f"need from < to and 1 to {MAX_POINTS} points")
+        catalogue = self._catalogue()
+        signals = [signal for signal_id in signal_ids if (signal := catalogue.find(signal_id)) is not None]
+        width_us = -(-(to_us - from_us) // points)
+        with self._readers.snapshot() as connection:
+            query = _Query(connection, from_us, to_us, self._damaged)
+            return query.series(signals, width_us, points)
+
+    def rows(self, signal_ids: Sequence[int], from_us: int, to_us: int) -> Iterator[tuple[int, int, Number | None]]:
+        """Every row of these signals as (µs UTC, signal id, physical value or None), block by block, by time in each.
+
+        Rows come in order of arrival as far as blocks go; rows of dropped blocks are gone. Raises ``StoreError``.
+        """
+        catalogue = self._catalogue()
+        signals = {signal_id: signal for signal_id in signal_ids if (signal := catalogue.find(signal_id)) is not None}
+        with self._readers.snapshot() as connection:
+            query = _Query(connection, from_us, to_us, self._damaged)
+            sealed = query.sealed_seqs()
+            hot = dict(query.hot_rows(signals))
+        for seq in sorted([*sealed, *hot]):
+            rows = hot.get(seq)
+            if rows is None:
+                with self._readers.snapshot() as connection:
+                    rows = _Query(connection, from_us, to_us, self._damaged).sealed_rows(seq, signals)
+            if rows is not None and len(rows):
+                yield from _physical_rows(rows, signals)
+
+
+class _Query:
+    """One range inside one read transaction."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, from_us: int, to_us: int, damaged: Callable[[str, int, str], None]
+    ) -> None:
+        self._connection = connection
+        self._from_us = from_us
+        self._to_us = to_us
+        self._damaged = damaged
+        self._rolled_seq = get_mark(connection, "rolled_seq")
+
+    def series(self, signals: Sequence[Signal], width_us: int, points: int) -> list[Series]:
+        level = "raw" if width_us < MINUTE_US else "minute" if width_us < HOUR_US else "hour"
+        rolled: dict[int, _Pieces] = {}
+        sparse: set[int] = set()
+        blocks = self.sealed_seqs()
+        if level != "raw":
+            rolled = {signal.id: self._rolled(signal.id, level) for signal in signals}
+            if len(blocks) <= _SPARSE_BLOCKS and self._from_us >= self._raw_from_us():
+                sparse = {key for key, pieces in rolled.items() if (pieces.count + pieces.gaps).sum() <= points}
+        raw_ids = {signal.id for signal in signals} if level == "raw" else sparse
+        raw = self._raw(raw_ids, blocks) if raw_ids else None
+        tail_ids = {signal.id for signal in signals} - raw_ids
+        tail = self._tail(tail_ids, blocks) if tail_ids else None
+        result: list[Series] = []
+        for signal in signals:
+            if signal.id in raw_ids:
+                result.append(self._from_raw(signal, raw, width_us, points))
+            else:
+                pieces = _join(rolled[signal.id], _pieces(_of(tail, signal.id), signal.encoding))
+                result.append(Series(signal, level, _buckets(signal, pieces, self._from_us, width_us)))
+        return result
+
+    def sealed_seqs(self) -> list[int]:
+        """The numbers of the sealed blocks that touch the range."""
+        found = self._connection.execute(
+            "SELECT seq FROM block INDEXED BY block_time WHERE from_us < ? AND to_us >= ? ORDER BY seq",
+            (self._to_us, self._from_us),
+        )
+        return [seq for (seq,) in found]
+
+    def sealed_rows(self, seq: int, signals: Collection[int]) -> Rows | None:
+        """The rows of a sealed block that lie in the range; None when it is gone or damaged."""
+        found = self._connection.execute("SELECT crc, data FROM block WHERE seq = ?", (seq,)).fetchone()
+        return self._read("block", seq, found, signals) if found else None
+
+    def hot_rows(self, signals: Collection[int], after_seq: int = 0) -> Iterator[tuple[int, Rows]]:
+        """The rows of each hot block that touches the range."""
+        found = self._connection.execute(
+            "SELECT seq, crc, data FROM hot WHERE seq > ? AND from_us < ? AND to_us >= ? ORDER BY seq",
+            (after_seq, self._to_us, self._from_us),
+        )
+        for seq, crc, data in found:
+            rows = self._read("hot", seq, (crc, data), signals)
+            if rows is not None:
+                yield seq, rows
+
+    def _read(self, table: str, seq: int, stored: tuple[int, bytes], signals: Collection[int]) -> Rows | None:
+        crc, data = stored
+        try:
+            rows = telemetry.read_block(data, crc, signals)
+        except BlockError as error:
+            self._damaged(table, seq, str(error))
+            return None
+        inside = (rows.times_us >= self._from_us) & (rows.times_us < self._to_us)
+        if inside.all():
+            return rows
+        return Rows(rows.ids[inside], rows.times_us[inside], rows.words[inside], rows.invalid[inside])
+
+    def _raw(self, ids: Collection[int], blocks: Sequence[int]) -> Rows | None:
+        """All raw rows of the range, in order of arrival for each signal."""
+        numbered = [(seq, rows) for seq in blocks if (rows := self.sealed_rows(seq, ids)) is not None]
+        numbered += self.hot_rows(ids)
+        return _in_order(numbered)
+
+    def _tail(self, ids: Collection[int], blocks: Sequence[int]) -> Rows | None:
+        """The rows that no roll-up holds yet."""
+        late = [seq for seq in blocks if seq > self._rolled_seq]
+        numbered = [(seq, rows) for seq in late if (rows := self.sealed_rows(seq, ids)) is not None]
+        numbered += self.hot_rows(ids, self._rolled_seq)
+        return _in_order(numbered)
+
+    def _raw_from_us(self) -> int:
+        """From here on all raw rows are there; the whole minute before it is taken from the roll-ups."""
+        return -(-get_mark(self._connection, "raw_cut_us") // MINUTE_US) * MINUTE_US
+
+    def _from_raw(self, signal: Signal, raw: Rows | None, width_us: int, points: int) -> Series:
+        rows = _of(raw, signal.id)
+        cut_us = self._raw_from_us()
+        if self._from_us < cut_us:
+            old = self._rolled(signal.id, "minute", cut_us)
+            late = None if rows is None else _after(rows, cut_us)
+            pieces = _join(old, _pieces(late, signal.encoding))
+            return Series(signal, "raw", _buckets(signal, pieces, self._from_us, max(width_us, MINUTE_US)))
+        if rows is not None and len(rows) <= points:
+            return Series(signal, "raw", _points(signal, rows))
+        return Series(signal, "raw", _buckets(signal, _pieces(rows, signal.encoding), self._from_us, width_us))
+
+    def _rolled(self, signal_id: int, level: str, to_us: int | None = None) -> _Pieces:
+        """Roll-ups of the range that begin before ``to_us``; where 1 min ones were dropped, 1 h ones stand in."""
+        to_us = self._to_us if to_us is None else min(to_us, self._to_us)
+        if level == "minute":
+            cut_us = -(-get_mark(self._connection, "minute_cut_us") // HOUR_US) * HOUR_US
+            if self._from_us < cut_us:
+                hours = self._select(signal_id, "hour", self._from_us, min(cut_us, to_us))
+                return _join(hours, self._select(signal_id, "minute", cut_us, to_us))
+        return self._select(signal_id, level, self._from_us, to_us)
+
+    def _select(self, signal_id: int, level: str, from_us: int, to_us: int) -> _Pieces:
+        width_us = LEVELS[level]
+        # The bucket that the range begins in belongs to it: its rows can't be told apart any more.
+        found = self._connection.execute(
+            f"SELECT t, lo, hi, sum, last, count, gaps FROM {level} WHERE signal = ? AND t >= ? AND t < ? ORDER BY t",  # noqa: S608 - one of our tables
+            (signal_id, from_us // width_us, -(-to_us // width_us)),
+        ).fetchall()
+        columns: list[tuple[float | None, ...]] = list(zip(*found, strict=True)) if found else [()] * 7
+        lo, hi, total, last = (np.array(column, np.float64) for column in columns[1:5])
+        count, gaps = (np.array(column, np.int64) for column in columns[5:])
+        return _Pieces(np.maximum(np.array(columns[0], np.int64) * width_us, from_us), lo, hi, total, last, count, gaps)
+
+
+def _in_order(numbered: list[tuple[int, Rows]]) -> Rows | None:
+    numbered.sort(key=lambda item: item[0])
+    return concatenate([rows for _, rows in numbered]) if numbered else None
+
+
+def _of(rows: Rows | None, signal_id: int) -> Rows | None:
+    if rows is None:
+        return None
+    mine = rows.ids == signal_id
+    return Rows(rows.ids[mine], rows.times_us[mine], rows.words[mine], rows.invalid[mine])
+
+
+def _after(rows: Rows, cut_us: int) -> Rows:
+    late = rows.times_us >= cut_us
+    return Rows(rows.ids[late], rows.times_us[late], rows.words[late], rows.invalid[late])
+
+
+def _pieces(rows: Rows | None, encoding: Encoding) -> _Pieces:
+    """Each row as a piece of its own."""
+    if rows is None:
+        empty = np.empty(0)
+        none = np.empty(0, np.int64)
+        return _Pieces(none, empty, empty, empty, empty, none, none)
+    words, invalid = physical_words(rows.words, rows.invalid, encoding)
+    values = np.where(invalid, np.nan, words.astype(np.float64))
+    gaps = invalid.astype(np.int64)
+    return _Pieces(rows.times_us, values, values, np.where(invalid, 0.0, values), values, 1 - gaps, gaps)
+
+
+def _join(before: _Pieces, after: _Pieces) -> _Pieces:
+    return _Pieces(
+        np.concatenate((before.t_us, after.t_us)),
+        np.concatenate((before.lo, after.lo)),
+        np.concatenate((before.hi, after.hi)),
+        np.concatenate((before.sum, after.sum)),
+        np.concatenate((before.last, after.last)),
+        np.concatenate((before.count, after.count)),
+        np.concatenate((before.gaps, after.gaps)),
+    )
+
+
+def _buckets(signal: Signal, pieces: _Pieces, from_us: int, width_us: int) -> list[Bucket]:
+    """Pieces summed up in buckets of ``width_us``."""
+    if not len(pieces.t_us):
+        return []
+    index = (pieces.t_us - from_us) // width_us
+    order = np.argsort(index, kind="stable")
+    index = index[order]
+    starts = np.flatnonzero(np.r_[True, index[1:] != index[:-1]])
+    sizes = np.diff(np.r_[starts, len(index)])
+    t_us, lo, hi = pieces.t_us[order], pieces.lo[order], pieces.hi[order]
+    lows, highs = np.fmin.reduceat(lo, starts), np.fmax.reduceat(hi, starts)
+    columns = (
+        (from_us + index[starts] * width_us).tolist(),
+        lows.tolist(),
+        highs.tolist(),
+        np.add.reduceat(pieces.sum[order], starts).tolist(),
+        pieces.last[order][starts + sizes - 1].tolist(),
+        np.add.reduceat(pieces.count[order], starts).tolist(),
+        np.add.reduceat(pieces.gaps[order], starts).tolist(),
+        _first_times(t_us, lo, lows, starts, sizes),
+        _first_times(t_us, hi, highs, starts, sizes),
+    )
+    return [_bucket(signal, width_us, column) for column in zip(*columns, strict=True)]
+
+
+def _first_times(t_us: Ints, values: Floats, extremes: Floats, starts: Ints, sizes: Ints) -> list[int]:
+    """For each bucket the time of the first piece that has its extreme; anything where it has no value."""
+    places = np.flatnonzero(values == np.repeat(extremes, sizes))
+    if not len(places):
+        return [0] * len(starts)
+    first = places[np.minimum(np.searchsorted(places, starts), len(places) - 1)]
+    times: list[int] = t_us[first].tolist()
+    return times
+
+
+def _bucket(
+    signal: Signal, width_us: int, summed: tuple[int, float, float, float, float, int, int, int, int]
+) -> Bucket:
+    t_us, lo, hi, total, last, count, gaps, lo_us, hi_us = summed
+    known_last = None if last != last else _value(signal, last)  # noqa: PLR0124 - NaN is not equal to itself
+    if not count:
+        return Bucket(t_us, width_us, None, None, None, known_last, 0, gaps > 0, None, None)
+    ends = [(_value(signal, lo), lo_us), (_value(signal, hi), hi_us)]
+    if signal.scale < 0:
+        ends.reverse()
+    mean = total / count * signal.scale + signal.offset
+    (low, low_us), (high, high_us) = ends
+    return Bucket(t_us, width_us, low, high, mean, known_last, count, gaps > 0, low_us, high_us)
+
+
+def _value(signal: Signal, raw: float) -> Number:
+    """A physical value from a raw number that went through float64. Whole numbers stay whole."""
+    number: Number = raw if signal.encoding is Encoding.FLOAT else round(raw)
+    return number if signal.scale == 1 and signal.offset == 0 else number * signal.scale + signal.offset
+
+
+def _points(signal: Signal, rows: Rows) -> list[Bucket]:
+    """Each row as it is, by time."""
+    order = np.argsort(rows.times_us, kind="stable")
+    columns = (
+        rows.times_us[order].tolist(),
+        rows.words[order].tolist(),
+        _silent(rows, signal.encoding)[order].tolist(),
+    )
+    return [_point(signal, *row) for row in zip(*columns, strict=True)]
+
+
+def _silent(rows: Rows, encoding: Encoding) -> NDArray[np.bool_]:
+    return physical_words(rows.words, rows.invalid, encoding)[1]
+
+
+def _point(signal: Signal, t_us: int, word: int, silent: bool) -> Bucket:  # noqa: FBT001 - a column's value
+    if silent:
+        return Bucket(t_us, 0, None, None, None, None, 0, gap=True, lo_us=None, hi_us=None)
+    value = signal.physical(word)
+    return Bucket(t_us, 0, value, value, value, value, 1, gap=False, lo_us=t_us, hi_us=t_us)
+
+
+def _physical_rows(rows: Rows, signals: dict[int, Signal]) -> Iterator[tuple[int, int, Number | None]]:
+    order = np.argsort(rows.times_us, kind="stable")
+    columns = (
+        rows.times_us[order].tolist(),
+        rows.ids[order].tolist(),
+        rows.words[order].tolist(),
+        rows.invalid[order].tolist(),
+    )
+    for t_us, signal_id, word, invalid in zip(*columns, strict=True):
+        yield t_us, signal_id, None if invalid else signals[signal_id].physical(word)

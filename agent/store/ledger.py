@@ -1,0 +1,74 @@
+"""The ledger: events in order, one number each, never deleted."""
+
+import json
+import math
+import sqlite3
+from collections.abc import Mapping
+
+from agent.core.model import Event
+from agent.core.ports import StoredEvent
+
+
+def insert(connection: sqlite3.Connection, boot: int, event: Event, data: str) -> int:
+    """Append an event inside the caller's transaction; its number. ``data`` is ``to_json(event.data)``."""
+    cursor = connection.execute(
+        "INSERT INTO event(boot, t_us, kind, subject, data) VALUES(?, ?, ?, ?, ?)",
+        (boot, event.t_us, event.kind, event.subject, data),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def select(
+    connection: sqlite3.Connection, after_seq: int, limit: int, kind_prefix: str
+) -> tuple[list[StoredEvent], list[int]]:
+    """Events after ``after_seq``, oldest first, and the numbers of those that can't be read."""
+    rows = connection.execute(
+        """SELECT event.seq, boot.boot, event.t_us, event.kind, event.subject, event.data
+            FROM event LEFT JOIN boot ON boot.id = event.boot
+            WHERE event.seq > ? AND substr(event.kind, 1, ?) = ? ORDER BY event.seq LIMIT ?""",
+        (after_seq, len(kind_prefix), kind_prefix, limit),
+    )
+    events: list[StoredEvent] = []
+    bad: list[int] = []
+    for seq, boot, t_us, kind, subject, data in rows:
+        try:
+            content = json.loads(data)
+        except ValueError:
+            content = None
+        if isinstance(content, dict) and isinstance(t_us, int):
+            events.append(StoredEvent(seq, boot or "", Event(kind, t_us, subject, content)))
+        else:
+            bad.append(seq)
+    return events, bad
+
+
+def set_aside(connection: sqlite3.Connection, seq: int, reason: str, boot: int, now_us: int) -> None:
+    """Move an event that can't be read out of the way, inside the caller's transaction; nothing if it is gone.
+
+    The new event comes first, so that the number of the damaged one is not given again.
+    """
+    row = connection.execute("SELECT boot, data FROM event WHERE seq = ?", (seq,)).fetchone()
+    if row is None:
+        return
+    data = to_json({"stream": "event", "seq": seq, "reason": reason})
+    insert(connection, boot, Event("store.row_set_aside", now_us, "store"), data)
+    connection.execute(
+        "INSERT INTO aside(t_us, stream, seq, first_seq, boot, reason, data) VALUES(?, 'event', ?, ?, ?, ?, ?)",
+        (now_us, seq, seq, row[0], reason, row[1]),
+    )
+    connection.execute("DELETE FROM event WHERE seq = ?", (seq,))
+
+
+def to_json(data: Mapping[str, object]) -> str:
+    """Event data as JSON text. Numbers that JSON does not have become null. Raises ``TypeError`` on other objects."""
+    return json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,89 @@
+"""The tables, as a list of steps that only ever grows. Step N brings a store from ``user_version`` N-1 to N.
+
+Rules of this file:
+
+1. A step that has left the house is never changed; a new need is a new step. Each step is one transaction.
+2. Times are µs since 1970 UTC, roll-up times are whole minutes or hours since then.
+3. ``hot`` takes each second's block; ``block`` holds what was sealed from it. A block is named by the last number
+   (``seq``) of those that it covers, the first one stands beside it. Numbers are never given twice.
+4. Roll-ups hold numbers as the device sent them (before scale and offset), so that they stay exact and small.
+   ``last`` is NULL when the signal was unknown at the end of the bucket, ``lo`` and ``hi`` when it was all along.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+#: "ENLC": says in the file's header whose file it is.
+APPLICATION_ID = 0x454E4C43
+
+_ROLLUP = """CREATE TABLE {name}(
+    signal INTEGER NOT NULL, t INTEGER NOT NULL, lo, hi, sum, last, count INTEGER NOT NULL, gaps INTEGER NOT NULL,
+    PRIMARY KEY(signal, t)) WITHOUT ROWID"""
+
+_FIRST = (
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    # mono_us: the monotonic clock at the same moment, so that this boot's wall times can be corrected later.
+    """CREATE TABLE boot(id INTEGER PRIMARY KEY, boot TEXT NOT NULL UNIQUE, wall_us INTEGER NOT NULL,
+        mono_us INTEGER NOT NULL)""",
+    # given: rises with each assignment, so that the newest meaning of a name is known when an old one comes back.
+    """CREATE TABLE signal(id INTEGER PRIMARY KEY, device TEXT NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL,
+        kind TEXT NOT NULL, encoding INTEGER NOT NULL, scale NOT NULL, "offset" NOT NULL, labels TEXT NOT NULL,
+        source TEXT NOT NULL, given INTEGER NOT NULL,
+        UNIQUE(device, name, unit, kind, encoding, scale, "offset"))""",
+    """CREATE TABLE hot(seq INTEGER PRIMARY KEY, boot INTEGER NOT NULL, from_us INTEGER NOT NULL,
+        to_us INTEGER NOT NULL, rows INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL)""",
+    """CREATE TABLE block(seq INTEGER PRIMARY KEY, first_seq INTEGER NOT NULL, boot INTEGER NOT NULL,
+        from_us INTEGER NOT NULL, to_us INTEGER NOT NULL, rows INTEGER NOT NULL, crc INTEGER NOT NULL,
+        data BLOB NOT NULL)""",
+    "CREATE INDEX block_time ON block(from_us, to_us, rows)",
+    _ROLLUP.format(name="minute"),
+    _ROLLUP.format(name="hour"),
+    """CREATE TABLE event(seq INTEGER PRIMARY KEY, boot INTEGER NOT NULL, t_us INTEGER NOT NULL, kind TEXT NOT NULL,
+        subject TEXT NOT NULL, data TEXT NOT NULL)""",
+    # sent: the highest seq that may have left; sending: all that there are may have.
+    """CREATE TABLE cursor(stream TEXT PRIMARY KEY, acked INTEGER NOT NULL DEFAULT 0,
+        sent INTEGER NOT NULL DEFAULT 0, sending INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID""",
+    # signal NULL: all signals.
+    """CREATE TABLE dropped(id INTEGER PRIMARY KEY, t_us INTEGER NOT NULL, signal INTEGER, from_us INTEGER NOT NULL,
+        to_us INTEGER NOT NULL, count INTEGER NOT NULL, reason TEXT NOT NULL)""",
+    # Damaged records, kept as evidence and out of the way of those behind them.
+    """CREATE TABLE aside(id INTEGER PRIMARY KEY, t_us INTEGER NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL,
+        first_seq INTEGER NOT NULL, boot INTEGER NOT NULL, reason TEXT NOT NULL, data BLOB NOT NULL)""",
+    "CREATE TABLE mark(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST,)
+
+TABLES = frozenset({"boot", "signal", "hot", "block", "minute", "hour", "event", "cursor", "dropped", "aside", "mark"})
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The ``user_version`` of a store; 0 of a new file."""
+    number: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return number
+
+
+def migrate(connection: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS) -> None:
+    """Bring the store up to ``len(steps)``. Each step is done wholly or not at all. Raises ``sqlite3.Error``."""
+    for number in range(version(connection), len(steps)):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in steps[number]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def get_mark(connection: sqlite3.Connection, name: str) -> int:
+    """A progress mark; 0 before it was first set."""
+    row = connection.execute("SELECT value FROM mark WHERE name = ?", (name,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def set_mark(connection: sqlite3.Connection, name: str, value: int) -> None:
+    """Set a progress mark inside the caller's transaction."""
+    connection.execute("INSERT OR REPLACE INTO mark VALUES(?, ?)", (name, value))

@@ -1,0 +1,379 @@
+"""The one writer thread: group commit, retries while the disk is full or fails, and the upkeep in between.
+
+Rules of this file:
+
+1. Only this thread writes. Others hand it batches (``append``) and jobs (``submit``) and return at once.
+2. Telemetry waits for the group commit. A job may ask for a commit at once; it takes waiting rows along only if asked.
+3. A job runs inside the transaction and may run again after a failed one: it changes nothing but the database, and
+   returns what is to be done once the COMMIT stands (publish memory, resolve futures).
+4. Nothing is given up because a commit failed: rows and jobs go back in front of the queue and are tried again, with
+   a back-off. Both are bounded, and what the bound costs is counted and recorded.
+"""
+
+import logging
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from agent.core.clock import Clock
+from agent.core.errors import StoreError
+from agent.core.model import Batch, Event
+from agent.store import ledger, telemetry
+from agent.store.pending import Drop, Pending
+from agent.store.settings import StoreSettings
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Longest time that the thread sleeps when it has nothing to do: clocks may be stopped (suspend) or fake.
+_IDLE_S = 60.0
+_RETRY_S = 0.5
+
+Publish = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work for the writer's next transaction. ``fail`` is called instead when it can't be kept any longer."""
+
+    run: Callable[[sqlite3.Connection], Publish]
+    fail: Callable[[StoreError], None]
+    urgent: bool  #: commit at once
+    rows: bool  #: with all rows that were appended before
+    records: bool  #: it adds records, so those who wait for a commit are called
+    keep: bool  #: try again after a failed commit; otherwise ``fail`` at once
+
+
+class Upkeep(Protocol):
+    """What the writer does between commits, in small steps, each its own transaction."""
+
+    def due_s(self) -> float:
+        """The monotonic time of the next step; now or earlier: there is one to do."""
+
+    def step(self, connection: sqlite3.Connection) -> bool:
+        """Do one step; true when it changed the database. Raises ``sqlite3.Error``; it is then tried again."""
+
+    def stored(self, rows: int) -> None:
+        """So many rows were just committed."""
+
+    def end(self, reason: StoreError) -> None:
+        """There will be no more steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    jobs: list[Job]
+    rows: bool  #: telemetry had its turn, even when there was none
+    batches: list[Batch]
+    drops: list[Drop]
+
+
+class Writer:
+    """Owns the writing connection and its thread. ``boot`` is this boot's row id, ``seq`` the newest block's number."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, clock: Clock, settings: StoreSettings, upkeep: Upkeep, boot: int, seq: int
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._settings = settings
+        self._upkeep = upkeep
+        self._boot = boot
+        self._changed = threading.Condition()
+        self._pending = Pending(settings.pending_rows)
+        self._jobs: deque[Job] = deque()
+        self._closing = False
+        self._closed = False
+        self._in_flight_rows = 0
+        self._failures = 0
+        self._retry_at_s = float("-inf")
+        self._group_at_s = float("-inf")
+        self._upkeep_at_s = float("-inf")
+        self._callbacks: list[Callable[[], None]] = []
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self.newest_seq = seq
+        self.stored_rows = 0
+        self.malformed_rows = 0
+        self.commits = 0
+        self.last_commit_s: float | None = None
+        self.error: str | None = None  #: why nothing can be committed now
+        self.upkeep_error: str | None = None  #: why blocks can't be sealed or dropped now
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows that wait for their commit."""
+        return self._pending.rows + self._in_flight_rows
+
+    @property
+    def dropped_rows(self) -> int:
+        """Rows that were given up before they were stored."""
+        return self._pending.dropped_rows + self.malformed_rows
+
+    def append(self, batch: Batch) -> None:
+        """Queue a batch for the next group commit. Never blocks on the disk, never raises."""
+        with self._changed:
+            if self._closing:
+                return
+            idle = not self._pending.rows
+            self._pending.add(batch)
+            if idle or self._pending.rows >= self._settings.block_rows:
+                self._changed.notify()
+
+    def submit(
+        self,
+        run: Callable[[sqlite3.Connection], tuple[T, Publish | None]],
+        *,
+        urgent: bool = True,
+        rows: bool = False,
+        records: bool = False,
+        keep: bool = True,
+    ) -> Future[T]:
+        """Queue a job. ``run`` gives the future's result and what to do before it is resolved (rule 3)."""
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # from here on nobody can cancel it: the commit decides
+
+        def execute(connection: sqlite3.Connection) -> Publish:
+            result, publish = run(connection)
+
+            def done() -> None:
+                if publish is not None:
+                    publish()
+                future.set_result(result)
+
+            return done
+
+        job = Job(execute, future.set_exception, urgent, rows, records, keep)
+        with self._changed:
+            refusal = self._refusal()
+            if refusal is None:
+                self._jobs.append(job)
+                self._changed.notify()
+        if refusal is not None:
+            job.fail(refusal)
+        return future
+
+    def wake(self) -> None:
+        """Let the thread look at once whether upkeep is due."""
+        with self._changed:
+            self._changed.notify()
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Call back after each commit of records, from this thread."""
+        self._callbacks.append(callback)
+
+    def close(self, timeout_s: float) -> None:
+        """Commit what waits and end the thread. What can't be stored in that time is lost, and its futures say so."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._connection.interrupt()
+            self._thread.join()
+
+    def _refusal(self) -> StoreError | None:
+        if self._closing or self._closed:
+            return StoreError("store", "it is closed")
+        if len(self._jobs) >= self._settings.waiting_jobs:
+            return StoreError("store", f"{len(self._jobs)} records wait for the disk: {self.error}", "free some space")
+        return None
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    group = self._next_group()
+                    if group is None and self._closing:
+                        return
+                if group is not None:
+                    self._commit(group)
+                    if self._closing and self._failures:
+                        return
+                elif not self._maintain():
+                    with self._changed:
+                        self._changed.wait(self._wait_s())
+        finally:
+            self._end()
+
+    def _next_group(self) -> _Group | None:
+        """What is to be committed now, if anything is; its rows count as in flight."""
+        if not (self._jobs or self._pending.rows):
+            return None
+        now_s = self._clock.monotonic_s()
+        if not self._closing and now_s < self._retry_at_s:
+            return None
+        group_due = self._closing or now_s >= self._group_at_s or self._pending.rows >= self._settings.block_rows
+        with_rows = group_due or any(job.rows for job in self._jobs)
+        if not with_rows and not any(job.urgent for job in self._jobs):
+            return None
+        jobs = list(self._jobs)
+        self._jobs.clear()
+        if not with_rows:
+            return _Group(jobs, False, [], [])
+        self._in_flight_rows = self._pending.rows
+        return _Group(jobs, True, self._pending.take(), self._pending.take_drops())
+
+    def _wait_s(self) -> float:
+        """How long to sleep unless something new comes. Called with the lock held."""
+        now_s = self._clock.monotonic_s()
+        wake_s = max(self._upkeep.due_s(), self._upkeep_at_s)
+        if self._jobs or self._pending.rows:
+            if not self._failures and any(job.urgent for job in self._jobs):
+                return 0.0
+            wake_s = min(wake_s, max(self._group_at_s, self._retry_at_s))
+        wake_s = max(wake_s, self._retry_at_s)
+        return min(max(wake_s - now_s, 0.0), _IDLE_S) if wake_s > now_s else 0.0
+
+    def _commit(self, group: _Group) -> None:
+        batches: list[Batch] = []
+        malformed: list[Batch] = []
+        for batch in group.batches:
+            (batches if telemetry.well_formed(batch) else malformed).append(batch)
+        drops = group.drops + self._malformed(malformed)
+        packed = telemetry.pack_batches(batches, self._settings.block_rows) if batches else []
+        try:
+            done, seq = self._transaction(group.jobs, packed, drops)
+        except sqlite3.Error as error:
+            self._failed(error, _Group(group.jobs, group.rows, batches, drops))
+            return
+        now_s = self._clock.monotonic_s()
+        self.newest_seq = seq
+        stored = sum(block.rows for block in packed)
+        self.stored_rows += stored
+        self._upkeep.stored(stored)
+        self.commits += 1
+        self.last_commit_s = now_s
+        self._in_flight_rows = 0
+        if group.rows:
+            self._group_at_s = now_s + self._settings.commit_s
+        self._works()
+        for publish in done:
+            publish()
+        if packed or drops or any(job.records for job in group.jobs):
+            for callback in tuple(self._callbacks):
+                with suppress(RuntimeError):  # the event loop that it would wake has been closed
+                    callback()
+
+    def _transaction(
+        self, jobs: list[Job], packed: Sequence[telemetry.Packed], drops: list[Drop]
+    ) -> tuple[list[Publish], int]:
+        connection = self._connection
+        seq = self.newest_seq
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            done = [job.run(connection) for job in jobs]
+            for block in packed:
+                seq += 1
+                telemetry.insert_hot(connection, seq, self._boot, block)
+            if drops:
+                record_drops(connection, self._boot, self._clock.now_us(), drops)
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            roll_back(connection)
+            raise
+        return done, seq
+
+    def _malformed(self, batches: list[Batch]) -> list[Drop]:
+        rows = sum(len(batch.ids) for batch in batches)
+        if not rows:
+            return []
+        self.malformed_rows += rows
+        now_us = self._clock.now_us()
+        return [Drop(None, now_us, now_us, rows, "malformed")]
+
+    def _failed(self, error: sqlite3.Error, group: _Group) -> None:
+        with self._changed:
+            kept = [job for job in group.jobs if job.keep]
+            self._jobs.extendleft(reversed(kept))
+            self._pending.put_back(group.batches)
+            self._pending.put_back_drops(group.drops)
+            self._in_flight_rows = 0
+        self._begin_trouble(error)
+        for job in group.jobs:
+            if not job.keep:
+                job.fail(StoreError("store", str(error), "free some space or look at the disk"))
+
+    def _begin_trouble(self, error: sqlite3.Error) -> None:
+        self._failures += 1
+        pause_s = min(_RETRY_S * 2 ** min(self._failures, 10), self._settings.retry_max_s)
+        self._retry_at_s = self._clock.monotonic_s() + pause_s
+        if self.error is None:
+            _log.warning("can't store: %s; rows wait in memory", error)
+        self.error = str(error)
+
+    def _works(self) -> None:
+        self._failures = 0
+        self._retry_at_s = float("-inf")
+        if self.error is None:
+            return
+        _log.info("storing again, after: %s", self.error)
+        event = Event("store.recovered", self._clock.now_us(), "store", {"error": self.error})
+        self.error = None
+        data = ledger.to_json(event.data)
+        self.submit(lambda connection: (ledger.insert(connection, self._boot, event, data), None), records=True)
+
+    def _maintain(self) -> bool:
+        """One step of upkeep, if one is due and the disk works; false when there is nothing to do now."""
+        now_s = self._clock.monotonic_s()
+        if now_s < max(self._retry_at_s, self._upkeep_at_s, self._upkeep.due_s()):
+            return False
+        try:
+            changed = self._upkeep.step(self._connection)
+        except sqlite3.Error as error:
+            # Commits may still work (a page that can't be read, say), so this has its own pause and its own edges.
+            roll_back(self._connection)
+            self._upkeep_at_s = now_s + self._settings.retry_max_s
+            if self.upkeep_error is None:
+                _log.warning("can't tidy the store: %s", error)
+            self.upkeep_error = str(error)
+            return True
+        if changed:
+            self.commits += 1
+        elif self.upkeep_error is not None:
+            _log.info("the store is tidy again, after: %s", self.upkeep_error)
+            self.upkeep_error = None
+        return True
+
+    def _end(self) -> None:
+        """Whatever ended the thread: nobody waits for it for ever."""
+        with self._changed:
+            self._closing = self._closed = True
+            jobs = list(self._jobs)
+            self._jobs.clear()
+        reason = StoreError("store", self.error or "it was closed before this could be stored")
+        for job in jobs:
+            job.fail(reason)
+        self._upkeep.end(reason)
+        if self.pending_rows:
+            _log.warning("closed with %d rows that could not be stored: %s", self.pending_rows, reason)
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """Leave the transaction, if SQLite has not left it already."""
+    with suppress(sqlite3.Error):  # on a failing disk this may fail as well; the next BEGIN then says so
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def record_drops(connection: sqlite3.Connection, boot: int, now_us: int, drops: Sequence[Drop]) -> None:
+    """Write down what was given up: one row per signal, and one event that sums it up."""
+    connection.executemany(
+        "INSERT INTO dropped(t_us, signal, from_us, to_us, count, reason) VALUES(?, ?, ?, ?, ?, ?)",
+        [(now_us, drop.signal, drop.from_us, drop.to_us, drop.count, drop.reason) for drop in drops],
+    )
+    summary = {
+        "rows": sum(drop.count for drop in drops),
+        "from_us": min(drop.from_us for drop in drops),
+        "to_us": max(drop.to_us for drop in drops),
+        "reason": drops[0].reason,
+    }
+    ledger.insert(connection, boot, Event("store.dropped", now_us, "store"), ledger.to_json(summary))
