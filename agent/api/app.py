@@ -177,15 +177,26 @@ class _Routes:
         to: Time = None,
         points: Points = 500,
     ) -> Response:
-        """Columns time, min, max, mean, last, count; the signal and its unit stand in each row."""
+        """Columns time, signal, unit, min, max, mean, last, count, gap; what is not known is empty."""
         found, _, _, history = await self._history(signal, from_, to, points)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\r\n")  # RFC 4180
-        writer.writerow(["time", "signal", "unit", "min", "max", "mean", "last", "count"])
-        for point in history.points:
-            mean = "" if point.mean is None else point.mean
-            name, unit = found.full_name, found.unit
-            writer.writerow([iso(point.t_us), name, unit, point.min, point.max, mean, point.last, point.count])
+        writer.writerow(["time", "signal", "unit", "min", "max", "mean", "last", "count", "gap"])
+        # The csv module writes None as an empty field.
+        writer.writerows(
+            (
+                iso(point.t_us),
+                found.full_name,
+                found.unit,
+                point.min,
+                point.max,
+                point.mean,
+                point.last,
+                point.count,
+                int(point.gap),
+            )
+            for point in history.points
+        )
         return _CsvResponse(text.getvalue(), headers={"content-disposition": 'attachment; filename="history.csv"'})
 
     async def live(self, device: DeviceFilter = None) -> Response:

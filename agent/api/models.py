@@ -175,17 +175,24 @@ class PointOut(Model):
     """One interval of history."""
 
     time: str
-    min: int | float
-    max: int | float
-    mean: float | None
-    last: int | float
-    count: int
+    min: int | float | None = Field(description="null: it was unknown all along")
+    max: int | float | None
+    mean: float | None = Field(description="null also for states")
+    last: int | float | None = Field(description="null: it was unknown at the end")
+    count: int = Field(description="stored rows that the point stands for")
+    gap: bool = Field(description="it was unknown at some time in the interval")
 
     @classmethod
     def of(cls, point: HistoryPoint) -> "PointOut":
         """A point as JSON."""
         return cls(
-            time=iso(point.t_us), min=point.min, max=point.max, mean=point.mean, last=point.last, count=point.count
+            time=iso(point.t_us),
+            min=point.min,
+            max=point.max,
+            mean=point.mean,
+            last=point.last,
+            count=point.count,
+            gap=point.gap,
         )
 
 

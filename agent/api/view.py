@@ -46,17 +46,19 @@ class PartHealth:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPoint:
-    """What was known of a signal in one interval of time, in its unit. A signal that was unknown has no point.
+    """What was known of a signal in one interval of time, in its unit.
 
-    ``mean`` is None where an average makes no sense (states).
+    ``min`` and ``max`` are None when it was unknown all along, ``last`` when it was unknown at the end, ``mean`` also
+    where an average makes no sense (states). ``gap`` says that it was unknown at some time in the interval.
     """
 
     t_us: int  #: start of the interval, or the time of the row where rows are few enough to be shown singly, µs UTC
-    min: Number
-    max: Number
+    min: Number | None
+    max: Number | None
     mean: float | None
-    last: Number
+    last: Number | None
     count: int  #: rows that it stands for
+    gap: bool = False
 
 
 @dataclass(frozen=True, slots=True)

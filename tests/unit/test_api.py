@@ -149,14 +149,25 @@ def test_latest_gives_physical_values_and_null_for_the_unknown(api: Api) -> None
 
 
 def test_history_defaults_to_the_last_hour_and_keeps_what_the_store_gives(api: Api) -> None:
-    api.view.points = [HistoryPoint(START_US, 1, 9, 4.5, 3, 7), HistoryPoint(START_US + 1, -2.5, 2, None, 0, 1)]
+    api.view.points = [
+        HistoryPoint(START_US, 1, 9, 4.5, 3, 7),
+        HistoryPoint(START_US + 1, -2.5, 2, None, None, 1, gap=True),
+    ]
     body = api.json("/api/history", signal="battery1.soc_pct")
     assert api.view.asked == [(SOC, START_US - 3_600_000_000, START_US, 500)]
     assert (body["from"], body["to"]) == ("2023-11-14T21:13:20.000000Z", "2023-11-14T22:13:20.000000Z")
     assert body["interval_s"] == 60.0
     assert body["points"] == [
-        {"time": "2023-11-14T22:13:20.000000Z", "min": 1, "max": 9, "mean": 4.5, "last": 3, "count": 7},
-        {"time": "2023-11-14T22:13:20.000001Z", "min": -2.5, "max": 2, "mean": None, "last": 0, "count": 1},
+        {"time": "2023-11-14T22:13:20.000000Z", "min": 1, "max": 9, "mean": 4.5, "last": 3, "count": 7, "gap": False},
+        {
+            "time": "2023-11-14T22:13:20.000001Z",
+            "min": -2.5,
+            "max": 2,
+            "mean": None,
+            "last": None,
+            "count": 1,
+            "gap": True,
+        },
     ]
 
 
@@ -219,14 +230,17 @@ def test_numbers_that_json_has_not_become_null(api: Api) -> None:
 
 
 def test_history_as_csv(api: Api) -> None:
-    api.view.points = [HistoryPoint(START_US, 1, 9, 4.5, 3, 7), HistoryPoint(START_US + 1, 0, 0, None, 0, 1)]
+    api.view.points = [
+        HistoryPoint(START_US, 1, 9, 4.5, 3, 7),
+        HistoryPoint(START_US + 1, 0, None, None, None, 1, gap=True),
+    ]
     response = api.get("/api/history.csv", signal="1")
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
     assert "attachment" in response.headers["content-disposition"]
     assert list(csv.reader(io.StringIO(response.text))) == [
-        ["time", "signal", "unit", "min", "max", "mean", "last", "count"],
-        ["2023-11-14T22:13:20.000000Z", "battery1.soc_pct", "%", "1", "9", "4.5", "3", "7"],
-        ["2023-11-14T22:13:20.000001Z", "battery1.soc_pct", "%", "0", "0", "", "0", "1"],
+        ["time", "signal", "unit", "min", "max", "mean", "last", "count", "gap"],
+        ["2023-11-14T22:13:20.000000Z", "battery1.soc_pct", "%", "1", "9", "4.5", "3", "7", "0"],
+        ["2023-11-14T22:13:20.000001Z", "battery1.soc_pct", "%", "0", "", "", "", "1", "1"],
     ]
 
 
