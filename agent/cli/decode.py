@@ -172,9 +172,11 @@ def _json(decoded: Iterable[Decoded]) -> Iterator[str]:
             signals = encode(values)
         except ValueError:
             signals = encode({name: None if _is_unreal(value) else value for name, value in values.items()})
+        time = "null" if t is None or _is_unreal(t) else repr(t)
+        name = encode(codec.message.name)
         yield (
-            f'{{"t":{"null" if t is None or _is_unreal(t) else repr(t)},"channel":{encode(channel)},"id":{can_id},'
-            f'"extended":{"true" if extended else "false"},"message":{encode(codec.message.name)},"signals":{signals}}}\n'
+            f'{{"t":{time},"channel":{encode(channel)},"id":{can_id},"extended":{"true" if extended else "false"},'
+            f'"message":{name},"signals":{signals}}}\n'
         )
 
 

@@ -1,0 +1,175 @@
+"""``enlace check``: validates a site without starting it. Each finding says where, what, and what to do."""
+
+import argparse
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agent.config import CanDevice, Config, Reading
+    from agent.devices import Prepared
+    from drivers.codec.dbc_model import MessageDef
+
+#: Frames above this share of a bus are a warning, above all of it an error.
+_LOAD_WARNING = 0.7
+#: ISO 11898-1:2015, 10.4: bits of a data frame without stuffing (11- and 29-bit identifiers), the pause included, and
+#: those of them that are stuffed, one in five of which may bring another bit (counted by half: payloads vary).
+_FRAME_BITS = {False: 47, True: 67}
+_STUFFED_BITS = {False: 34, True: 54}
+#: A site that keeps 1,000 samples a second fills this in a month, indices and roll-ups included.
+_DISK_WARNING_BYTES = 1 << 30
+_MAX_FINDINGS_PER_DBC = 20
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("check", help="validate a configuration without starting")
+    parser.add_argument("--config", type=Path, metavar="F", help="the site's configuration")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print every finding; exit 0 when there is no error, 1 otherwise."""
+    errors = warnings = 0
+    for severity, text in _findings(arguments.config):
+        errors += severity == "error"
+        warnings += severity == "warning"
+        print(f"{severity}: {text}")
+    verdict = "can't be used" if errors else "can be used"
+    print(f"{arguments.config}: {verdict}: {errors} errors, {warnings} warnings", file=sys.stderr)
+    return 1 if errors else 0
+
+
+Found = tuple[str, str]
+
+
+def _findings(path: Path) -> Iterator[Found]:
+    from agent.config import read_config  # noqa: PLC0415 - see the package's docstring
+
+    try:
+        reading = read_config(path)
+    except ConfigError as error:
+        yield "error", str(error)
+        return
+    yield from (("error", str(problem)) for problem in reading.problems)
+    if reading.config is None:
+        return
+    yield from _devices(reading, reading.config, path.resolve().parent)
+    yield from _ports(reading, reading.config)
+    yield from _data_dir(reading, reading.config)
+    if reading.config.uplink is not None:
+        try:
+            reading.config.uplink.settings(reading.config.site.id).link().check_files()
+        except ConfigError as error:
+            yield "error", _at(reading, ("uplink",), f"{error}")
+
+
+def _at(reading: "Reading", place: tuple[int | str, ...], text: str) -> str:
+    assert reading.document is not None  # noqa: S101 - a configuration came out of it
+    return str(reading.document.problem(place, text))
+
+
+def _devices(reading: "Reading", config: "Config", base: Path) -> Iterator[Found]:
+    from agent.devices import Preparer  # noqa: PLC0415 - see the package's docstring
+    from drivers.can.plan import plan  # noqa: PLC0415
+
+    preparer = Preparer(base)
+    ready: list[Prepared] = []
+    for index, device in enumerate(config.devices):
+        place = ("devices", index)
+        try:
+            one = preparer.can(device)
+            plan([one.device])
+        except ConfigError as error:
+            yield "error", _at(reading, place, str(error))
+            continue
+        ready.append(one)
+        if one.profile is not None:
+            messages = [message for dbc in one.device.dbc for message in dbc.messages]
+            yield from (("error", str(problem)) for problem in one.profile.check(messages))
+        for finding in one.findings[:_MAX_FINDINGS_PER_DBC]:
+            yield "warning", str(finding)
+        left_out = len(one.findings) - _MAX_FINDINGS_PER_DBC
+        if left_out > 0:
+            yield "warning", _at(reading, place, f"and {left_out} more findings in its DBC files")
+        yield from _interface(reading, place, device)
+    try:
+        can = plan(one.device for one in ready)
+    except ConfigError as error:
+        yield "error", _at(reading, ("devices",), str(error))
+        return
+    for wire in can.wires:
+        messages = [message for one in wire for message in one.messages]
+        bitrate = next((one.device.bitrate for one in wire if one.device.bitrate), None)
+        yield from _bus_load(reading, wire[0].device.channel, messages, bitrate)
+
+
+def _interface(reading: "Reading", place: tuple[int | str, ...], device: "CanDevice") -> Iterator[Found]:
+    if device.interface != "socketcan":
+        return
+    names = [name for _, name in socket.if_nameindex()]
+    if device.channel not in names:
+        bitrate = device.bitrate or 500_000
+        hint = f"ip link set {device.channel} up type can bitrate {bitrate}"
+        text = f"this machine has no interface {device.channel} now; the gateway will wait for it: {hint}"
+        yield "warning", _at(reading, (*place, "channel"), text)
+
+
+def _bus_load(reading: "Reading", channel: str, messages: "list[MessageDef]", bitrate: int | None) -> Iterator[Found]:
+    """How full the bus is with the messages whose cycle time the DBC files say."""
+    if bitrate is None:
+        return
+    bits_s = sum(frame_bits(message) * 1000 / message.cycle_time_ms for message in messages if message.cycle_time_ms)
+    load = bits_s / bitrate
+    if load > _LOAD_WARNING:
+        text = f"the cyclic messages fill {load:.0%} of {channel} at {bitrate} bit/s; check bitrate and cycle times"
+        yield ("error" if load > 1 else "warning"), _at(reading, ("devices",), text)
+
+
+def frame_bits(message: "MessageDef") -> float:
+    """The mean length of a message's frame on the wire, in bits of the arbitration phase (FD data counted as such)."""
+    data = 8 * message.length
+    return _FRAME_BITS[message.extended] + data + (_STUFFED_BITS[message.extended] + data) / 10
+
+
+def _ports(reading: "Reading", config: "Config") -> Iterator[Found]:
+    from agent.config import split_address  # noqa: PLC0415 - see the package's docstring
+
+    host, port = split_address(config.api.listen)
+    place = ("api", "listen")
+    if host not in {"127.0.0.1", "::1", "localhost"}:
+        text = f"the API will listen on 127.0.0.1 instead of {host}: other machines are let in when users can log in"
+        yield "warning", _at(reading, place, text)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            hint = "choose another one, or 0 for a free one"
+            yield "warning", _at(reading, place, f"port {port} can't be used now: {error.strerror}; {hint}")
+
+
+def _data_dir(reading: "Reading", config: "Config") -> Iterator[Found]:
+    folder = config.data_dir
+    place = ("data_dir",)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        yield "error", _at(reading, place, f"{existing} is a file, not a folder")
+        return
+    if not os.access(existing, os.W_OK | os.X_OK):
+        text = f"{existing} can't be written by this user; create {folder} for the user that runs enlace"
+        yield "error", _at(reading, place, text)
+    try:
+        free = shutil.disk_usage(existing).free
+    except OSError as error:
+        yield "error", _at(reading, place, f"{existing}: {error.strerror}")
+        return
+    if free < _DISK_WARNING_BYTES:
+        text = f"{existing} has {free / 2**20:.0f} MiB left; a busy site fills a gigabyte in some months"
+        yield "warning", _at(reading, place, text)

@@ -1,0 +1,43 @@
+"""The commands together: parses the command line and runs one. See the package for the rules."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent import __version__
+from agent.cli import check, decode, demo, replay, run
+from agent.core.errors import AgentError, ConfigError
+
+#: sysexits.h EX_CONFIG: systemd does not restart on it.
+EXIT_CONFIG = 78
+EXIT_ERROR = 2
+
+DEFAULT_CONFIG = Path("/etc/enlace/site.yaml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code. Errors that Enlace raises on purpose are one line on stderr, no traceback."""
+    parser = argparse.ArgumentParser(
+        prog="enlace", description="The on-site gateway of EV-charging and battery sites.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"enlace {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (run, demo, check, decode, replay):
+        command.add_parser(commands)
+    for subparser in commands.choices.values():
+        if "config" in {action.dest for action in subparser._actions}:  # noqa: SLF001 - argparse has no public way
+            subparser.set_defaults(config=Path(os.environ.get("ENLACE_CONFIG", DEFAULT_CONFIG)))
+    parsed = parser.parse_args(arguments)
+    try:
+        code: int = parsed.run(parsed)
+    except ConfigError as error:
+        print(f"enlace: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    except AgentError as error:
+        print(f"enlace: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return 130  # as the shell reports a program that SIGINT ended
+    return code
