@@ -13,6 +13,10 @@ from cloud_sync.subscriber import ENVELOPE, MAGIC, SCHEMA, PayloadError, physica
 #: sequence numbers: brokers refuse very large messages, and encoding one holds the interpreter.
 MAX_JSON_ROWS = 5000
 
+#: What stands for a boot that the store no longer knows.
+_UNKNOWN_BOOT = "0" * 32
+_HEX = frozenset("0123456789abcdef")
+
 _COMPACT = (",", ":")
 
 
@@ -32,7 +36,7 @@ def encode_event(record: StoredEvent) -> bytes:
     document = {
         "schema": SCHEMA,
         "seq": record.seq,
-        "boot": record.boot,
+        "boot": _boot(record.boot),
         "kind": event.kind,
         "t": event.t_us,
         "subject": event.subject,
@@ -63,15 +67,20 @@ def encode_json(block: StoredBlock, catalog_version: int, signals: Mapping[int, 
     for part in range(parts):
         first_seq, behind = (block.first_seq + edge * numbers // parts for edge in (part, part + 1))
         groups = _groups(columns, signals, part, parts)
-        yield _telemetry(first_seq, behind - 1, block.boot, catalog_version, groups)
+        yield _telemetry(first_seq, behind - 1, _boot(block.boot), catalog_version, groups)
 
 
 def _envelope(block: StoredBlock, catalog_version: int) -> bytes:
-    try:
-        boot = bytes.fromhex(block.boot)
-    except ValueError as error:
-        raise PayloadError(f"block {block.seq}: boot {block.boot!r} is not hexadecimal") from error
+    boot = bytes.fromhex(_boot(block.boot))
     return ENVELOPE.pack(MAGIC, SCHEMA, 0, block.seq, block.first_seq, boot, catalog_version, 0)
+
+
+def _boot(boot: str) -> str:
+    if not boot:
+        return _UNKNOWN_BOOT
+    if len(boot) != len(_UNKNOWN_BOOT) or not set(boot) <= _HEX:
+        raise PayloadError(f"boot {boot!r} is not 32 hexadecimal digits")
+    return boot
 
 
 _Group: TypeAlias = tuple[list[int], dict[str, list[Number | None]]]

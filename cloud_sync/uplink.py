@@ -272,16 +272,19 @@ class Uplink:
         self, session: Publisher, stream: _Stream, record: _Record
     ) -> list["asyncio.Future[None]"]:
         """Hand all messages of a record over. A record that can't be sent at all is set aside and has none."""
-        failure: Exception | None = None
+        reason = ""
         for messages in (record.messages, record.smaller):
             if messages is None:
                 continue
+            heavy = record.heavy or messages is record.smaller
             try:
-                heavy = record.heavy or messages is record.smaller
                 return await self._publish_messages(session, stream, record.seq, messages(), heavy=heavy)
-            except (PayloadError, Refused) as error:
-                failure = error
-        self._set_aside(stream, record, str(failure))
+            except PayloadError as error:
+                reason = str(error)
+                break
+            except Refused as error:
+                reason = error.reason
+        self._set_aside(stream, record, reason)
         return []
 
     async def _publish_messages(

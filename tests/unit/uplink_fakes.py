@@ -72,6 +72,7 @@ class MemoryOutbox:
 
     def blocks(self, after_seq: int, max_blocks: int) -> list[StoredBlock]:
         self._check()
+        self.reads += 1
         return [block for block in self.all_blocks if block.first_seq > after_seq][:max_blocks]
 
     def events(self, after_seq: int, max_events: int) -> list[StoredEvent]:
@@ -102,7 +103,6 @@ class MemoryOutbox:
         self._callbacks.append(callback)
 
     def _check(self) -> None:
-        self.reads += 1
         if self.broken:
             raise StoreError("read the outbox", "disk is gone")
 
