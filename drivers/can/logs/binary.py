@@ -10,16 +10,22 @@ Rules of this file:
 4. MF4 times count from the start of the measurement, as stored.
 """
 
+import contextlib
+import gc
 import heapq
+import io
+import logging
 import struct
+import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import IO, Protocol, cast
 
 import can
 import numpy as np
+from can.io.blf import BLFParseError
 from numpy.typing import NDArray
 
 from agent.core.errors import BadData, Unsupported
@@ -27,7 +33,7 @@ from agent.core.model import BadFrame
 from drivers.can.logs.frame import DLC_BYTES, MAX_EXTENDED_ID, MAX_STANDARD_ID, LogFrame
 
 #: What struct, zlib, indexing and conversions inside the libraries raise on damaged input.
-_DAMAGE = (
+_DAMAGE: tuple[type[Exception], ...] = (
     ValueError,
     TypeError,
     LookupError,
@@ -37,14 +43,15 @@ _DAMAGE = (
     EOFError,
     OSError,
     MemoryError,
-    NotImplementedError,
-    RecursionError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )
+_BLF_DAMAGE: tuple[type[Exception], ...] = (*_DAMAGE, BLFParseError)
 _BLF_OBJECT_HEADER = 16
 _BLF_PADDING = 3
 _MF4_CHUNK = 4096
+_DECOMPRESSION_ERRORS = (("isal.isal_zlib", "error"), ("zstd", "Error"), ("lz4.block", "LZ4BlockError"))
 _MF4_KINDS = ("CAN_DataFrame", "CAN_RemoteFrame", "CAN_ErrorFrame")
 
 
@@ -78,7 +85,7 @@ def read_blf(stream: IO[bytes]) -> Iterator[LogFrame | BadFrame]:
         reader = can.BLFReader(watched)  # type: ignore[arg-type] # the reader needs read and close only
         for message in reader:
             yield _frame(message, message.channel + 1 if isinstance(message.channel, int) else None)
-    except (*_DAMAGE, can.io.blf.BLFParseError):
+    except _BLF_DAMAGE:
         yield BadFrame("damaged_file")
         return
     # The header tells the file's size, unless its writer was killed and never came back to fill it in.
@@ -125,15 +132,13 @@ def read_mf4(path: Path) -> Iterator[LogFrame | BadFrame]:
         import asammdf  # noqa: PLC0415 - optional, and a second to import
     except ImportError as error:
         raise Unsupported(f"read {path}", "reading MF4 needs asammdf", "pip install 'enlace[mf4]'") from error
-    damage = (*_DAMAGE, asammdf.blocks.utils.MdfException)
-    try:
-        # asammdf types its groups as a union over all versions of the format.
-        mdf = cast("_Mdf", asammdf.MDF(path))
-    except damage as error:
-        raise BadData(f"read {path}", f"the MF4 file is damaged: {error}", "copy it again from the logger") from error
+    damage: tuple[type[Exception], ...] = (*_DAMAGE, asammdf.blocks.utils.MdfException, *_decompression_errors())
+    # asammdf prints what it stumbles over, with tracebacks; here each such thing is a BadFrame or a BadData.
+    logging.getLogger("asammdf").disabled = True
+    mdf = _open_mf4(asammdf.MDF, path, damage)
     try:
         groups = [
-            _mf4_group(mdf, index, kind, group.channel_group.cycles_nr)
+            _mf4_group(mdf, index, kind, group.channel_group.cycles_nr, damage)
             for index, group in enumerate(mdf.groups)
             for kind in _MF4_KINDS
             if any(channel.name == kind for channel in group.channels)
@@ -145,11 +150,50 @@ def read_mf4(path: Path) -> Iterator[LogFrame | BadFrame]:
         mdf.close()
 
 
-def _mf4_group(mdf: "_Mdf", group: int, kind: str, rows: int) -> Iterator[LogFrame]:
+def _decompression_errors() -> list[type[Exception]]:
+    """The error classes of the decompressors that asammdf has imported; they have no common base."""
+    loaded = [(sys.modules.get(module), name) for module, name in _DECOMPRESSION_ERRORS]
+    return [getattr(module, name) for module, name in loaded if hasattr(module, name)]
+
+
+def _open_mf4(make: Callable[..., object], path: Path, damage: tuple[type[Exception], ...]) -> "_Mdf":
+    """An open MDF file. Raises ``BadData`` for a file that asammdf cannot open.
+
+    Its constructor leaves files open when it fails, and its destructor then raises, which Python would print: so the
+    half-made object is thrown away here, while nobody listens.
+    """
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        try:
+            # Some complaints are printed on standard output, which carries the decoded frames.
+            with contextlib.redirect_stdout(io.StringIO()):
+                # asammdf types its groups as a union over all versions of the format.
+                return cast("_Mdf", make(path, process_bus_logging=False))
+        except damage as error:
+            reason = str(error) or type(error).__name__
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    raise BadData(f"read {path}", f"the MF4 file is damaged: {reason}", "copy it again from the logger")
+
+
+def _mf4_group(
+    mdf: "_Mdf", group: int, kind: str, rows: int, damage: tuple[type[Exception], ...]
+) -> Iterator[LogFrame]:
     """The frames of one channel group, read in pieces; members that a logger left out have a default."""
-    for offset in range(0, rows, _MF4_CHUNK):
-        signal = mdf.get(kind, group=group, record_offset=offset, record_count=_MF4_CHUNK)
+    offset, piece = 0, _MF4_CHUNK
+    while offset < rows:
+        try:
+            signal = mdf.get(kind, group=group, record_offset=offset, record_count=min(piece, rows - offset))
+        except damage:
+            if piece == 1:
+                raise
+            piece //= 2  # come closer to the damage: the records in front of it are sound
+            continue
         times = signal.timestamps.tolist()
+        if not times:
+            raise EOFError
+        offset += len(times)
         fields = _Fields(signal.samples, kind, len(times))
         ids = fields.numbers("ID", 0)
         # Without the IDE field, bit 31 or the size of the identifier tells.
