@@ -16,12 +16,11 @@ from contextlib import aclosing
 
 import numpy as np
 
-from agent.api.models import ValueOut
+from agent.api.models import value_fields
 from agent.api.times import iso
 from agent.api.view import GatewayView
 from agent.core.clock import Clock
 from agent.core.model import Signal
-from agent.core.ports import Latest
 from agent.pipeline.hub import Subscription
 
 MAX_STREAMS = 16
@@ -101,10 +100,6 @@ class LiveStreams:
         return {signal.id: signal for signal in self._view.signals() if device is None or signal.device == device}
 
     def _event(self, kind: str, signals: Iterable[Signal]) -> str:
-        values = [_value(latest) for latest in self._view.latest(signals)]
+        values = [value_fields(latest) for latest in self._view.latest(signals)]
         data = json.dumps({"time": iso(self._clock.now_us()), "values": values}, allow_nan=False, ensure_ascii=False)
         return f"event: {kind}\ndata: {data}\n\n"
-
-
-def _value(latest: Latest) -> dict[str, object]:
-    return ValueOut.of(latest).model_dump()

@@ -99,16 +99,21 @@ class ValueOut(Model):
     @classmethod
     def of(cls, latest: Latest) -> "ValueOut":
         """A latest value as JSON."""
-        signal = latest.signal
-        return cls(
-            id=signal.id,
-            name=signal.full_name,
-            value=latest.value,
-            label=label_of(signal, latest.value),
-            unit=signal.unit,
-            time=None if latest.t_us is None else iso(latest.t_us),
-            age_s=None if latest.age_s is None else round(latest.age_s, 3),
-        )
+        return cls.model_validate(value_fields(latest))
+
+
+def value_fields(latest: Latest) -> dict[str, object]:
+    """The fields of ``ValueOut`` as a plain dict: live streams write thousands of them a second."""
+    signal, value, t_us, age_s = latest.signal, latest.value, latest.t_us, latest.age_s
+    return {
+        "id": signal.id,
+        "name": signal.full_name,
+        "value": value,
+        "label": label_of(signal, value),
+        "unit": signal.unit,
+        "time": None if t_us is None else iso(t_us),
+        "age_s": None if age_s is None else round(age_s, 3),
+    }
 
 
 def label_of(signal: Signal, value: Number | None) -> str | None:

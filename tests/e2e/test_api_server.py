@@ -193,6 +193,14 @@ def test_a_taken_port_is_unavailable_and_free_again_after_stop() -> None:
     run(test)
 
 
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    clock = SystemClock()
+    server = ApiServer(FakeView(clock), clock, "127.0.0.1", 0)
+    with server._listen() as listening:
+        # asyncio switches Nagle's algorithm off for accepted sockets whose protocol is named, and for no others.
+        assert listening.proto == socket.IPPROTO_TCP
+
+
 def test_runs_again_on_the_same_port() -> None:
     async def test() -> None:
         async with serving() as served:

@@ -9,6 +9,7 @@ import pytest
 
 from agent.api import live
 from agent.api.live import HEARTBEAT_S, MAX_STREAMS, MIN_GAP_S, LiveStreams
+from agent.api.models import ValueOut, value_fields
 from agent.core.clock import FakeClock
 from agent.core.model import Batch
 from tests.fake_view import MODE, POWER, SOC, START_US, VOLTAGE, FakeView
@@ -187,6 +188,15 @@ def test_the_first_event_tells_how_soon_to_come_back() -> None:
         assert (await anext(rig.stream())).startswith(f"retry: {live.RETRY_MS}\n")
 
     run(test)
+
+
+def test_live_values_have_the_fields_of_the_described_ones() -> None:
+    clock = FakeClock()
+    view = FakeView(clock)
+    view.put((SOC, 80))
+    for latest in view.latest(view.signals()):
+        assert set(value_fields(latest)) == set(ValueOut.model_fields)
+        assert ValueOut.of(latest).model_dump() == value_fields(latest)
 
 
 def test_labels_travel_with_values() -> None:
