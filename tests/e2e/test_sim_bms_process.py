@@ -1,0 +1,47 @@
+"""The simulated BMS as a process: another process on this machine hears it, and it ends cleanly when it is told to."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import can
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GROUP = "239.74.163.2"
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_a_second_process_hears_the_bms_until_sigterm() -> None:
+    port = free_port()
+    try:
+        bus = can.Bus(interface="udp_multicast", channel=GROUP, port=port, hop_limit=0, ignore_config=True)
+    except can.CanError as error:
+        pytest.skip(f"no multicast on this machine: {error}")
+    command = [sys.executable, "-m", "drivers.sim.bms", "--interface", "udp_multicast", "--channel", GROUP]
+    with (
+        bus,
+        subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        try:
+            heard = set()
+            while 0x1A8 not in heard or 0x1A0 not in heard:
+                message = bus.recv(30)
+                assert message is not None, "nothing was heard for 30 s"
+                assert not message.is_extended_id
+                heard.add(message.arbitration_id)
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+    assert "sending on" in errors
