@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from fastapi import APIRouter
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 STATIC = Path(__file__).parent / "static"
 
@@ -24,9 +24,11 @@ def router() -> APIRouter:
     """The pages and what they load, outside of the OpenAPI description. No other file can be asked for."""
     result = APIRouter(include_in_schema=False)
     for path, (name, media_type) in _FILES.items():
-        result.add_api_route(path, partial(_serve, STATIC / name, media_type), methods=["GET"])
+        # Some kilobytes in all: kept in memory, so that a page costs neither a thread nor the disk.
+        content = (STATIC / name).read_bytes()
+        result.add_api_route(path, partial(_serve, content, media_type), methods=["GET"])
     return result
 
 
-async def _serve(path: Path, media_type: str) -> Response:
-    return FileResponse(path, media_type=media_type)
+async def _serve(content: bytes, media_type: str) -> Response:
+    return Response(content, media_type=media_type)
