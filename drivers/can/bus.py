@@ -35,9 +35,9 @@ from drivers.codec.frames import EFF_FLAG, ERR_FLAG, RTR_FLAG, Frames
 #: From this rate on, frames are gathered.
 BUSY_FRAMES_S = 1000.0
 #: The longest pause between drains.
-MAX_PAUSE_S = 0.008
+MAX_PAUSE_S = 0.02
 #: The share of the queue before us that may fill during a pause.
-QUEUE_SHARE = 0.3
+QUEUE_SHARE = 0.4
 #: How often the rate is taken.
 RATE_WINDOW_S = 0.1
 #: How often silence is looked for.
@@ -235,28 +235,32 @@ class CanListener:
     def _take(self, frames: Frames, now_s: float, sink: Sink) -> None:
         """Decode frames for each group; count those that nobody knows."""
         frame_ids = np.ascontiguousarray(frames.raw).view(np.uint32)[:, 0]
-        errors = frame_ids & ERR_FLAG != 0
-        if errors.any():
+        flags = int(np.bitwise_or.reduce(frame_ids))
+        if flags & ERR_FLAG:
+            errors = frame_ids & ERR_FLAG != 0
             self._take_errors(Frames(frames.raw[errors], frames.times_us[errors]), sink)
-            frames = Frames(frames.raw[~errors], frames.times_us[~errors])
-            frame_ids = frame_ids[~errors]
+            frames, frame_ids = Frames(frames.raw[~errors], frames.times_us[~errors]), frame_ids[~errors]
         if not len(frames):
             return
+        sink.count("frames", len(frames))
         self._bus_events(self._bus.received(), sink)
-        remote = int(np.count_nonzero(frame_ids & RTR_FLAG))
-        totals: Counter[str] = Counter({"frames": len(frames), "remote": remote, "unknown": len(frames) - remote})
+        remote = int(np.count_nonzero(frame_ids & RTR_FLAG)) if flags & RTR_FLAG else 0
+        if remote:
+            sink.count("remote", remote)
+        unknown = len(frames) - remote
         for group in self._groups:
             mine = group.mine(frames, frame_ids)
             if len(mine):
                 found = group.decoder.decode(mine)
                 # No frame belongs to two groups: the devices' claims were checked.
-                totals["unknown"] -= found.decoded + found.too_short + found.unknown_multiplexer
-                totals["bad.too_short"] += found.too_short
-                totals["bad.unknown_multiplexer"] += found.unknown_multiplexer
+                unknown -= found.decoded + found.too_short + found.unknown_multiplexer
+                if found.too_short:
+                    sink.count("bad.too_short", found.too_short)
+                if found.unknown_multiplexer:
+                    sink.count("bad.unknown_multiplexer", found.unknown_multiplexer)
                 self._deliver(group, found, now_s, sink)
-        for name, amount in totals.items():
-            if amount:
-                sink.count(name, amount)
+        if unknown:
+            sink.count("unknown", unknown)
 
     def _deliver(self, group: _Group, found: DecodedBatch, now_s: float, sink: Sink) -> None:
         changes = [

@@ -1,0 +1,321 @@
+"""From the CAN socket to the sample, one core: a UDP socket on loopback stands in for the bus, which this reads alike.
+
+A sender in a second process fills the socket by ``sendmmsg``, so that the receiver is the bottleneck. What counts is
+the receiver's CPU time per frame, the kernel's part of receiving included.
+"""
+
+import asyncio
+import ctypes
+import multiprocessing
+import resource
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.clock import SystemClock
+from agent.core.model import Batch, Column, Event, Signal
+from agent.core.ports import Listener, Sink
+from drivers.can.bus import CanListener
+from drivers.can.devices import CanDevice, PlannedDevice, resolve
+from drivers.can.socketcan import SocketSource
+from drivers.codec.dbc import Dbc, MessageDef, SignalDef
+
+MESSAGES = 25
+SIGNALS = 4
+FIRST_ID = 0x100
+FRAME_BYTES = 16
+#: A multiple of MESSAGES, so that the pattern may be sent again and again.
+PATTERN_FRAMES = 8000
+CHUNK = 500
+FLOOD_S = 4.0
+PACED_S = 10.0
+PACED_FRAMES_S = 9000
+BUSES = 4
+
+Raw = NDArray[np.uint8]
+
+
+def _dbc() -> Dbc:
+    signals = tuple(SignalDef(f"S{index}", 16 * index, 16) for index in range(SIGNALS))
+    return Dbc(
+        "bench.dbc",
+        tuple(
+            MessageDef(FIRST_ID + index, extended=False, name=f"M{index}", length=8, signals=signals)
+            for index in range(MESSAGES)
+        ),
+    )
+
+
+def pattern(seed: int, repeats: float, frames: int) -> Raw:
+    """Classic frames, uint8[frames, 16]: message after message, ``repeats`` of them with the payload they had before.
+
+    A new payload moves all four signals by up to 3 steps, as measured values do.
+    """
+    rng = np.random.default_rng(seed)
+    rounds = frames // MESSAGES
+    moves = rng.integers(1, 4, (rounds, MESSAGES, SIGNALS)) * rng.choice([-1, 1], (rounds, MESSAGES, SIGNALS))
+    moves[rng.random((rounds, MESSAGES)) < repeats] = 0
+    values = (30_000 + np.cumsum(moves, axis=0)).astype("<u2")
+    raw = np.zeros((rounds * MESSAGES, FRAME_BYTES), dtype=np.uint8)
+    raw[:, :4] = np.tile(np.arange(FIRST_ID, FIRST_ID + MESSAGES, dtype="<u4"), rounds).view(np.uint8).reshape(-1, 4)
+    raw[:, 4] = 8
+    raw[:, 8:] = values.reshape(-1, SIGNALS).view(np.uint8)
+    return raw
+
+
+def changed_values(raw: Raw) -> int:
+    """How many values of a pattern differ from the one before of the same signal, the first of each counted."""
+    values = raw[:, 8:].copy().view("<u2").reshape(-1, MESSAGES, SIGNALS)
+    return int(np.count_nonzero(values[1:] != values[:-1])) + MESSAGES * SIGNALS
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("bytes", ctypes.c_size_t))
+
+
+class _Msghdr(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_bytes", ctypes.c_uint32),
+        ("iov", ctypes.POINTER(_Iovec)),
+        ("iov_items", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_bytes", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _Mmsghdr(ctypes.Structure):
+    _fields_ = (("header", _Msghdr), ("sent", ctypes.c_uint))
+
+
+class Bus:
+    """The sending end of a stand-in bus: a pattern, sent over and over."""
+
+    def __init__(self, port: int, raw: Raw) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect(("127.0.0.1", port))
+        self._raw = np.ascontiguousarray(raw)
+        self._iovecs = (_Iovec * len(raw))()
+        self._messages = (_Mmsghdr * len(raw))()
+        for index in range(len(raw)):
+            self._iovecs[index] = _Iovec(self._raw.ctypes.data + index * FRAME_BYTES, FRAME_BYTES)
+            header = self._messages[index].header
+            header.iov = ctypes.pointer(self._iovecs[index])
+            header.iov_items = 1
+        self._sendmmsg = ctypes.CDLL(None, use_errno=True).sendmmsg
+        self._sendmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
+        self._next = 0
+        self.sent = 0
+
+    def send(self, frames: int) -> None:
+        """The next frames of the pattern."""
+        while frames > 0:
+            amount = min(frames, len(self._raw) - self._next, 1024)
+            address = ctypes.addressof(self._messages) + self._next * ctypes.sizeof(_Mmsghdr)
+            done = self._sendmmsg(self._socket.fileno(), address, amount, 0)
+            if done <= 0:
+                return  # nobody listens any more
+            self._next = (self._next + done) % len(self._raw)
+            self.sent += done
+            frames -= done
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def flood(port: int, raw: Raw, seconds: float, result: Connection) -> None:
+    """As many frames as go, for some seconds."""
+    bus = Bus(port, raw)
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        bus.send(CHUNK)
+    result.send(bus.sent)
+    bus.close()
+
+
+def paced(ports: Sequence[int], raws: Sequence[Raw], frames_s: int, result: Connection) -> None:
+    """Each pattern once, on its own bus, at a steady rate: as a controller would, some at a time."""
+    buses = [Bus(port, raw) for port, raw in zip(ports, raws, strict=True)]
+    start_s = time.monotonic()
+    while any(bus.sent < len(raw) for bus, raw in zip(buses, raws, strict=True)):
+        due = int((time.monotonic() - start_s) * frames_s)
+        for bus, raw in zip(buses, raws, strict=True):
+            bus.send(min(due, len(raw)) - bus.sent)
+        time.sleep(0.001)
+    result.send(sum(bus.sent for bus in buses))
+    for bus in buses:
+        bus.close()
+
+
+class ArraySink:
+    """Keeps the arrays and nothing else: what the wire alone costs."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.counts: Counter[str] = Counter()
+        self.batches: list[Batch] = []
+
+    def put(self, batch: Batch) -> None:
+        """Keep it for a while."""
+        self.rows += len(batch)
+        self.batches.append(batch)
+        if len(self.batches) > 1000:  # noqa: PLR2004 - any bound will do
+            self.batches.clear()
+
+    def touch(self, ids: Column) -> None:
+        """Nothing to keep."""
+
+    def event(self, event: Event) -> None:
+        """None is expected."""
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Count."""
+        self.counts[name] += amount
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run took."""
+
+    sent: int
+    frames: int
+    overflow: int
+    cpu_s: float
+    wall_s: float
+
+    @property
+    def frames_per_core_s(self) -> float:
+        """Frames that one core can take in a second."""
+        return self.frames / self.cpu_s
+
+
+def _port() -> tuple[socket.socket, int]:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(("127.0.0.1", 0))
+    return sock, sock.getsockname()[1]
+
+
+def devices(buses: int) -> list[PlannedDevice]:
+    """One device on each bus."""
+    return [resolve(CanDevice(f"pack{bus}", f"bench{bus}", (_dbc(),))) for bus in range(buses)]
+
+
+def signals_of(planned: Sequence[PlannedDevice]) -> list[Signal]:
+    """Their signals, numbered from 1."""
+    specs = [item.spec for one in planned for item in one.wanted]
+    return [
+        Signal(spec.device, spec.name, spec.unit, spec.kind, spec.encoding, spec.scale, spec.offset, id=number)
+        for number, spec in enumerate(specs, 1)
+    ]
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+async def _measure(
+    planned: Sequence[PlannedDevice],
+    sinks: Sequence[Sink],
+    counted: Callable[[], Counter[str]],
+    start: Callable[[Sequence[int]], Connection],
+) -> Run:
+    """Run a listener for each device until the sender has sent all and nothing comes any more."""
+    ids = {(signal.device, signal.name): signal.id for signal in signals_of(planned)}
+    clock = SystemClock()
+    sockets = [_port() for _ in planned]
+    listeners: list[Listener] = [
+        CanListener(SocketSource(one.device.channel, lambda sock=sock: sock, clock, fd=False), [one], ids, clock)  # type: ignore[misc]
+        for one, (sock, _) in zip(planned, sockets, strict=True)
+    ]
+    tasks = [asyncio.create_task(listener.run(sink)) for listener, sink in zip(listeners, sinks, strict=True)]
+    await asyncio.sleep(0.1)
+    result = start([port for _, port in sockets])
+    while not counted()["frames"]:
+        await asyncio.sleep(0.001)
+    start_s, start_cpu_s, before = time.monotonic(), _cpu_s(), counted()["frames"]
+    while not result.poll():
+        await asyncio.sleep(0.05)
+    sent = result.recv()
+    frames = -1
+    while frames != counted()["frames"]:
+        frames = counted()["frames"]
+        await asyncio.sleep(0.1)
+    run = Run(sent, frames - before, counted()["overflow"], _cpu_s() - start_cpu_s, time.monotonic() - start_s)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return run
+
+
+@contextmanager
+def sender(target: Callable[..., None]) -> Iterator[Callable[..., Connection]]:
+    """A second process that runs ``target(ports, *args, connection)`` when it is told the ports."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    processes: list[multiprocessing.process.BaseProcess] = []
+
+    def start(*args: object) -> Connection:
+        process = context.Process(target=target, args=(*args, theirs), daemon=True)
+        process.start()
+        processes.append(process)
+        return ours
+
+    yield start
+    for process in processes:
+        process.join()
+    ours.close()
+    theirs.close()
+
+
+def measure_flood(sink: Sink, counted: Callable[[], Counter[str]], repeats: float, seconds: float = FLOOD_S) -> Run:
+    """One bus, as fast as it goes."""
+    raw = pattern(1, repeats, PATTERN_FRAMES)
+    with sender(flood) as start:
+        return asyncio.run(_measure(devices(1), [sink], counted, lambda ports: start(ports[0], raw, seconds)))
+
+
+def measure_paced(
+    sinks: Sequence[Sink], counted: Callable[[], Counter[str]], seconds: float = PACED_S
+) -> tuple[Run, int]:
+    """Four full buses; also how many values changed in what was sent."""
+    raws = [pattern(bus, 0.8, int(PACED_FRAMES_S * seconds)) for bus in range(BUSES)]
+    with sender(paced) as start:
+        run = asyncio.run(_measure(devices(BUSES), sinks, counted, lambda ports: start(ports, raws, PACED_FRAMES_S)))
+    return run, sum(map(changed_values, raws))
+
+
+def main() -> None:
+    """Print frames/s per core, and the share of a core that four full buses take."""
+    for name, repeats, target in (("four payloads in five repeat", 0.8, 200_000), ("none repeats", 0.0, 100_000)):
+        sink = ArraySink()
+        run = measure_flood(sink, lambda sink=sink: sink.counts, repeats)  # type: ignore[misc]
+        rate = run.frames_per_core_s
+        print(
+            f"CAN socket to sample, {name}: {rate:,.0f} frames/s per core, {1e6 / rate:.2f} µs/frame"
+            f" ({rate / target:.1f}x) target {target:,}; took {run.frames / run.wall_s:,.0f} of"
+            f" {run.sent / run.wall_s:,.0f} frames/s sent, {run.overflow:,} dropped by the full queue"
+        )
+    sinks = [ArraySink() for _ in range(BUSES)]
+    run, changed = measure_paced(sinks, lambda: sum((sink.counts for sink in sinks), Counter()))
+    share = run.cpu_s / run.wall_s
+    stored = sum(sink.rows for sink in sinks)
+    print(
+        f"four buses of {PACED_FRAMES_S:,} frames/s: {share:.1%} of a core ({0.25 / share:.1f}x) target 25 %;"
+        f" {run.sent - sum(sink.counts['frames'] for sink in sinks)} of {run.sent:,} frames lost,"
+        f" {stored:,} rows for {changed:,} changed values"
+    )
+
+
+if __name__ == "__main__":
+    main()
