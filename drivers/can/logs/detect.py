@@ -49,7 +49,7 @@ _MAGIC_BYTES = 16
 _BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 _BUFFER_BYTES = 1 << 16
 #: No line of a log is longer; a longer one is read in pieces, so that memory stays bounded.
-_MAX_LINE = 1 << 16
+_MAX_LINE = 1 << 13
 #: Enough lines to tell the formats apart; if none fits them (a long preamble), this many more are looked at.
 _FEW_LINES = 300
 _MORE_LINES = 3000

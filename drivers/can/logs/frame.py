@@ -115,32 +115,36 @@ def _clock_seconds(text: str) -> float | None:
 
 
 def data_bytes(text: str, count: int | None = None, base: int = 16) -> bytes | None:
-    """Data bytes as ``00 1A``, ``001A``, ``0x00 0x1a``, ``0 1A`` or ``00-1A``; the first ``count`` of them.
+    """Data bytes as ``00 1A``, ``001A``, ``0x00 0x1A``, ``00-1A`` (base 10: ``0 26``); the first ``count`` of them.
 
-    None when they cannot be read, are fewer than ``count``, or (with no count) more than a frame holds.
+    None when they cannot be read, are fewer than ``count``, or more than a frame holds. Hexadecimal bytes have two
+    digits: a single one is what is left of a line that was cut, and would be read as another value.
     """
-    data = _parse(text, count, base)
+    if base == 16:  # noqa: PLR2004 - hexadecimal
+        data = _from_hex(text if count is None else text[: 3 * count])
+        if data is None or (count is not None and len(data) < count):
+            data = _from_hex(text if count is None else " ".join(text.split()[:count]))
+    else:
+        data = loose_bytes(text.split()[:count], base)
     if data is None or len(data) > MAX_FD_BYTES or (count is not None and len(data) < count):
         return None
     return data if count is None else data[:count]
 
 
-def _parse(text: str, count: int | None, base: int) -> bytes | None:
-    if base == 16:  # noqa: PLR2004 - hexadecimal
-        try:
-            data = bytes.fromhex(text if count is None else text[: 3 * count])
-        except ValueError:
-            pass
-        else:
-            if count is None or len(data) >= count:
-                return data
-    words = text.replace("-", " ").split()
-    if len(words) == 1 and words[0][:2] in {"0x", "0X"}:
-        try:
-            return bytes.fromhex(words[0][2:])
-        except ValueError:
-            return None
-    values = [number(word, base) for word in words[:count]]
+def loose_bytes(words: list[str], base: int = 16) -> bytes | None:
+    """Data bytes of any number of digits, one a word."""
+    values = [number(word, base) for word in words]
     if any(value is None or value > _MAX_BYTE for value in values):
         return None
     return bytes(value for value in values if value is not None)
+
+
+def _from_hex(text: str) -> bytes | None:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        pass
+    try:
+        return bytes.fromhex(text.replace("0x", "").replace("0X", "").replace("-", " "))
+    except ValueError:
+        return None

