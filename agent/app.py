@@ -132,7 +132,13 @@ class Gateway:
             hour_age_s=section.keep_hours_days * DAY_S,
             max_bytes=section.max_bytes or round(DISK_SHARE * room_bytes),
         )
-        return Store.open(folder / DATABASE, self._clock, settings)
+        store = Store.open(folder / DATABASE, self._clock, settings)
+        if store.opened.moved_to is not None:
+            moved_to, reason = store.opened.moved_to, store.opened.reason
+            logger.warning(
+                "the database could not be used (%s): it stands aside at %s, a new one begins", reason, moved_to
+            )
+        return store
 
     def _listeners(self, can: CanPlan, ids: Mapping[tuple[str, str], int], store: Store) -> Sequence[Listener]:
         if self._make_listeners is not None:

@@ -20,12 +20,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-import can
 import numpy as np
 
 from agent.core.clock import Clock
 from agent.core.errors import DeviceError, Unavailable, Unsupported
 from drivers.codec.frames import EFF_FLAG, ERR_FLAG, FD_BYTES, MAX_DATA, RTR_FLAG, Frames
+from drivers.lean import without_asammdf
+
+with without_asammdf():
+    import can
 
 #: Frames that wait for the loop at most; more are dropped and counted as ``overflow``.
 MAX_WAITING = 32_768

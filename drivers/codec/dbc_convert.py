@@ -4,15 +4,18 @@ from collections.abc import Iterable
 from decimal import DecimalException
 
 from bitstruct import Error as LayoutProblem  # type: ignore[import-untyped] # it ships no types
-from cantools.database.can.formats.dbc import load_string
-from cantools.database.can.internal_database import InternalDatabase
-from cantools.database.can.message import Message
-from cantools.database.can.signal import Signal
-from cantools.database.errors import Error as CantoolsError
 from textparser import Error as SyntaxProblem
 
 from drivers.codec.can_j1939 import has_null_address
 from drivers.codec.dbc_model import MessageDef, Ranges, SignalDef
+from drivers.lean import without_asammdf
+
+with without_asammdf():
+    from cantools.database.can.formats.dbc import load_string
+    from cantools.database.can.internal_database import InternalDatabase
+    from cantools.database.can.message import Message
+    from cantools.database.can.signal import Signal
+    from cantools.database.errors import Error as CantoolsError
 
 #: What ``load_string`` raises for bad content: its own errors, those of its parser and of bitstruct, which it does not
 #: translate, and whatever a conversion or a look-up in its tables raises.

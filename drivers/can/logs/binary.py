@@ -23,14 +23,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-import can
 import numpy as np
-from can.io.blf import BLFParseError
 from numpy.typing import NDArray
 
 from agent.core.errors import BadData, Unsupported
 from agent.core.model import BadFrame
 from drivers.can.logs.frame import DLC_BYTES, MAX_EXTENDED_ID, MAX_STANDARD_ID, LogFrame
+from drivers.lean import without_asammdf
+
+with without_asammdf():
+    import can
+    from can.io.blf import BLFParseError
 
 #: What struct, zlib, indexing and conversions inside the libraries raise on damaged input.
 _DAMAGE: tuple[type[Exception], ...] = (

@@ -1,0 +1,133 @@
+"""Processes of a site for the end-to-end tests: broker and subscriber on free loopback ports, and the gateway."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    """Patience is a guard against hanging, not a measured time."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not true():
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"not within {PATIENCE_S:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("ENLACE_")}
+    return inherited | variables
+
+
+@contextlib.contextmanager
+def process(*arguments: str, log: Path, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """One of our programs, ended by SIGTERM when the test leaves; its output goes to ``log``."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            env=environment(**variables),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield child
+        finally:
+            end(child)
+
+
+def end(child: "subprocess.Popen[bytes]") -> int:
+    """SIGTERM and the exit code."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(30)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            raise
+    return child.returncode
+
+
+def enlace(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """A command that ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "agent", *arguments],
+        cwd=ROOT,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Central:
+    """A broker and a subscriber that writes down what it gets."""
+
+    url: str
+    heard: Path
+    port: int
+
+    def items(self) -> list[dict[str, Any]]:
+        # A line that is still being written has no end yet.
+        return [json.loads(line) for line in self.heard.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+
+    def values(self) -> dict[str, list[float | None]]:
+        result: dict[str, list[float | None]] = {}
+        for item in self.items():
+            if "signal" in item:
+                result.setdefault(item["signal"], []).append(item["value"])
+        return result
+
+
+@contextlib.contextmanager
+def central(folder: Path, site: str) -> Iterator[Central]:
+    port = free_port()
+    url = f"mqtt://127.0.0.1:{port}"
+    heard = folder / "heard.jsonl"
+    with process("drivers.sim.broker", "--port", str(port), log=folder / "broker.log"):
+        wait_until(lambda: _listens(port), "the broker listens")
+        arguments = ("--broker", url, "--root", "enlace", "--site", site, "--format", "jsonl")
+        with process("cloud_sync.watch", *arguments, log=heard):
+            yield Central(url, heard, port)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def get(url: str) -> Any:  # noqa: ANN401 - any JSON
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - a loopback URL
+        return json.load(answer)
+
+
+def answers(url: str) -> bool:
+    try:
+        get(url)
+    except OSError:
+        return False
+    return True
