@@ -99,11 +99,12 @@ class AscLines:
         return float(text.replace(",", ".")) + self._start_s
 
     def _id(self, text: str) -> tuple[int, bool] | None:
-        extended = text[-1] in "xX"
-        can_id = number(text[:-1] if extended else text, self._base)
-        if can_id is None or can_id > (MAX_EXTENDED_ID if extended else MAX_STANDARD_ID):
+        marked = text[-1] in "xX"
+        can_id = number(text[:-1] if marked else text, self._base)
+        if can_id is None or can_id > MAX_EXTENDED_ID:
             return None
-        return can_id, extended
+        # Tools other than Vector's forget the x.
+        return can_id, marked or can_id > MAX_STANDARD_ID
 
     def _classic(self, match: "re.Match[str]", line: str) -> LogFrame | BadFrame:
         t, channel = self._time(match["t"]), int(match["ch"])

@@ -176,8 +176,7 @@ def _from_display(match: Match[str]) -> LogFrame | str:
 
 def _from_plain(match: Match[str]) -> LogFrame | str:
     digits = match["id"]
-    can_id = int(digits, 16)
-    return _finish(match, can_id, extended=len(digits) == _LONG_ID_DIGITS or can_id > MAX_STANDARD_ID)
+    return _finish(match, int(digits, 16), extended=len(digits) == _LONG_ID_DIGITS)
 
 
 def _from_kind(match: Match[str]) -> LogFrame | str:
@@ -203,8 +202,9 @@ def _finish(
     t = _time(match)
     if isinstance(t, str):
         return t
-    if can_id > (MAX_EXTENDED_ID if extended else MAX_STANDARD_ID):
+    if can_id > MAX_EXTENDED_ID:
         return "bad_id"
+    extended = extended or can_id > MAX_STANDARD_ID  # whatever the line says, 11 bits cannot hold it
     data = b"" if remote else data_bytes(match["rest"].strip(), int(match["len"]))
     if data is None:
         return "too_short" if _only_hex(match["rest"]) else "bad_data"
