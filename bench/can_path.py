@@ -1,4 +1,4 @@
-"""From the CAN socket to the sample, one core: a UDP socket on loopback stands in for the bus, which this reads alike.
+"""From the CAN socket to the committed sample, one core. A UDP socket on loopback stands in for the bus.
 
 A sender in a second process fills the socket by ``sendmmsg``, so that the receiver is the bottleneck. What counts is
 the receiver's CPU time per frame, the kernel's part of receiving included.
@@ -14,16 +14,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.clock import SystemClock
-from agent.core.model import Batch, Column, Event, Signal
-from agent.core.ports import Listener, Sink
+from agent.core.model import Batch, Column, Event
+from agent.pipeline.flow import Flow
+from agent.pipeline.gate import Gate
+from agent.pipeline.hub import Hub
+from agent.store.db import Store
 from drivers.can.bus import CanListener
-from drivers.can.devices import CanDevice, PlannedDevice, resolve
+from drivers.can.devices import CanDevice, resolve
 from drivers.can.socketcan import SocketSource
 from drivers.codec.dbc import Dbc, MessageDef, SignalDef
 
@@ -38,6 +45,7 @@ FLOOD_S = 4.0
 PACED_S = 10.0
 PACED_FRAMES_S = 9000
 BUSES = 4
+SETTLE_S = 0.3
 
 Raw = NDArray[np.uint8]
 
@@ -157,45 +165,95 @@ def paced(ports: Sequence[int], raws: Sequence[Raw], frames_s: int, result: Conn
 
 
 class ArraySink:
-    """Keeps the arrays and nothing else: what the wire alone costs."""
+    """Keeps the newest arrays and nothing else: what the wire alone costs."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.counts: Counter[str] = Counter()
-        self.batches: list[Batch] = []
+        self._newest: Batch | None = None
 
     def put(self, batch: Batch) -> None:
         """Keep it for a while."""
-        self.rows += len(batch)
-        self.batches.append(batch)
-        if len(self.batches) > 1000:  # noqa: PLR2004 - any bound will do
-            self.batches.clear()
+        self._newest = batch
+        if batch.valid:
+            self.rows += len(batch)
 
     def touch(self, ids: Column) -> None:
         """Nothing to keep."""
 
     def event(self, event: Event) -> None:
-        """None is expected."""
+        """Devices are silent until the sender has started."""
 
     def count(self, name: str, amount: int = 1) -> None:
         """Count."""
         self.counts[name] += amount
 
 
+class FlowSink(ArraySink):
+    """The real way on: hub, gate and store."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self._flow = flow
+
+    def put(self, batch: Batch) -> None:
+        """Through the pipeline into the store's queue."""
+        kept = self._flow.put(batch)
+        if batch.valid:
+            self.rows += kept
+
+    def touch(self, ids: Column) -> None:
+        """Young again."""
+        self._flow.touch(ids)
+
+
+class Bench:
+    """One store, pipeline and a sink for each bus; without a store, sinks that keep nothing."""
+
+    def __init__(self, buses: int, directory: Path | None) -> None:
+        clock = SystemClock()
+        self.planned = [resolve(CanDevice(f"pack{bus}", f"bench{bus}", (_dbc(),))) for bus in range(buses)]
+        specs = [item.spec for one in self.planned for item in one.wanted]
+        self.store = None if directory is None else Store.open(directory / "bench.db", clock)
+        if self.store is None:
+            self.ids = {(spec.device, spec.name): number for number, spec in enumerate(specs, 1)}
+            self.sinks = [ArraySink() for _ in range(buses)]
+        else:
+            self.ids = {(signal.device, signal.name): signal.id for signal in self.store.assign(specs)}
+            self.flow = Flow(clock, Gate(), Hub(clock), self.store.append)
+            self.sinks = [FlowSink(self.flow) for _ in range(buses)]
+
+    def counted(self, name: str) -> int:
+        """A counter, over all buses."""
+        return sum(sink.counts[name] for sink in self.sinks)
+
+    @property
+    def rows(self) -> int:
+        """Values kept: in the store, if there is one."""
+        return sum(sink.rows for sink in self.sinks)
+
+    def stored(self) -> int:
+        """Values that a reader finds in the store, after everything is committed."""
+        if self.store is None:
+            return self.rows
+        self.store.flush().result()
+        return sum(1 for _, _, value in self.store.rows(list(self.ids.values()), 0, 1 << 62) if value is not None)
+
+    def close(self) -> None:
+        """Close the store."""
+        if self.store is not None:
+            self.store.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run took."""
+    """What one run gave. CPU time is that of this whole process, all threads."""
 
     sent: int
     frames: int
     overflow: int
-    cpu_s: float
-    wall_s: float
-
-    @property
-    def frames_per_core_s(self) -> float:
-        """Frames that one core can take in a second."""
-        return self.frames / self.cpu_s
+    cpu_per_frame_s: float
+    frames_s: float
 
 
 def _port() -> tuple[socket.socket, int]:
@@ -205,57 +263,46 @@ def _port() -> tuple[socket.socket, int]:
     return sock, sock.getsockname()[1]
 
 
-def devices(buses: int) -> list[PlannedDevice]:
-    """One device on each bus."""
-    return [resolve(CanDevice(f"pack{bus}", f"bench{bus}", (_dbc(),))) for bus in range(buses)]
-
-
-def signals_of(planned: Sequence[PlannedDevice]) -> list[Signal]:
-    """Their signals, numbered from 1."""
-    specs = [item.spec for one in planned for item in one.wanted]
-    return [
-        Signal(spec.device, spec.name, spec.unit, spec.kind, spec.encoding, spec.scale, spec.offset, id=number)
-        for number, spec in enumerate(specs, 1)
-    ]
-
-
 def _cpu_s() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
-async def _measure(
-    planned: Sequence[PlannedDevice],
-    sinks: Sequence[Sink],
-    counted: Callable[[], Counter[str]],
-    start: Callable[[Sequence[int]], Connection],
-) -> Run:
-    """Run a listener for each device until the sender has sent all and nothing comes any more."""
-    ids = {(signal.device, signal.name): signal.id for signal in signals_of(planned)}
+async def _measure(bench: Bench, start: Callable[[Sequence[int]], Connection]) -> Run:
+    """Run a listener for each bus until the sender has sent all and nothing comes any more, and all is committed."""
     clock = SystemClock()
-    sockets = [_port() for _ in planned]
-    listeners: list[Listener] = [
-        CanListener(SocketSource(one.device.channel, lambda sock=sock: sock, clock, fd=False), [one], ids, clock)  # type: ignore[misc]
-        for one, (sock, _) in zip(planned, sockets, strict=True)
+    sockets = [_port() for _ in bench.planned]
+    listeners = [
+        CanListener(SocketSource(f"udp:{port}", partial(_same, sock), clock, fd=False), [one], bench.ids, clock)
+        for one, (sock, port) in zip(bench.planned, sockets, strict=True)
     ]
-    tasks = [asyncio.create_task(listener.run(sink)) for listener, sink in zip(listeners, sinks, strict=True)]
-    await asyncio.sleep(0.1)
+    tasks = [asyncio.create_task(listener.run(sink)) for listener, sink in zip(listeners, bench.sinks, strict=True)]
     result = start([port for _, port in sockets])
-    while not counted()["frames"]:
-        await asyncio.sleep(0.001)
-    start_s, start_cpu_s, before = time.monotonic(), _cpu_s(), counted()["frames"]
-    while not result.poll():
-        await asyncio.sleep(0.05)
+    await _until(lambda: bench.counted("frames") > 0)
+    start_s, start_cpu_s, before = time.monotonic(), _cpu_s(), bench.counted("frames")
+    await _until(result.poll)
+    end_s, end_cpu_s, frames = time.monotonic(), _cpu_s(), bench.counted("frames")
     sent = result.recv()
-    frames = -1
-    while frames != counted()["frames"]:
-        frames = counted()["frames"]
-        await asyncio.sleep(0.1)
-    run = Run(sent, frames - before, counted()["overflow"], _cpu_s() - start_cpu_s, time.monotonic() - start_s)
+    await asyncio.sleep(SETTLE_S)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    return run
+    return Run(
+        sent,
+        bench.counted("frames"),
+        bench.counted("overflow"),
+        (end_cpu_s - start_cpu_s) / (frames - before),
+        (frames - before) / (end_s - start_s),
+    )
+
+
+def _same(sock: socket.socket) -> socket.socket:
+    return sock
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - another process decides
+        await asyncio.sleep(0.02)
 
 
 @contextmanager
@@ -278,43 +325,54 @@ def sender(target: Callable[..., None]) -> Iterator[Callable[..., Connection]]:
     theirs.close()
 
 
-def measure_flood(sink: Sink, counted: Callable[[], Counter[str]], repeats: float, seconds: float = FLOOD_S) -> Run:
+def flooded(repeats: float, directory: Path | None) -> tuple[Run, Bench]:
     """One bus, as fast as it goes."""
+    bench = Bench(1, directory)
     raw = pattern(1, repeats, PATTERN_FRAMES)
     with sender(flood) as start:
-        return asyncio.run(_measure(devices(1), [sink], counted, lambda ports: start(ports[0], raw, seconds)))
+        run = asyncio.run(_measure(bench, lambda ports: start(ports[0], raw, FLOOD_S)))
+    return run, bench
 
 
-def measure_paced(
-    sinks: Sequence[Sink], counted: Callable[[], Counter[str]], seconds: float = PACED_S
-) -> tuple[Run, int]:
+def four_buses(directory: Path | None) -> tuple[Run, Bench, int]:
     """Four full buses; also how many values changed in what was sent."""
-    raws = [pattern(bus, 0.8, int(PACED_FRAMES_S * seconds)) for bus in range(BUSES)]
+    bench = Bench(BUSES, directory)
+    raws = [pattern(bus, 0.8, int(PACED_FRAMES_S * PACED_S)) for bus in range(BUSES)]
     with sender(paced) as start:
-        run = asyncio.run(_measure(devices(BUSES), sinks, counted, lambda ports: start(ports, raws, PACED_FRAMES_S)))
-    return run, sum(map(changed_values, raws))
+        run = asyncio.run(_measure(bench, lambda ports: start(ports, raws, PACED_FRAMES_S)))
+    return run, bench, sum(map(changed_values, raws))
+
+
+def _report(way: str, directory: Callable[[], Path | None]) -> None:
+    for name, repeats, target in (("four payloads in five repeat", 0.8, 200_000), ("none repeats", 0.0, 100_000)):
+        run, bench = flooded(repeats, directory())
+        bench.close()
+        rate = 1 / run.cpu_per_frame_s
+        print(
+            f"{way}, {name}: {rate:,.0f} frames/s per core ({rate / target:.1f}x) target {target:,};"
+            f" {run.cpu_per_frame_s * 1e6:.2f} µs/frame, {run.frames_s:,.0f} frames/s came"
+        )
+    run, bench, changed = four_buses(directory())
+    share = run.cpu_per_frame_s * run.frames_s
+    print(
+        f"{way}, four buses of {PACED_FRAMES_S:,} frames/s: {share:.1%} of a core ({0.25 / share:.1f}x) target 25 %;"
+        f" {run.sent - run.frames:,} of {run.sent:,} frames lost, {bench.stored():,} of {changed:,} changed values kept"
+    )
+    bench.close()
 
 
 def main() -> None:
-    """Print frames/s per core, and the share of a core that four full buses take."""
-    for name, repeats, target in (("four payloads in five repeat", 0.8, 200_000), ("none repeats", 0.0, 100_000)):
-        sink = ArraySink()
-        run = measure_flood(sink, lambda sink=sink: sink.counts, repeats)  # type: ignore[misc]
-        rate = run.frames_per_core_s
-        print(
-            f"CAN socket to sample, {name}: {rate:,.0f} frames/s per core, {1e6 / rate:.2f} µs/frame"
-            f" ({rate / target:.1f}x) target {target:,}; took {run.frames / run.wall_s:,.0f} of"
-            f" {run.sent / run.wall_s:,.0f} frames/s sent, {run.overflow:,} dropped by the full queue"
-        )
-    sinks = [ArraySink() for _ in range(BUSES)]
-    run, changed = measure_paced(sinks, lambda: sum((sink.counts for sink in sinks), Counter()))
-    share = run.cpu_s / run.wall_s
-    stored = sum(sink.rows for sink in sinks)
-    print(
-        f"four buses of {PACED_FRAMES_S:,} frames/s: {share:.1%} of a core ({0.25 / share:.1f}x) target 25 %;"
-        f" {run.sent - sum(sink.counts['frames'] for sink in sinks)} of {run.sent:,} frames lost,"
-        f" {stored:,} rows for {changed:,} changed values"
-    )
+    """Print frames/s per core, and the share of a core that four full buses take; first the wire alone, then all."""
+    _report("CAN socket to sample", lambda: None)
+    with TemporaryDirectory() as temporary:
+        numbers = count()
+
+        def fresh() -> Path:
+            directory = Path(temporary, str(next(numbers)))
+            directory.mkdir()
+            return directory
+
+        _report("CAN socket to committed sample", fresh)
 
 
 if __name__ == "__main__":
