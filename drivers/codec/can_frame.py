@@ -91,7 +91,7 @@ def _compiled(source: str, message: MessageDef) -> Callable[[bytes], Decoded | B
     # The source was built by _Source from checked numbers only (rule 3), so nothing of the file's text is executed.
     exec(code, scope)  # noqa: S102 - see above; generated code is 5 times faster than any interpreter of the layout
     names = tuple(signal.name for signal in message.signals)
-    return scope["make"](names, struct.Struct, bisect_right, TOO_SHORT, UNKNOWN_MULTIPLEXER)
+    return scope["make"](names, struct.Struct, struct.error, bisect_right, TOO_SHORT, UNKNOWN_MULTIPLEXER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +118,11 @@ class _Source:
         self._variables = 0
 
     def text(self) -> str:
-        """The module: ``make(names, Struct, bisect, too_short, unknown)`` returns the decoding function."""
+        """The module: ``make(names, Struct, short, bisect, too_short, unknown)`` returns the decoding function."""
         body = self._function("    def decode(data):", self._root, is_root=True)
         names = "".join(f"n{i}, " for i in range(len(self._signals)))
         unpack_names = [f"    {names}= names"] if names else []
-        head = ["def make(names, Struct, bisect, too_short, unknown):", *unpack_names]
+        head = ["def make(names, Struct, short, bisect, too_short, unknown):", *unpack_names]
         return "\n".join([*head, *self._setup, *self._functions, *body, "    return decode", ""])
 
     def _function(self, head: str, members: Sequence[int], *, is_root: bool) -> list[str]:
@@ -130,15 +130,17 @@ class _Source:
         signals = self._signals
         inside = [i for i in members if signals[i].end_byte <= self._length]
         outside = [i for i in members if signals[i].end_byte > self._length]
-        lines, raw = self._reads(inside)
+        lines, raw = self._reads(inside, is_root=is_root)
         for i in inside:
             if i in self._selectors:
                 lines.append(f"m{i} = {raw[i]}")
                 raw[i] = f"m{i}"
         values = {i: _scaled(signals[i], raw[i]) for i in inside}
+        result = "{" + ", ".join(f"n{i}: {value}" for i, value in values.items()) + "}"
+        if is_root and not outside and not self._selectors:
+            return [head, *(f"        {line}" for line in [*lines, f"return {result}"])]
         if is_root:
-            lines.insert(0, f"if len(data) < {_whole(self._length)}: return too_short")
-            lines.append("r = {" + ", ".join(f"n{i}: {value}" for i, value in values.items()) + "}")
+            lines.append(f"r = {result}")
         else:
             lines += [f"r[n{i}] = {value}" for i, value in values.items()]
         for i in outside:
@@ -167,8 +169,11 @@ class _Source:
         bounds = "".join(f"{_whole(bound)}, " for bound in selector.bounds)
         self._functions += [f"    t{number} = ({table})", f"    e{number} = ({bounds})"]
 
-    def _reads(self, members: Sequence[int]) -> tuple[list[str], dict[int, str]]:
-        """Statements that read the payload, and for each signal the expression of its raw value."""
+    def _reads(self, members: Sequence[int], *, is_root: bool) -> tuple[list[str], dict[int, str]]:
+        """Statements that read the payload, and for each signal the expression of its raw value.
+
+        In the root they also refuse a short frame: a ``struct`` as long as the message does so without a further test.
+        """
         groups: dict[ByteOrder, list[int]] = {"little": [], "big": []}
         for i in members:
             groups[self._signals[i].byte_order].append(i)
@@ -184,6 +189,10 @@ class _Source:
                 if i not in raw:
                     raw[i] = self._item(self._signals[i], items)
             lines += self._unpack(order, items)
+        if is_root and lines:
+            lines = ["try:", *(f"    {line}" for line in lines), "except short: return too_short"]
+        elif is_root:
+            lines = [f"if len(data) < {_whole(self._length)}: return too_short"]
         return lines, raw
 
     def _windows(self, order: ByteOrder, group: Sequence[int], items: list[_Item], raw: dict[int, str]) -> None:
@@ -266,6 +275,8 @@ class _Source:
                 gap = item.offset - position
                 layout += f"{gap}x{item.code}" if gap else item.code
                 position = item.offset + item.size
+            if self._length > position:
+                layout += f"{self._length - position}x"
             name = f"s{self._variables}"
             self._variables += 1
             self._setup.append(f"    {name} = Struct({layout!r}).unpack_from")
@@ -304,6 +315,8 @@ def _scaled(signal: SignalDef, raw: str) -> str:
     if whole is not None:
         scale, offset = whole
         product = raw if scale == 1 else f"{raw} * {_number(scale)}"
+        if offset < 0:
+            return f"{product} - {_number(-offset)}"
         return product if offset == 0 else f"{product} + {_number(offset)}"
     if signal.offset == 0 and signal.scale > 0 and not signal.is_float:
         return f"{raw} * {_number(signal.scale)}"  # + 0 would change nothing here

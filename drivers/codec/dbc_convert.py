@@ -62,7 +62,7 @@ def _message(message: Message, *, by_default: bool) -> MessageDef:
         length=message.length,
         signals=tuple(_signal(signal, selectors) for signal in message.signals),
         fd=message.is_fd,
-        cycle_time_ms=message.cycle_time or None,
+        cycle_time_ms=round(message.cycle_time) if message.cycle_time and message.cycle_time > 0 else None,
         j1939=extended and j1939,
         comment=message.comment or "",
     )
@@ -88,16 +88,16 @@ def _signal(signal: Signal, selectors: set[str | None]) -> SignalDef:
         comment=signal.comment or "",
         is_multiplexer=is_multiplexer,
         multiplexer=signal.multiplexer_signal,
-        mux_values=ranges_of(signal.multiplexer_ids or ()),
+        mux_values=merged((value, value) for value in signal.multiplexer_ids or ()),
     )
 
 
-def ranges_of(values: Iterable[int]) -> Ranges:
-    """Whole numbers as sorted inclusive ranges."""
+def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Inclusive ranges, sorted, those that touch or overlap put together."""
     result: list[tuple[int, int]] = []
-    for value in sorted(set(values)):
-        if result and result[-1][1] == value - 1:
-            result[-1] = (result[-1][0], value)
+    for low, high in sorted(ranges):
+        if result and low <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(high, result[-1][1]))
         else:
-            result.append((value, value))
+            result.append((low, high))
     return tuple(result)
