@@ -229,7 +229,7 @@ def _misfits(profile: CanProfile, signals: dict[str, SignalDef]) -> Iterator[Pro
             yield document.problem(("alive", index), f"the DBC has no signal `{name}`", did_you_mean(name, signals))
     for row in profile.points:
         exact = ("points", row.point)
-        place = exact if exact in document.values else ("points", row.point.partition(".")[0])
+        place = exact if exact in document.tree.values else ("points", row.point.partition(".")[0])
         signal = signals.get(row.signal)
         if signal is None:
             text = f"the DBC has no signal `{row.signal}`"

@@ -92,11 +92,6 @@ def explain(model: type[BaseModel], data: object, error: ErrorDetails) -> Findin
     return Finding(loc, text, hint, at_key)
 
 
-def kinds_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[object]:
-    """The types that a model allows at a place."""
-    return _walk(model, loc)[0]
-
-
 # --- what the file has and what the model wants at a place ---
 
 
@@ -193,11 +188,8 @@ def _missing_tag(case: _Case) -> Finding:
     name = case.context("discriminator").strip("'")
     fields = [field for kind in case.kinds if (field := _fields(kind).get(name))]
     choices = sorted({str(choice) for field in fields for choice in _choices(field.annotation)})
-    return Finding(case.loc, f"`{name}` is missing here", f"add `{name}: ...`" + (_one_of(choices)))
-
-
-def _one_of(choices: Sequence[str]) -> str:
-    return ", one of " + ", ".join(choices) if choices else ""
+    of = ", one of " + ", ".join(choices) if choices else ""
+    return Finding(case.loc, f"`{name}` is missing here", f"add `{name}: ...`{of}")
 
 
 def _example(info: FieldInfo) -> str:
@@ -226,7 +218,7 @@ def _shown(value: object) -> str:
     return str(value)[:_SHOWN_CHARACTERS]
 
 
-def _number(noun: str) -> "Callable[[_Case], tuple[str, str]]":
+def _number(noun: str) -> Callable[[_Case], tuple[str, str]]:
     def text(case: _Case) -> tuple[str, str]:
         quoted = isinstance(case.value, str) and re.fullmatch(r"\s*[-+]?[0-9][0-9._]*\s*", case.value) is not None
         return f"must be {noun}, not {case.shown}", "write it without quotes" if quoted else ""
@@ -253,7 +245,7 @@ def _choice(case: _Case) -> tuple[str, str]:
     return f"must be one of {', '.join(words) or expected}, not {shown}", near if near.startswith("did") else ""
 
 
-def _bound(words: str, name: str) -> "Callable[[_Case], tuple[str, str]]":
+def _bound(words: str, name: str) -> Callable[[_Case], tuple[str, str]]:
     def text(case: _Case) -> tuple[str, str]:
         return f"must be {words} {case.context(name)}, not {case.shown}", ""
 
@@ -277,7 +269,7 @@ def _other(case: _Case) -> tuple[str, str]:
 
 
 _WHOLE, _NUMBER = _number("a whole number"), _number("a number")
-_TEXTS: Mapping[str, "Callable[[_Case], tuple[str, str]]"] = types.MappingProxyType(
+_TEXTS: Mapping[str, Callable[[_Case], tuple[str, str]]] = types.MappingProxyType(
     {
         "enlace": _own,
         "int_type": _WHOLE,

@@ -14,13 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import can
-
 from agent.core.clock import Clock, SystemClock
+from drivers.lean import without_asammdf
 from drivers.sim.battery import Battery, Fault
 from drivers.sim.demo_pack import demo_pack
 from drivers.sim.packing import Frame, Layout
 from drivers.sim.pylontech_lv import pylontech_lv
+
+with without_asammdf():
+    import can
 
 TICK_MS = 100
 #: A process that was stopped for longer than this goes on from now, without sending what it missed.
@@ -31,6 +33,9 @@ _COUNTER_SPAN = 256
 PROFILES: Mapping[str, Callable[[], tuple[Layout, ...]]] = MappingProxyType(
     {"demo_pack": demo_pack, "pylontech_lv": pylontech_lv}
 )
+
+#: What python-can's interfaces raise when they can't be opened as asked.
+REFUSALS = (can.CanError, NotImplementedError, OSError, ValueError, TypeError)
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +54,14 @@ class FaultPlan:
 
     @classmethod
     def parse(cls, text: str) -> "FaultPlan":
-        """``name``, ``name@start`` or ``name@start+duration`` in seconds. Raises ``ValueError``."""
+        """``name``, ``name@start`` or ``name@start+duration`` in seconds. Raises ``argparse.ArgumentTypeError``."""
         name, _, times = text.partition("@")
         start, _, lasts = times.partition("+")
-        return cls(Fault(name), float(start or 0), float(lasts) if lasts else None)
+        try:
+            return cls(Fault(name), float(start or 0), float(lasts) if lasts else None)
+        except ValueError as error:
+            known = ", ".join(Fault)
+            raise argparse.ArgumentTypeError(f"{text!r}: write NAME, NAME@60 or NAME@60+5, of {known}") from error
 
 
 class SimulatedBms:
@@ -99,7 +108,7 @@ class SimulatedBms:
         return [] if Fault.SILENT in faults else sent
 
 
-async def send_all(bms: SimulatedBms, bus: can.BusABC, clock: Clock) -> None:
+async def send_all(bms: SimulatedBms, bus: can.BusABC, clock: Clock, name: str) -> None:
     """Send what is due until cancelled. A bus that refuses frames is tried again with each tick, and said once."""
     start_s = clock.monotonic_s()
     broken = False
@@ -111,25 +120,26 @@ async def send_all(bms: SimulatedBms, bus: can.BusABC, clock: Clock) -> None:
                 )
         except (can.CanError, OSError) as error:
             if not broken:
-                log.warning("can't send on %s: %s", bus.channel_info, error)
+                log.warning("can't send on %s: %s", name, error)
             broken = True
         else:
             if broken:
-                log.info("sending on %s again", bus.channel_info)
+                log.info("sending on %s again", name)
             broken = False
         passed_s = clock.monotonic_s() - start_s
         await clock.sleep_s(TICK_MS / 1000 - passed_s % (TICK_MS / 1000))
 
 
 async def run(bms: SimulatedBms, options: Mapping[str, object], clock: Clock) -> None:
-    """Open the bus and send until SIGTERM or SIGINT. Raises ``can.CanError`` or ``OSError`` when it can't be opened."""
+    """Open the bus and send until SIGTERM or SIGINT. Raises one of ``REFUSALS`` when it can't be opened."""
+    name = f"{options['interface']} {options.get('channel', '')}".strip()
     make: Callable[..., can.BusABC] = can.Bus
     with make(ignore_config=True, **options) as bus:
-        sending = asyncio.ensure_future(send_all(bms, bus, clock))
+        sending = asyncio.ensure_future(send_all(bms, bus, clock, name))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, sending.cancel)
-        log.info("sending on %s", bus.channel_info)
+        log.info("sending on %s", name)
         await asyncio.wait([sending])
         if not sending.cancelled():
             sending.result()
@@ -183,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"one of {', '.join(Fault)}",
     )
     known, extra = parser.parse_known_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="bms: %(message)s")
     try:
         options = bus_options(known.interface, known.channel, extra)
     except ValueError as error:
@@ -191,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bms = SimulatedBms(known.profile, known.seed, known.fault)
     try:
         asyncio.run(run(bms, options, SystemClock()))
-    except (can.CanError, OSError, ValueError, TypeError) as error:
+    except REFUSALS as error:
         print(f"can't open {known.interface} {known.channel or ''}: {_cause(error)}", file=sys.stderr)  # noqa: T201 - a program's last word
         return 1
     return 0

@@ -1,5 +1,6 @@
 """The simulated BMS: its frames are those of the DBC files, its battery keeps the laws that it claims to keep."""
 
+import argparse
 import asyncio
 from collections import Counter
 from itertools import pairwise
@@ -257,7 +258,7 @@ def test_fault_plans_are_read_and_refused() -> None:
     assert FaultPlan.parse("frozen@60+2.5") == FaultPlan(Fault.FROZEN, 60.0, 2.5)
     assert FaultPlan.parse("imbalance@5") == FaultPlan(Fault.IMBALANCE, 5.0, None)
     for text in ("", "melted", "silent@x", "silent@1+y"):
-        with pytest.raises(ValueError, match=r"."):
+        with pytest.raises(argparse.ArgumentTypeError, match="write NAME, NAME@60 or NAME@60"):
             FaultPlan.parse(text)
 
 
@@ -286,6 +287,8 @@ def test_a_bus_that_cannot_be_opened_is_an_error_in_one_line(capsys: pytest.Capt
     error = capsys.readouterr().err
     assert "can't open socketcan no_such_bus" in error
     assert "Traceback" not in error
+    assert main(["--interface", "no_such_kind"]) == 1
+    assert "no_such_kind" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(["--interface", "virtual", "port"])
     assert "--name value" in capsys.readouterr().err
@@ -315,7 +318,7 @@ async def turns() -> None:
 def test_frames_go_out_as_time_passes_and_a_full_bus_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         clock, bus = FakeClock(), BusOnPaper()
-        sending = asyncio.ensure_future(send_all(SimulatedBms(), bus, clock))
+        sending = asyncio.ensure_future(send_all(SimulatedBms(), bus, clock, "paper"))
         await turns()
         assert {message.arbitration_id for message in bus.sent} == {layout.can_id for layout in PROFILES["demo_pack"]()}
         bus.sent.clear()

@@ -202,22 +202,6 @@ def test_a_secret_is_never_repeated() -> None:
         assert "hunter2" not in "".join(findings(text))
 
 
-def test_a_value_from_outside_wins_and_is_named_by_its_variable() -> None:
-    overrides = {("limits", "rows"): ("E_ROWS", "7"), ("name",): ("E_NAME", "5"), ("enabled",): ("E_ON", "false")}
-    site, problems = validate("limits: {rows: 3}", "s.yaml", Site, overrides)
-    assert problems == []
-    assert site == Site(name="5", enabled=False, limits=Limits(rows=7))
-    _, problems = validate("name: x", "s.yaml", Site, {("limits", "rows"): ("E_ROWS", "many")})
-    assert [str(problem) for problem in problems] == [
-        "E_ROWS: `rows` must be a whole number, not the text 'many'",
-    ]
-
-
-def test_a_value_from_outside_does_not_hide_a_wrong_section() -> None:
-    _, problems = validate("limits: 3", "s.yaml", Site, {("limits", "rows"): ("E_ROWS", "7")})
-    assert [problem.line for problem in problems] == [1]
-
-
 def test_load_yaml_says_all_findings_one_per_line(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("nam: x\nenabled: on\n")
