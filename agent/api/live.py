@@ -4,7 +4,8 @@ Rules of this file:
 
 1. A client is told what its signals are now, not each step on the way: what changed within ``MIN_GAP_S`` is one event.
    So a bus with thousands of frames a second costs a client no more than a slow one does.
-2. A client that falls behind loses nothing that counts: after drops it gets a fresh snapshot.
+2. A client that falls behind loses nothing that counts: after drops it gets a fresh snapshot, and also when the
+   configuration gave other signals.
 3. Streams are few, end at once when the gateway stops, and send a comment when nothing changes, so that a proxy does
    not cut the line and a client that is gone is noticed.
 """
@@ -63,8 +64,8 @@ class LiveStreams:
                 self._open.discard(subscription)
 
     async def _events(self, subscription: Subscription, device: str | None) -> AsyncGenerator[str, None]:
-        signals = self._signals(device)
-        dropped = subscription.dropped
+        catalogue, dropped = self._view.signals(), subscription.dropped
+        signals = _of_device(catalogue, device)
         yield f"retry: {RETRY_MS}\n" + self._event("snapshot", signals.values())
         while True:
             if not await self._news(subscription):
@@ -73,13 +74,14 @@ class LiveStreams:
             batches = subscription.take()
             if subscription.closed:
                 return
-            ids = np.unique(np.concatenate([np.asarray(batch.ids, dtype=np.int32) for batch in batches])).tolist()
-            if subscription.dropped != dropped:
-                dropped = subscription.dropped
-                signals = self._signals(device)
+            if subscription.dropped != dropped or self._view.signals() is not catalogue:
+                catalogue, dropped = self._view.signals(), subscription.dropped
+                signals = _of_device(catalogue, device)
                 yield self._event("snapshot", signals.values())
-            elif changed := [signals[number] for number in ids if number in signals]:
-                yield self._event("change", changed)
+            else:
+                ids = np.unique(np.concatenate([np.asarray(batch.ids, dtype=np.int32) for batch in batches])).tolist()
+                if changed := [signals[number] for number in ids if number in signals]:
+                    yield self._event("change", changed)
             await self._clock.sleep_s(MIN_GAP_S)
 
     async def _news(self, subscription: Subscription) -> bool:
@@ -96,10 +98,11 @@ class LiveStreams:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    def _signals(self, device: str | None) -> dict[int, Signal]:
-        return {signal.id: signal for signal in self._view.signals() if device is None or signal.device == device}
-
     def _event(self, kind: str, signals: Iterable[Signal]) -> str:
         values = [value_fields(latest) for latest in self._view.latest(signals)]
         data = json.dumps({"time": iso(self._clock.now_us()), "values": values}, allow_nan=False, ensure_ascii=False)
         return f"event: {kind}\ndata: {data}\n\n"
+
+
+def _of_device(signals: Iterable[Signal], device: str | None) -> dict[int, Signal]:
+    return {signal.id: signal for signal in signals if device is None or signal.device == device}

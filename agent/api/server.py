@@ -27,6 +27,7 @@ from agent.core.errors import Unavailable
 logger = logging.getLogger(__name__)
 
 STOP_S = 1
+DRAIN_S = 0.6
 MAX_CONNECTIONS = 100
 KEEP_ALIVE_S = 20
 BACKLOG = 128
@@ -88,7 +89,16 @@ class ApiServer:
                 self.address = None
                 live.close()
                 server.should_exit = True
+                await self._drain(server, serving)
                 await serving
+
+    async def _drain(self, server: "_Server", serving: "asyncio.Task[None]") -> None:
+        """Give open answers a moment, then cut those whose client does not read: uvicorn would log a traceback each."""
+        moment = asyncio.ensure_future(self._clock.sleep_s(DRAIN_S))
+        await asyncio.wait({moment, serving}, return_when=asyncio.FIRST_COMPLETED)
+        moment.cancel()
+        await asyncio.gather(moment, return_exceptions=True)
+        server.cut()
 
     @contextlib.contextmanager
     def _listen(self) -> Iterator[socket.socket]:
@@ -119,6 +129,12 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave SIGINT and SIGTERM to the composition root."""
         yield
+
+    def cut(self) -> None:
+        """Close all connections, whatever they were doing."""
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
 
 
 def loopback_of(host: str) -> str:

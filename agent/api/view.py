@@ -76,7 +76,7 @@ class GatewayView(Protocol):
         """Who this gateway is."""
 
     def signals(self) -> Sequence[Signal]:
-        """The signals of the present configuration, in the order of their ids."""
+        """The signals of the present configuration by id; the same object until the configuration changes."""
 
     def signal(self, name_or_id: str) -> Signal | None:
         """A signal by its full name (``battery1.soc_pct``) or its number; also one that is no longer configured."""

@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from typing import cast
 
 import httpx
@@ -119,10 +120,10 @@ def test_the_live_stream_brings_changes_and_ends_cleanly_at_stop() -> None:
                 assert (kind, values["battery1.soc_pct"]) == ("snapshot", None)
                 served.view.put((SOC, 81))
                 assert await anext(stream) == ("change", {"battery1.soc_pct": 81})
-                served.task.cancel()
+                stopping = asyncio.create_task(stop(served.task))
                 # The body ends as chunked encoding wants it: a cut connection would raise here.
                 assert [event async for event in stream] == []
-            await stop(served.task)
+            await stopping
             assert served.view.hub.counters()["subscribers"] == 0
 
     run(test)
@@ -276,3 +277,24 @@ def test_listens_on_ipv6_where_there_is_one() -> None:
             assert (await served.client.get("/api/system/health")).status_code == 200
 
     run(test)
+
+
+def test_a_client_that_never_reads_does_not_hold_up_the_stop(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with serving() as served:
+            assert served.server.address is not None
+            # A snapshot of 20 MB: more than all buffers hold, so the answer can't go on.
+            served.view.known = [replace(SOC, name="x" * 10_000, id=n) for n in range(1, 2000)]
+            loop = asyncio.get_running_loop()
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stuck:
+                stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                stuck.setblocking(False)
+                await loop.sock_connect(stuck, served.server.address)
+                await loop.sock_sendall(stuck, b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                while not served.view.hub.counters()["subscribers"]:  # noqa: ASYNC110 - the hub tells nobody
+                    await asyncio.sleep(0.01)
+                await stop(served.task)
+                assert served.view.hub.counters()["subscribers"] == 0
+
+    run(test)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []

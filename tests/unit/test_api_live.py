@@ -12,7 +12,7 @@ from agent.api.live import HEARTBEAT_S, MAX_STREAMS, MIN_GAP_S, LiveStreams
 from agent.api.models import ValueOut, value_fields
 from agent.core.clock import FakeClock
 from agent.core.model import Batch
-from tests.fake_view import MODE, POWER, SOC, START_US, VOLTAGE, FakeView
+from tests.fake_view import MODE, POWER, RETIRED, SOC, START_US, VOLTAGE, FakeView
 
 
 class Rig:
@@ -139,6 +139,19 @@ def test_a_client_that_fell_behind_gets_a_fresh_snapshot() -> None:
         assert values["battery1.soc_pct"] == 999
         rig.view.put((SOC, 5))
         assert parse(await rig.after(MIN_GAP_S, stream)) == ("change", {"battery1.soc_pct": 5})
+
+    run(test)
+
+
+def test_signals_that_a_new_configuration_brings_are_shown() -> None:
+    async def test(rig: Rig) -> None:
+        stream = rig.stream()
+        await rig.after(0, stream)
+        rig.view.known = [*rig.view.known, RETIRED]
+        rig.view.put((RETIRED, 3))
+        kind, values = parse(await rig.after(0, stream))
+        assert kind == "snapshot"
+        assert values["old.power_w"] == 3
 
     run(test)
 
