@@ -10,14 +10,15 @@ import contextlib
 import logging
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import __version__
-from agent.config import Config, Report, split_address
+from agent.config import Config, Report, load_config, split_address
 from agent.core.clock import Clock
-from agent.core.errors import StoreError
+from agent.core.errors import ConfigError, StoreError
 from agent.core.model import Event, Signal
 from agent.core.ports import Listener
 from agent.devices import Prepared, Preparer
@@ -42,28 +43,33 @@ CLOSE_S = 20.0
 #: The share of the free disk that the database may take where no quota is configured.
 DISK_SHARE = 0.8
 
+#: How often the configuration file is looked at.
+WATCH_S = 1.0
+
 #: Makes the wires of a site: from what is planned and the signals' numbers. Replay puts a log in their place.
 MakeListeners = Callable[[CanPlan, Mapping[tuple[str, str], int], Store], Sequence[Listener]]
 
 
 class Gateway:
-    """One site's gateway. ``base`` is the folder from which relative paths of the configuration count."""
+    """One site's gateway. ``path`` is the configuration's file: relative paths count from its folder, and changes of
+    it are applied while the gateway runs. ``make_listeners`` and ``every`` (keep every reading) are for replay.
+    """  # noqa: D205 - one sentence
 
     def __init__(
         self,
         config: Config,
         clock: Clock,
-        base: Path,
+        path: Path,
         make_listeners: MakeListeners | None = None,
         *,
         every: bool = False,
     ) -> None:
         self._config = config
         self._clock = clock
-        self._base = base
+        self._path = path
         self._make_listeners = make_listeners
         self._every = every
-        self.api: ApiServer | None = None
+        self._reread = False
         self.overview: Overview | None = None
 
     async def serve(self) -> None:
@@ -72,6 +78,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._read_again)
         async with self.running():
             logger.info("site %s is up, version %s", self._config.site.id, __version__)
             await stop.wait()
@@ -79,43 +86,22 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Supervisor]:
-        """Everything started; stopped in order at the end."""
-        prepared = Preparer(self._base).all(self._config.devices)
-        can = plan(one.device for one in prepared)
+        """Everything started; stopped in order at the end. Raises ``ConfigError`` and ``StoreError``."""
+        devices = await asyncio.to_thread(_prepare, self._config, self._path.parent)
         store = await asyncio.to_thread(self._open_store)
+        hub = Hub(self._clock)
+        running = _Running(self._config, self._clock, store, hub, self._make_listeners, every=self._every)
         try:
-            signals = await asyncio.to_thread(store.assign, can.specs)
-            async with self._supervised(prepared, can, store, signals) as supervisor:
-                yield supervisor
-        finally:
-            await asyncio.to_thread(store.close, CLOSE_S)
-
-    @contextlib.asynccontextmanager
-    async def _supervised(
-        self, prepared: Sequence[Prepared], can: CanPlan, store: Store, signals: Sequence[Signal]
-    ) -> AsyncIterator[Supervisor]:
-        hub, gate = Hub(self._clock), Gate()
-        record = _recorder(store)
-        supervisor = Supervisor(self._clock, Flow(self._clock, gate, hub, store.append), record)
-        overview = self.overview = Overview(self._config, prepared, signals, store, hub, supervisor)
-        for one in prepared:
-            rule = self._rule(one.configured.report)
-            for item in signals:
-                if item.device == one.device.id:
-                    gate.configure(item, rule)
-        ids = {(item.device, item.name): item.id for item in signals}
-        for listener in self._listeners(can, ids, store):
-            supervisor.add(listener, [item for item in signals if item.device in set(listener.devices)])
-        if self._make_listeners is None:
-            supervisor.add_part("api", lambda: self._serve_api(overview))
-        if self._config.uplink is not None:
-            supervisor.add_part("uplink", lambda: self._serve_uplink(overview, store, record))
-        supervisor.start()
-        try:
-            yield supervisor
+            await running.apply(self._config, devices)
+            self.overview = running.overview
+            if self._make_listeners is None:
+                running.supervisor.add_part("configuration", lambda: self._watch(running))
+            running.supervisor.start()
+            yield running.supervisor
         finally:
             hub.close()
-            await supervisor.stop()
+            await running.supervisor.stop()
+            await asyncio.to_thread(store.close, CLOSE_S)
 
     def _open_store(self) -> Store:
         folder, section = self._config.data_dir, self._config.store
@@ -140,10 +126,116 @@ class Gateway:
             )
         return store
 
-    def _listeners(self, can: CanPlan, ids: Mapping[tuple[str, str], int], store: Store) -> Sequence[Listener]:
+    def _read_again(self) -> None:
+        self._reread = True
+
+    async def _watch(self, running: "_Running") -> None:
+        """Apply each change of the file; a bad one is refused in words, and the old one stays."""
+        seen = _stamp(self._path)
+        while True:
+            await self._clock.sleep_s(WATCH_S)
+            now = _stamp(self._path)
+            if now == seen and not self._reread:
+                continue
+            seen, self._reread = now, False
+            try:
+                config = await asyncio.to_thread(load_config, self._path)
+                devices = await asyncio.to_thread(_prepare, config, self._path.parent)
+                await running.apply(config, devices)
+            except (ConfigError, StoreError) as error:
+                logger.warning("the new configuration is refused, the old one stays: %s", error)
+                running.record(Event("config.refused", self._clock.now_us(), "config", {"reason": str(error)}))
+            else:
+                logger.info("the new configuration is applied")
+                running.record(Event("config.applied", self._clock.now_us(), "config"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Devices:
+    """What the devices of a configuration come to."""
+
+    prepared: Sequence[Prepared]
+    can: CanPlan
+
+
+def _prepare(config: Config, base: Path) -> _Devices:
+    """Load profiles and DBC files, resolve all names. Takes some 100 ms. Raises ``ConfigError``."""
+    prepared = Preparer(base).all(config.devices)
+    return _Devices(prepared, plan(one.device for one in prepared))
+
+
+class _Running:
+    """The parts that run, and how they follow the configuration: ``apply`` touches only what a change is about."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        store: Store,
+        hub: Hub,
+        make_listeners: MakeListeners | None,
+        *,
+        every: bool,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._store = store
+        self._make_listeners = make_listeners
+        self._every = every
+        self._gate = Gate()
+        self._wires: dict[str, object] = {}
+        self._parts: dict[str, object] = {}
+        self.supervisor = Supervisor(clock, Flow(clock, self._gate, hub, store.append), self.record)
+        self.overview = Overview(store, hub, self.supervisor)
+
+    def record(self, event: Event) -> None:
+        """Put an event on the ledger. What the ledger can't take is the store's trouble, which its health tells."""
+        self._store.record(event).add_done_callback(lambda future: future.exception())
+
+    async def apply(self, config: Config, devices: _Devices) -> None:
+        """Make the running parts those of this configuration. Raises ``StoreError`` before anything is changed."""
+        signals = await asyncio.to_thread(self._store.assign, devices.can.specs)
+        if (config.data_dir, config.store) != (self._config.data_dir, self._config.store):
+            logger.warning("changes of data_dir and store: take effect at the next start")
+        self._config = config
+        logging.getLogger().setLevel(config.log.level.upper())
+        await self._apply_wires(devices, signals)
+        self.overview.show(config, devices.prepared, signals)
+        if self._make_listeners is None:
+            await self._apply_part("api", config.api, self._api(config))
+        site = config.site.id
+        await self._apply_part("uplink", config.uplink and (config.uplink, site), self._uplink(config))
+
+    async def _apply_wires(self, devices: _Devices, signals: Sequence[Signal]) -> None:
+        ids = {(item.device, item.name): item.id for item in signals}
         if self._make_listeners is not None:
-            return self._make_listeners(can, ids, store)
-        return can.listeners(ids, self._clock)
+            listeners = self._make_listeners(devices.can, ids, self._store)
+            wanted = {listener.name: (listener, object()) for listener in listeners}
+        else:
+            made = zip(devices.can.listeners(ids, self._clock), devices.can.wires, strict=True)
+            wanted = {listener.name: (listener, wire) for listener, wire in made}
+        for name, wire in list(self._wires.items()):
+            if name not in wanted or wanted[name][1] != wire:
+                await self.supervisor.remove(name)
+                del self._wires[name]
+        rules = {one.device.id: self._rule(one.configured.report) for one in devices.prepared}
+        for item in signals:
+            self._gate.configure(item, rules[item.device])
+        for name, (listener, wire) in wanted.items():
+            if name not in self._wires:
+                owned = set(listener.devices)
+                self.supervisor.add(listener, [item for item in signals if item.device in owned])
+                self._wires[name] = wire
+
+    async def _apply_part(self, name: str, settings: object, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a part while it has settings, anew when they have changed."""
+        if self._parts.get(name) == settings:
+            return
+        if self._parts.pop(name, None) is not None:
+            await self.supervisor.remove(name)
+        if settings is not None:
+            self._parts[name] = settings
+            self.supervisor.add_part(name, run)
 
     def _rule(self, report: Report) -> pipeline_gate.Report:
         if self._every or report.every:
@@ -152,29 +244,45 @@ class Gateway:
             deadband=report.deadband, min_interval_s=report.min_interval_s, max_interval_s=report.max_interval_s
         )
 
-    async def _serve_api(self, overview: Overview) -> None:
-        if self.api is None:
-            server = await asyncio.to_thread(_import_api)
-            self.api = server(overview, self._clock, *split_address(self._config.api.listen))
-        await self.api.run()
+    def _api(self, config: Config) -> Callable[[], Awaitable[None]]:
+        made: list[ApiServer] = []
 
-    async def _serve_uplink(self, overview: Overview, store: Store, record: Callable[[Event], None]) -> None:
-        section = self._config.uplink
-        assert section is not None  # noqa: S101 - the part is added only where there is one
-        if overview.uplink is None:
-            uplink = await asyncio.to_thread(_import_uplink)
-            settings = section.settings(self._config.site.id)
-            overview.uplink = uplink(settings, store, self._clock, record, boot=store.boot, version=__version__)
-        await overview.uplink.run()
+        async def run() -> None:
+            if not made:
+                server = await asyncio.to_thread(_import_api)
+                made.append(server(self.overview, self._clock, *split_address(config.api.listen)))
+            await made[0].run()
+
+        return run
+
+    def _uplink(self, config: Config) -> Callable[[], Awaitable[None]]:
+        section = config.uplink
+        made: list[Uplink] = []
+
+        async def run() -> None:
+            if not made and section is not None:
+                uplink = await asyncio.to_thread(_import_uplink)
+                settings = section.settings(config.site.id)
+                made.append(
+                    uplink(settings, self._store, self._clock, self.record, boot=self._store.boot, version=__version__)
+                )
+            self.overview.uplink = made[0]
+            await made[0].run()
+
+        return run
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written or replaced; None while it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _recorder(store: Store) -> Callable[[Event], None]:
-    """Puts events on the ledger. What the ledger can't take is the store's trouble, which its health tells."""
-    return lambda event: store.record(event).add_done_callback(lambda future: future.exception())
 
 
 def _import_api() -> "type[ApiServer]":

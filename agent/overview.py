@@ -10,7 +10,7 @@ from agent.core.model import Kind, Number, Signal
 from agent.core.ports import Latest
 from agent.devices import Prepared
 from agent.pipeline.hub import Hub, Subscription
-from agent.pipeline.supervisor import Supervisor
+from agent.pipeline.supervisor import Health, Supervisor
 from agent.store.db import Store
 from agent.store.history import Bucket, Series
 
@@ -19,32 +19,36 @@ if TYPE_CHECKING:
 
 
 class Overview:
-    """``GatewayView`` of ``agent/api/view.py``. ``uplink`` is set when there is one and its libraries are loaded."""
+    """``GatewayView`` of ``agent/api/view.py``. ``show`` comes before everything else.
 
-    def __init__(
-        self,
-        config: Config,
-        prepared: Sequence[Prepared],
-        signals: Sequence[Signal],
-        store: Store,
-        hub: Hub,
-        supervisor: Supervisor,
-    ) -> None:
-        self._config = config
-        self._prepared = prepared
-        self._signals = sorted(signals, key=lambda signal: signal.id)
+    ``uplink`` is set when there is one and its libraries are loaded.
+    """
+
+    def __init__(self, store: Store, hub: Hub, supervisor: Supervisor) -> None:
         self._store = store
         self._hub = hub
         self._supervisor = supervisor
+        self._config: Config | None = None
+        self._prepared: Sequence[Prepared] = ()
+        self._signals: Sequence[Signal] = ()
         self.uplink: Uplink | None = None
+
+    def show(self, config: Config, prepared: Sequence[Prepared], signals: Sequence[Signal]) -> None:
+        """From now on this configuration is the present one."""
+        self._config = config
+        self._prepared = prepared
+        self._signals = sorted(signals, key=lambda signal: signal.id)
+        if config.uplink is None:
+            self.uplink = None
 
     @property
     def has_uplink(self) -> bool:
         """Whether there is a central server to send to."""
-        return self._config.uplink is not None
+        return self._config is not None and self._config.uplink is not None
 
     def site(self) -> SiteInfo:
         """Who this gateway is."""
+        assert self._config is not None  # noqa: S101 - shown before anybody asks
         site = self._config.site
         return SiteInfo(site.id, site.name, site.timezone, __version__, self._store.boot)
 
@@ -87,9 +91,10 @@ class Overview:
             detail = f"the old file was unusable ({opened.reason}) and stands aside at {opened.moved_to}"
         hint = "free some space, or check the disk" if stats.error else ""
         parts = [PartHealth("db", stats.error is None, detail, hint)]
-        if self._config.uplink is not None:
+        if self.has_uplink:
             parts.append(self._uplink_health())
-        return parts
+        lame = [part for part in self._supervisor.parts() if part.state is Health.OFFLINE and part.name != "uplink"]
+        return parts + [PartHealth(part.name, ok=False, detail=part.last_error, hint=part.hint) for part in lame]
 
     def counters(self) -> Mapping[str, Mapping[str, Number]]:
         """Figures for ``/metrics``."""

@@ -19,6 +19,10 @@ One YAML file, by default `/etc/enlace/site.yaml`; `enlace check --config FILE` 
 keys are refused, and every complaint says `file:line:column`, what is wrong and what to write instead. An annotated
 example is `config/site.yaml`. This page is written by `make docs` from the models that read the file.
 
+A change of the file is applied while the gateway runs (at once on SIGHUP), and only to what changed; a bad file is
+refused in words and the old one stays. `data_dir` and `store:` take effect at the next start; so do changes of profiles
+and DBC files, unless SIGHUP is sent.
+
 YAML 1.2 is read: `on`, `off`, `yes` and `no` are text, only `true` and `false` are truth values.
 """
 

@@ -66,10 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
     lines = _table(decoding.messages(frames)) if arguments.format == "table" else _json(decoding.messages(frames))
     try:
         _write(lines, batch=1 if live else _BATCH_LINES)
-    except BrokenPipeError:
-        # Who read the output has enough (``| head``). Python flushes once more at its end: let that go nowhere.
+    except OSError as error:
+        # Python flushes once more at its end: let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if isinstance(error, BrokenPipeError):  # who read the output has enough (``| head``)
+            return 0
+        raise Unavailable("write the decoded frames", error.strerror or str(error), "check where they go") from error
     except KeyboardInterrupt:
         decoding.report()
         raise

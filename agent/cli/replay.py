@@ -51,8 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
         config = config.model_copy(update={"data_dir": arguments.data_dir})
     set_up_logging("warning")
     tape = _Tape(arguments.log, arguments.speed)
-    base = arguments.config.resolve().parent
-    gateway = Gateway(config, SystemClock(), base, tape.listeners, every=not arguments.by_exception)
+    gateway = Gateway(
+        config, SystemClock(), arguments.config.resolve(), tape.listeners, every=not arguments.by_exception
+    )
     asyncio.run(_replay(gateway, tape))
     return 0
 

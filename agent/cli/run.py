@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.data_dir:
         config = config.model_copy(update={"data_dir": arguments.data_dir})
     set_up_logging(config.log.level)
-    asyncio.run(Gateway(config, SystemClock(), arguments.config.resolve().parent).serve())
+    asyncio.run(Gateway(config, SystemClock(), arguments.config.resolve()).serve())
     return 0
 
 

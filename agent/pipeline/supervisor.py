@@ -112,6 +112,22 @@ class Supervisor:
         """End all tasks; whoever does not end within ``STOP_S`` is named in the log and left behind."""
         self._started = False
         tasks, self._tasks = self._tasks, {}
+        await self._end(tasks)
+
+    async def remove(self, name: str) -> None:
+        """End one wire or part and forget it; its signals are unknown from now on. Bounded as ``stop`` is."""
+        tasks = {task: part for task, part in self._tasks.items() if part.name == name}
+        self._tasks = {task: part for task, part in self._tasks.items() if task not in tasks}
+        await self._end(tasks)
+        for wire in self._wires:
+            if wire.name == name:
+                wire.give_up_signals()
+        self._wires = [wire for wire in self._wires if wire.name != name]
+        self._parts = [part for part in self._parts if part.name != name]
+
+    async def _end(self, tasks: "Mapping[asyncio.Task[None], _Part]") -> None:
+        if not tasks:
+            return
         for task, part in tasks.items():
             part.stopping = True
             task.cancel()
@@ -330,6 +346,10 @@ class _Wire(_Part):
     def count(self, name: str, amount: int = 1) -> None:
         """``Sink.count``."""
         self._counts[name] += amount
+
+    def give_up_signals(self) -> None:
+        """All its signals become unknown: nobody reads them any more."""
+        self._flow.forget(self._ids)
 
     def _heard(self) -> None:
         self._last_put_s = self._clock.monotonic_s()

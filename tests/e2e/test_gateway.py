@@ -252,3 +252,38 @@ def test_a_killed_gateway_goes_on_where_it_was(tmp_path: Path) -> None:
                 before = len(central.items())
                 site.wait_until(lambda: len(central.items()) > before + 100, "values after the last start")
         assert not [item for item in central.items() if "gap" in item]
+
+
+def test_a_changed_configuration_is_applied_to_what_changed_and_a_bad_one_refused(tmp_path: Path) -> None:
+    port = site.free_port()
+    head = f'data_dir: {tmp_path}/data\nsite: {{id: test}}\napi: {{listen: "127.0.0.1:0"}}\n'
+    bus = f"interface: udp_multicast, channel: 239.74.163.2, options: {{hop_limit: 0, port: {port}}}"
+    battery = f"{{id: battery1, driver: can, {bus}, profile: demo_pack}}"
+    other = "{id: other, driver: can, channel: can7, profile: pylontech_lv}"
+    config, log = tmp_path / "site.yaml", tmp_path / "run.log"
+    config.write_text(f"{head}devices:\n  - {battery}\n")
+    arguments = ("--interface", "udp_multicast", "--channel", "239.74.163.2", "--port", str(port))
+    with (
+        site.process("drivers.sim.bms", *arguments, log=tmp_path / "bms.log"),
+        site.process("agent", "run", "--config", str(config), log=log) as gateway,
+    ):
+        url = api_url(log)
+
+        def devices() -> dict[str, dict[str, Any]]:
+            return {device["id"]: device for device in site.get(f"{url}/api/devices")["items"]}
+
+        site.wait_until(lambda: devices()["battery1"]["state"] == "online", "the battery is heard")
+        since = devices()["battery1"]["since"]
+        config.write_text(f"{head}devices:\n  - {battery}\n  - {other}\n")
+        site.wait_until(lambda: "other" in devices(), "the new device is there")
+        assert devices()["battery1"]["since"] == since, "the wire that did not change was left alone"
+        config.write_text(f"{head}devices:\n  - {other}\n  - nonsense\n")
+        site.wait_until(lambda: "the old one stays" in log.read_text(), "the bad file is refused")
+        assert f"{config}:6:5" in log.read_text()
+        assert set(devices()) == {"battery1", "other"}
+        config.write_text(f"{head}devices:\n  - {other}\n")
+        site.wait_until(lambda: set(devices()) == {"other"}, "the battery is gone")
+        gateway.send_signal(signal.SIGHUP)
+        site.wait_until(lambda: log.read_text().count("is applied") == 3, "SIGHUP reads it again")
+        assert site.end(gateway) == 0
+    assert "Traceback" not in log.read_text()
