@@ -149,6 +149,44 @@ def test_a_reader_that_goes_away_ends_it_silently(site: Path) -> None:
         assert process.wait(30) == 0
 
 
+def test_a_pipe_is_decoded_as_it_fills(site: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", "decode", "--dbc", "bms.dbc", "-"],
+        cwd=site,
+        env={"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write("(10.500000) can0 351#1E02F6FF01000000\n" * 20)
+        process.stdin.flush()
+        assert [json.loads(process.stdout.readline())["message"] for _ in range(20)] == ["Limits"] * 20
+        process.stdin.close()
+        assert process.stdout.read() == ""
+        assert process.wait(30) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_said_in_one_line(site: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "agent", "decode", "--dbc", "bms.dbc", "bus.log"],
+            cwd=site,
+            env={"PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert result.returncode == 2
+    assert result.stderr.startswith("enlace: write the decoded frames: No space left on device")
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

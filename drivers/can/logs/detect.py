@@ -50,9 +50,11 @@ _BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "ut
 _BUFFER_BYTES = 1 << 16
 #: No line of a log is longer; a longer one is read in pieces, so that memory stays bounded.
 _MAX_LINE = 1 << 13
-#: Enough lines to tell the formats apart; if none fits them (a long preamble), this many more are looked at.
-_FEW_LINES = 300
-_MORE_LINES = 3000
+#: Enough lines to tell the formats apart. Somebody waits for the first frame of a pipe, so fewer must do there.
+_FEW_LINES = 256
+_FEW_LIVE_LINES = 16
+#: If no format fits them (a long preamble), more lines are looked at, up to this many.
+_MANY_LINES = 4096
 
 
 class Stream(Protocol):
@@ -86,15 +88,16 @@ def read_log_stream(stream: Stream, name: str, path: Path | None = None) -> Iter
     """
     source = _Source(stream)
     buffered = io.BufferedReader(source, _BUFFER_BYTES)
-    if buffered.peek(_MAGIC_BYTES).startswith(_GZIP):
-        source, path = _Source(gzip.GzipFile(fileobj=buffered)), None
+    packed = buffered.peek(_MAGIC_BYTES).startswith(_GZIP)
+    if packed:
+        source = _Source(gzip.GzipFile(fileobj=buffered))
         buffered = io.BufferedReader(source, _BUFFER_BYTES)
     head = buffered.peek(_MAGIC_BYTES)
     if head.startswith((_BLF, _SQLITE, *_MF4)):
-        yield from _from_binary(buffered, head, path)
+        yield from _from_binary(buffered, head, None if packed else path)
     else:
         encoding = next((encoding for bom, encoding in _BOMS if head.startswith(bom)), "utf-8")
-        yield from _from_text(buffered, encoding, name)
+        yield from _from_text(buffered, encoding, name, _FEW_LINES if path else _FEW_LIVE_LINES)
     if source.broken:
         yield BadFrame("truncated_file")
 
@@ -141,14 +144,14 @@ def _from_binary(buffered: IO[bytes], head: bytes, path: Path | None) -> Iterato
         yield from read(copy)
 
 
-def _from_text(buffered: IO[bytes], encoding: str, name: str) -> Iterator[LogFrame | BadFrame]:
+def _from_text(buffered: IO[bytes], encoding: str, name: str, few: int) -> Iterator[LogFrame | BadFrame]:
     text = io.TextIOWrapper(buffered, encoding=encoding, errors="replace", newline=None)
     try:
         every = iter(lambda: text.readline(_MAX_LINE), "")
-        sample = list(islice(every, _FEW_LINES))
+        sample = list(islice(every, few))
         make = _fitting(sample)
-        if make is None:
-            sample += islice(every, _MORE_LINES)
+        while make is None and len(sample) < _MANY_LINES and (more := list(islice(every, len(sample)))):
+            sample += more
             make = _fitting(sample)
         if make is None:
             raise Unsupported(f"read {name}", "no CAN frames found", f"known formats: {KNOWN_FORMATS}")
