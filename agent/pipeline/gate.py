@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.model import Batch, Column, Signal
+from agent.core.model import Batch, Column, Encoding, Number, Signal, word_to_float
 from agent.pipeline.columns import Ints, Places, batch_of, ints_of, places_of
 
 DEFAULT_MAX_INTERVAL_S = 60.0
@@ -33,6 +33,8 @@ Flags = NDArray[np.bool_]
 _UNSEEN, _VALID, _INVALID, _BLANK = 0, 1, 2, 3
 _PLAIN, _EVERY, _SLOW = 0, 1, 2
 _UINT16_SPAN = 1 << 16
+_UINT64 = (1 << 64) - 1
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,20 +214,22 @@ class Gate:
         if not len(rows):
             return
         slow_ids = ids[rows]
-        known = (self._state[slow_ids] == _VALID).tolist()
+        numbers = slow_ids.tolist()
+        unknown = set(slow_ids[self._state[slow_ids] != _VALID].tolist())
         times_us = ints_of(batch.times_us)[rows].tolist()
-        unknown = {number for number, valid in zip(slow_ids.tolist(), known, strict=True) if not valid}
-        for row, number, t_us, word in zip(
-            rows.tolist(), slow_ids.tolist(), times_us, words[rows].tolist(), strict=True
-        ):
+        kept = []
+        for row, number, t_us, word in zip(rows.tolist(), numbers, times_us, words[rows].tolist(), strict=True):
             slow = self._slow[number]
             if number in unknown:
                 unknown.discard(number)
                 slow.keep(word, now_s)
-                changed[row] = True
-            else:
-                changed[row] = slow.put(t_us, word, now_s)
-            if slow.waiting is None:
+                kept.append(row)
+            elif slow.put(t_us, word, now_s):
+                kept.append(row)
+        changed[rows] = False
+        changed[kept] = True
+        for number in set(numbers):
+            if self._slow[number].waiting is None:
                 self._waiting.discard(number)
             else:
                 self._waiting.add(number)
@@ -264,11 +268,14 @@ class _Slow:
     """One signal with a deadband or a shortest interval."""
 
     def __init__(self, signal: Signal, report: Report, word: int) -> None:
-        self._signal = signal
-        self._deadband = report.deadband
+        self._encoding = signal.encoding
+        # Distances are measured in raw numbers: the offset falls out, and whole numbers stay exact. The trifle more keeps
+        # a distance of exactly the deadband inside of it where the division rounds (0.3 / 0.1).
+        scale = abs(signal.scale)
+        limit = report.deadband
+        self._deadband = None if limit is None else limit / scale * (1 + _ROUNDING) if scale else math.inf
         self._min_interval_s = report.min_interval_s
         self._word = word
-        self._physical = signal.physical(word)
         self._kept_s = -math.inf
         self.waiting: tuple[int, int] | None = None  #: (µs UTC, word) that waits for its interval
 
@@ -279,7 +286,6 @@ class _Slow:
     def keep(self, word: int, now_s: float) -> None:
         """This word was kept."""
         self._word = word
-        self._physical = self._signal.physical(word)
         self._kept_s = now_s
         self.waiting = None
 
@@ -288,11 +294,18 @@ class _Slow:
         self.waiting = None
         if word == self._word:
             return False
-        # Not "moved <= deadband": a NaN compares false and must count as moved.
-        if self._deadband is not None and abs(self._signal.physical(word) - self._physical) <= self._deadband:
+        # Not "moved > deadband": a NaN compares false and must count as moved.
+        if self._deadband is not None and self._moved(word) <= self._deadband:
             return False
-        if not self.over(now_s):
+        if now_s - self._kept_s < self._min_interval_s:
             self.waiting = (t_us, word)
             return False
         self.keep(word, now_s)
         return True
+
+    def _moved(self, word: int) -> Number:
+        if self._encoding is Encoding.FLOAT:
+            return abs(word_to_float(word) - word_to_float(self._word))
+        if self._encoding is Encoding.UINT:
+            return abs((word & _UINT64) - (self._word & _UINT64))
+        return abs(word - self._word)

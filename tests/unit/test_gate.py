@@ -140,6 +140,17 @@ def test_deadband_is_physical_and_measured_from_the_last_kept_value() -> None:
     assert kept == [[500], [], [511], [], [], [500]]
 
 
+def test_a_distance_of_exactly_the_deadband_is_inside_of_it_also_after_rounding() -> None:
+    gate = Gate()
+    gate.configure(Signal("battery", "voltage_v", scale=0.1, offset=-40, id=1), Report(deadband=0.3))
+    assert [words(gate.put(batch((1, word)), float(n))) for n, word in enumerate([500, 503, 497, 504])] == [
+        [500],
+        [],
+        [],
+        [504],
+    ]
+
+
 def test_deadband_on_unsigned_and_float_words() -> None:
     gate = Gate()
     gate.configure(Signal("a", "u", encoding=Encoding.UINT, id=1), Report(deadband=2))
