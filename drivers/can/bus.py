@@ -3,8 +3,8 @@
 Rules of this file:
 
 1. One task owns the wire: it waits, drains, decodes and hands over. Nothing here knows which interface it is.
-2. At few frames each is taken at once. From ``BUSY_FRAMES_S`` on the task pauses some milliseconds between drains, so
-   that frames gather and the cost of a drain is shared; never longer than a fraction of what the queue before us holds.
+2. A frame after a pause is taken at once. From ``BUSY_FRAMES_S`` on the task then pauses some milliseconds between
+   drains, so that frames gather and share the cost; never for longer than a part of what the queue before us holds.
 3. All devices of a wire share one decoder; a device that is told from its like by its J1939 source address has its own.
 4. What a device sends is believed unless its alive counter stands (``monitor.py``). A signal whose value stops being
    known gives one row that says so, and the next frame gives it in full.
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from agent.core.clock import Clock
 from agent.core.errors import DeviceError
-from agent.core.model import Batch, Column, Event
+from agent.core.model import Batch, Column, Encoding, Event
 from agent.core.ports import Sink
 from drivers.can.devices import PlannedDevice
 from drivers.can.errorframes import BusState
@@ -32,10 +32,12 @@ from drivers.can.monitor import AliveCounter, Change, Monitor, Watched, silence_
 from drivers.codec.can_batch import BatchDecoder, DecodedBatch, Wanted
 from drivers.codec.frames import EFF_FLAG, ERR_FLAG, RTR_FLAG, Frames
 
-#: From this rate on, frames are gathered.
-BUSY_FRAMES_S = 1000.0
-#: The longest pause between drains.
+#: From this rate on, frames are gathered: a drain costs much, a frame more in it little.
+BUSY_FRAMES_S = 100.0
+#: The pause between drains grows with the rate: a battery's burst is taken in few drains, a full bus in large ones.
+MIN_PAUSE_S = 0.004
 MAX_PAUSE_S = 0.02
+MAX_PAUSE_AT_FRAMES_S = 5000.0
 #: The share of the queue before us that may fill during a pause.
 QUEUE_SHARE = 0.4
 #: How often the rate is taken.
@@ -95,7 +97,8 @@ class Pace:
             return 0.0
         if self.rate < BUSY_FRAMES_S:
             return None
-        return min(MAX_PAUSE_S, QUEUE_SHARE * self._queue_frames / self.rate)
+        pause_s = MAX_PAUSE_S * self.rate / MAX_PAUSE_AT_FRAMES_S
+        return min(max(MIN_PAUSE_S, pause_s), MAX_PAUSE_S, QUEUE_SHARE * self._queue_frames / self.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class _Group:
         messages = [message for one in planned for message in one.messages]
         wanted: dict[tuple[int, str], Wanted] = {}
         missing: dict[int, tuple[int, ...]] = {}
+        floats: list[int] = []
         self.members: list[_Member] = []
         start = 0
         for one in planned:
@@ -123,12 +127,14 @@ class _Group:
             for item, signal in zip(one.wanted, signals, strict=True):
                 wanted[start + item.message, item.signal.name] = Wanted(signal)
                 missing[signal] = item.missing
+                if item.spec.encoding is Encoding.FLOAT:
+                    floats.append(signal)
             end = start + len(one.messages)
             self.members.append(
                 _Member(one.device.id, _monitor(one, signals), slice(start, end), np.array(signals, dtype=np.int32))
             )
             start = end
-        self.missing = Missing(missing)
+        self.missing = Missing(missing, floats)
         self.decoder = BatchDecoder(messages, wanted)
 
     def mine(self, frames: Frames, frame_ids: NDArray[np.uint32]) -> Frames:
@@ -171,6 +177,11 @@ class CanListener:
         """The ids of the devices on this bus."""
         return self._devices
 
+    @property
+    def left_out(self) -> Sequence[str]:
+        """Messages that can't be read here, each with the reason, for the log at start."""
+        return tuple(text for group in self._groups for text in group.decoder.left_out)
+
     async def run(self, sink: Sink) -> None:
         """Open, read until cancelled, close. Raises ``Unavailable`` or ``Unsupported``."""
         wake = asyncio.Event()
@@ -179,6 +190,7 @@ class CanListener:
             await self._source.open(wake.set)
             for _, member in self._members():
                 member.monitor.opened(self._clock.monotonic_s())
+            self._bus_events(self._bus.reopened(), sink)
             await self._pump(sink, wake)
         except DeviceError:
             self._count(sink)

@@ -61,10 +61,19 @@ class BusState:
 
     def received(self) -> list[str]:
         """A frame came in from the bus: a controller that was off is on again, whatever its driver told."""
-        if not self._off:
+        return self._restarted() if self._off else []
+
+    def reopened(self) -> list[str]:
+        """The wire was opened anew. Whoever took the interface down and up reset its controller."""
+        if not self._passive:
             return []
-        self._off = self._passive = False
-        return ["bus.on"]
+        self._passive = False
+        return ["bus.active"]
+
+    def _restarted(self) -> list[str]:
+        """It was off and is on; it then starts without errors."""
+        self._off = False
+        return ["bus.on", *self.reopened()]
 
     def _edges(self, ids: NDArray[np.uint32], status: NDArray[np.uint8]) -> Iterator[str]:
         """Only frames that speak of the state, and of equal neighbours one: a flood of errors costs no time here."""
@@ -78,8 +87,7 @@ class BusState:
                 self._off = True
                 yield "bus.off"
             if kind & _RESTARTED and self._off:
-                self._off = self._passive = False
-                yield "bus.on"
+                yield from self._restarted()
             if kind & _CONTROLLER:
                 yield from self._passive_edge(detail)
 

@@ -1,6 +1,6 @@
 """Values that mean "not known": a device's sentinels become rows that say so, once per edge. Missing is never 0."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,13 @@ Rows = tuple[Ids, Ints, Ints, bool]
 
 
 class Missing:
-    """Takes sentinels out of rows. ``words``: signal id -> the words that mean "not known"."""
+    """Takes sentinels out of rows.
 
-    def __init__(self, words: Mapping[int, tuple[int, ...]]) -> None:
+    ``words``: every signal id -> the words that mean "not known"; ``floats``: those of them whose words are binary64,
+    where NaN and the infinities mean that too.
+    """
+
+    def __init__(self, words: Mapping[int, tuple[int, ...]], floats: Collection[int] = ()) -> None:
         used = {signal: sentinels for signal, sentinels in words.items() if sentinels}
         size = max(words, default=0) + 1
         self._layers: list[tuple[Flags, Ints]] = []
@@ -26,6 +30,10 @@ class Missing:
                     has[signal] = True
                     sentinel[signal] = sentinels[layer]
             self._layers.append((has, sentinel))
+        self._float: Flags | None = None
+        if floats:
+            self._float = np.zeros(size, dtype=np.bool_)
+            self._float[list(floats)] = True
         self._missing = np.zeros(size, dtype=np.bool_)
         self._any = False
 
@@ -48,7 +56,7 @@ class Missing:
         cuts = np.flatnonzero(unknown[1:] != unknown[:-1]) + 1
         for run in np.split(chosen, cuts):
             if len(run):
-                yield ids[run], times_us[run], words[run], bool(kept[run[0]] and not flags[run[0]])
+                yield ids[run], times_us[run], words[run], not flags[run[0]]
 
     def known(self, ids: Ids) -> Ids:
         """Only the signals that are not missing now: repeating a sentinel says nothing new."""
@@ -63,6 +71,9 @@ class Missing:
         flags: Flags | None = None
         for has, sentinel in self._layers:
             hit = has[ids] & (sentinel[ids] == words)
+            flags = hit if flags is None else flags | hit
+        if self._float is not None:
+            hit = self._float[ids] & ~np.isfinite(words.view(np.float64))
             flags = hit if flags is None else flags | hit
         return flags
 

@@ -292,7 +292,7 @@ def test_error_frames_are_counted_and_the_bus_state_tells_both_edges() -> None:
 
     rig.run(script)
     wire = "socketcan:can0"
-    assert rig.sink.events == [("bus.passive", wire), ("bus.off", wire), ("bus.on", wire)]
+    assert rig.sink.events == [(kind, wire) for kind in ("bus.passive", "bus.off", "bus.on", "bus.active")]
     assert "can0" in str(rig.sink.data[1]["hint"])
     assert rig.sink.counts["error_frames"] == 3
     assert ("bms.State.Soc", 50) in rig.sink.rows

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.can.bus import MAX_PAUSE_S, Pace
+from agent.core.model import float_to_word
+from drivers.can.bus import MAX_PAUSE_S, MIN_PAUSE_S, Pace
 from drivers.can.errorframes import BusState
 from drivers.can.missing import Missing
 from drivers.can.mmsg import SLOTS
@@ -78,6 +79,19 @@ def test_bus_off_and_restart_are_edges() -> None:
     assert counts == {"error_frames": 4, "error_frames.bus_off": 3, "error_frames.restarted": 1}
 
 
+def test_what_begins_also_ends_when_the_controller_restarts_or_the_wire_is_opened_anew() -> None:
+    state = BusState()
+    assert state.take(_errors((CONTROLLER, 0x10), (BUS_OFF, 0), (RESTARTED, 0)), Counter()) == [
+        "bus.passive",
+        "bus.off",
+        "bus.on",
+        "bus.active",
+    ]
+    state.take(_errors((CONTROLLER, 0x10)), Counter())
+    assert state.reopened() == ["bus.active"]
+    assert state.reopened() == []
+
+
 def test_both_edges_within_one_drain_are_told_in_order() -> None:
     assert BusState().take(_errors((BUS_OFF, 0), (RESTARTED, 0), (BUS_OFF, 0)), Counter()) == [
         "bus.off",
@@ -141,6 +155,16 @@ def test_edges_within_one_batch_keep_their_order() -> None:
     ]
 
 
+def test_floats_that_are_no_number_are_unknown() -> None:
+    missing = Missing({1: (), 2: ()}, [1])
+    nan, infinite, one = (float_to_word(value) for value in (float("nan"), float("-inf"), 1.0))
+    assert _split(missing, (1, one), (1, nan), (2, nan), (1, infinite), (1, one)) == [
+        (True, [(1, one)]),
+        (False, [(1, nan)]),
+        (True, [(2, nan), (1, one)]),
+    ]
+
+
 @given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), max_size=30), max_size=5))
 def test_sentinels_equal_a_plain_loop(batches: list[list[tuple[int, int]]]) -> None:
     sentinels = {1: (0,), 2: (1, 2), 3: (), 4: (3,)}
@@ -163,16 +187,21 @@ def test_sentinels_equal_a_plain_loop(batches: list[list[tuple[int, int]]]) -> N
 
 def test_few_frames_are_taken_at_once() -> None:
     pace = Pace(200, 0.0)
-    assert [pace.after(1, tick / 100) for tick in range(1, 100)] == [None] * 99
+    assert [pace.after(1, tick / 50) for tick in range(1, 100)] == [None] * 99
 
 
-@pytest.mark.parametrize(("queue_frames", "expected_s"), [(4000, MAX_PAUSE_S), (222, 0.4 * 222 / 9000)])
-def test_a_busy_bus_is_gathered_for_no_longer_than_the_queue_allows(queue_frames: int, expected_s: float) -> None:
+@pytest.mark.parametrize(
+    ("frames_s", "queue_frames", "expected_s"),
+    [(200, 4000, MIN_PAUSE_S), (2500, 4000, 0.01), (9000, 4000, MAX_PAUSE_S), (9000, 222, 0.4 * 222 / 9000)],
+)
+def test_a_busy_bus_is_gathered_for_no_longer_than_the_queue_allows(
+    frames_s: int, queue_frames: int, expected_s: float
+) -> None:
     pace = Pace(queue_frames, 0.0)
-    pauses = [pace.after(72, tick * 0.008) for tick in range(1, 100)]
+    pauses = [pace.after(frames_s // 100, tick * 0.01) for tick in range(1, 100)]
     assert pauses[-1] == pytest.approx(expected_s)
     assert pace.rate * expected_s < queue_frames / 2
-    assert pace.after(0, 0.9) is None
+    assert pace.after(0, 0.99) is None
 
 
 def test_a_full_drain_is_followed_by_another_at_once() -> None:

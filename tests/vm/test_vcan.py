@@ -265,5 +265,5 @@ def test_error_frames_are_told_as_edges(bus: can.BusABC) -> None:
             await _until(lambda: bool(sink.words[1]), task)
 
     _run(_listener(PACK), sink, script)
-    assert sink.events == ["bus.passive", "bus.off", "bus.on"]
+    assert sink.events == ["bus.passive", "bus.off", "bus.on", "bus.active"]
     assert sink.counts["error_frames"] == 3
