@@ -19,8 +19,17 @@ Places: TypeAlias = Mapping[Loc, tuple[int, int]]
 #: Aliases (``*name``) may repeat a part this often at most: against files that unfold without end.
 MAX_VALUES = 100_000
 
+#: So many open brackets are no configuration; the parser's time grows with their square.
+MAX_BRACKETS = 500
+
+#: Mappings and lists inside each other: more levels than any model has.
+MAX_DEPTH = 50
+
 _TAG = "tag:yaml.org,2002:"
 _INDENTED_TAB = re.compile(r"^ *\t", re.MULTILINE)
+_BRACKET = re.compile(r"[\[\]{}]")
+_TOO_DEEP = ("the file is nested too deeply here", "close brackets, and indent less")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _INT_BASES = {"0x": 16, "0o": 8, "0b": 2}
 
 
@@ -62,12 +71,15 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 
 def parse_tree(text: str, name: str) -> Tree | list[Problem]:
     """The tree of a YAML text, or why there is none. ``name`` is the file's, for the findings."""
+    deep = _too_deep(text)
+    if deep is not None:
+        return [Problem(name, *line_column(text, deep), *_TOO_DEEP)]
     try:
         root = YAML(typ="safe", pure=True).compose(text.removeprefix("\ufeff"))
     except (MarkedYAMLError, ReaderError) as error:
         return _syntax(text, name, error)
     except RecursionError:
-        return [Problem(name, 1, 1, "brackets are nested too deeply", "close each bracket that is opened")]
+        return [Problem(name, 1, 1, *_TOO_DEEP)]
     if root is None:
         return [Problem(name, 1, 1, "the file is empty", "write at least one `key: value` line")]
     if not isinstance(root, MappingNode):
@@ -75,6 +87,16 @@ def parse_tree(text: str, name: str) -> Tree | list[Problem]:
     reader = _Reader(name)
     data = reader.value(root, ())
     return Tree(data, reader.keys, reader.values, in_order(reader.problems))
+
+
+def _too_deep(text: str) -> int | None:
+    """Where more brackets are open than any configuration has; those in quotes and comments count as well."""
+    depth = 0
+    for match in _BRACKET.finditer(text):
+        depth = depth + 1 if match[0] in "[{" else max(depth - 1, 0)
+        if depth > MAX_BRACKETS:
+            return match.start()
+    return None
 
 
 class _Reader:
@@ -90,6 +112,9 @@ class _Reader:
 
     def value(self, node: Node, loc: Loc) -> Json:
         """The data of a node; None, with a finding, where it has none."""
+        if len(loc) > MAX_DEPTH:
+            self._refuse(node, *_TOO_DEEP)
+            return None
         if any(node is outer for outer in self._open):
             self._refuse(node, "an alias stands inside its own anchor", "write the part out")
             return None
@@ -144,6 +169,9 @@ class _Reader:
 
     def _scalar(self, node: ScalarNode) -> Json:
         text = str(node.value)
+        if _SURROGATE.search(text):
+            self._refuse(node, "half of a character stands here (\\uD800 to \\uDFFF)", "write the character itself")
+            return None
         make = _SCALARS.get(str(node.tag).removeprefix(_TAG))
         if make is None:
             self._refuse(node, f"the tag `{node.tag}` is not supported", "write the value without a tag")

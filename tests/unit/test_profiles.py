@@ -18,6 +18,7 @@ from drivers.codec.can_batch import BatchDecoder, Wanted
 from drivers.codec.can_j1939 import pgn_of
 from drivers.codec.dbc import load_dbc
 from drivers.codec.frames import CLASSIC_BYTES, EFF_FLAG, Frames
+from drivers.sim.bms import PROFILES, SimulatedBms
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "can_profiles"
 NAMES = sorted(path.stem for path in share_path("config/profiles").glob("*.yaml"))
@@ -110,6 +111,20 @@ def test_each_sign_of_the_current_stands_in_a_golden_case() -> None:
         assert (current < 0) == ("discharging with" in text), name
 
 
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_the_simulated_bms_fills_every_point_of_its_profile(name: str) -> None:
+    bms = SimulatedBms(name)
+    values = decode(name, [(frame.can_id, frame.data) for frame in bms.frames(6.0)])
+    points = {row.point for row in shipped(name).points}
+    assert set(values) == points
+    assert None not in values.values()
+    voltage_v = values["voltage_v"]
+    assert voltage_v == pytest.approx(bms.battery.voltage_v, abs=0.01)
+    if name == "demo_pack":
+        cells = [values[f"cell_voltage_v.{number}"] or 0.0 for number in range(1, 17)]
+        assert sum(cells) == pytest.approx(voltage_v, abs=0.02)
+
+
 def device_of(profile: CanProfile) -> CanDevice:
     return CanDevice(
         id="b1",
@@ -122,13 +137,17 @@ def device_of(profile: CanProfile) -> CanDevice:
 
 
 def decoded_by_us(name: str) -> Values:
+    return decode(name, golden_frames(name))
+
+
+def decode(name: str, frames: list[tuple[int, bytes]]) -> Values:
     """The last value of each point, through the house's own way: resolve, batch decoder, spec."""
     planned = resolve(device_of(shipped(name)))
     wanted = {
         (item.message, item.signal.name): Wanted(number, tuple((raw, raw) for raw in sorted(item.missing)))
         for number, item in enumerate(planned.wanted, start=1)
     }
-    result = BatchDecoder(planned.messages, wanted).decode(frames_of(golden_frames(name)))
+    result = BatchDecoder(planned.messages, wanted).decode(frames_of(frames))
     specs = [item.spec for item in planned.wanted]
     values: Values = {
         specs[signal - 1].name: specs[signal - 1].physical(word)

@@ -29,7 +29,7 @@ Device = Annotated[CanDevice | ModbusDevice, Field(discriminator="driver")]
 
 class Limits(Section):
     rows: int = Field(default=10, le=100)
-    ratio: float = 0.5
+    ratio: float = Field(default=0.5, allow_inf_nan=False)
 
 
 class Site(Section):
@@ -116,6 +116,7 @@ def test_yaml_1_2_words_that_look_like_booleans_or_times_are_text() -> None:
         ("limits: {rows: 1.5}\n", "s.yaml:1:16: `rows` must be a whole number, not 1.5"),
         ("limits: {rows: true}\n", "s.yaml:1:16: `rows` must be a whole number, not true"),
         ("limits: {rows: 101}\n", "s.yaml:1:16: `rows` must be at most 100, not 101"),
+        ("limits: {ratio: .nan}\n", "s.yaml:1:17: `ratio` must be a finite number, not nan"),
         ("limits: {ratio: x}\n", "s.yaml:1:17: `ratio` must be a number, not the text 'x'"),
         ("numbers: {x: 1}\n", "s.yaml:1:11: `x` must be a whole number, not the text 'x'"),
         ("numbers: [1]\n", "s.yaml:1:10: `numbers` must be a mapping, not a list; write `key: value` lines under it"),
@@ -164,8 +165,17 @@ def test_yaml_1_2_words_that_look_like_booleans_or_times_are_text() -> None:
         ("a: !x {b: 3}\n", "s.yaml:1:4: the tag `!x` is not supported; write the value without a tag"),
         ("a: +_\n", "s.yaml:1:4: `+_` is no number that can be read; write it in plain decimal digits"),
         ("<<: {name: x}\n", "s.yaml:1:1: merge keys (`<<`) are not supported; write the merged keys out"),
+        (
+            'name: "\\ud800"\n',
+            "s.yaml:1:7: half of a character stands here (\\uD800 to \\uDFFF); write the character itself",
+        ),
         ("a: 1\n---\nb: 2\n", "s.yaml:2:1: a second document begins here (`---`); keep one document in a file"),
-        ("[" * 5000, "s.yaml:1:1: brackets are nested too deeply; close each bracket that is opened"),
+        ("a: 1\n" + "[" * 5000, "s.yaml:2:501: the file is nested too deeply here; close brackets, and indent less"),
+        (
+            "a: " + "[" * 60 + "]" * 60,
+            "s.yaml:1:54: the file is nested too deeply here; close brackets, and indent less",
+        ),
+        ("- " * 2000 + "x", "s.yaml:1:1: the file is nested too deeply here; close brackets, and indent less"),
     ],
 )
 def test_a_mistake_is_located_and_explained(text: str, expected: str) -> None:
@@ -255,3 +265,10 @@ def test_share_finds_the_shipped_data_and_says_when_it_is_not_there() -> None:
     assert share_path("agent/share.py").is_file()
     with pytest.raises(ConfigError, match="install enlace again"):
         share_path("no_such_folder")
+
+
+def test_share_finds_the_data_of_an_installed_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = tmp_path / "site-packages" / "agent" / "_share" / "dbc"
+    packed.mkdir(parents=True)
+    monkeypatch.setattr("agent.share._HERE", tmp_path / "site-packages" / "agent")
+    assert share_path("dbc") == packed
