@@ -254,5 +254,10 @@ _SYNTAX = (
     ("cannot start any token", "a value may not begin with this character", "put the value into quotes"),
     ("<block end>", "this line is not indented like its neighbours", "give keys of one mapping the same indentation"),
     ("did not find expected", "this line is not indented like its neighbours", "check the indentation and brackets"),
+    ("<document start>", "this line does not belong to what stands above it", "check its indentation"),
+    ("sequence entries are not allowed", "a list item (`- `) may not stand here", "put it under its key, indented"),
+    ("expected the node content", "a value is missing here", "write one, or delete the key or bracket before it"),
+    ("alphabetic or numeric", "`&` and `*` begin an anchor or alias", "put a value that begins so into quotes"),
+    ("indentation indicators", "`|` and `>` begin a block of text", "put a value that begins so into quotes"),
     ("expected ',' or", "a bracket is opened and not closed", "close it, or put a comma between the items"),
 )
