@@ -44,6 +44,7 @@ CHUNK = 500
 FLOOD_S = 4.0
 PACED_S = 10.0
 PACED_FRAMES_S = 9000
+QUIET_FRAMES_S = 300
 BUSES = 4
 SETTLE_S = 0.3
 
@@ -207,6 +208,19 @@ class FlowSink(ArraySink):
         self._flow.touch(ids)
 
 
+class LatencySink(ArraySink):
+    """Notes how long after the kernel took it a frame is handed over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late_us: list[int] = []
+
+    def put(self, batch: Batch) -> None:
+        """One figure a frame: all its rows have one time."""
+        if batch.valid:
+            self.late_us += [time.time_ns() // 1000 - t_us for t_us in sorted(set(batch.times_us))]
+
+
 class Bench:
     """One store, pipeline and a sink for each bus; without a store, sinks that keep nothing."""
 
@@ -343,6 +357,17 @@ def four_buses(directory: Path | None) -> tuple[Run, Bench, int]:
     return run, bench, sum(map(changed_values, raws))
 
 
+def quiet_bus() -> tuple[Run, list[int]]:
+    """One battery's bus; how late its frames come, in µs, sorted."""
+    bench = Bench(1, None)
+    sink = LatencySink()
+    bench.sinks = [sink]
+    raw = pattern(1, 0.0, int(QUIET_FRAMES_S * PACED_S))
+    with sender(paced) as start:
+        run = asyncio.run(_measure(bench, lambda ports: start(ports, [raw], QUIET_FRAMES_S)))
+    return run, sorted(sink.late_us)
+
+
 def _report(way: str, directory: Callable[[], Path | None]) -> None:
     for name, repeats, target in (("four payloads in five repeat", 0.8, 200_000), ("none repeats", 0.0, 100_000)):
         run, bench = flooded(repeats, directory())
@@ -364,6 +389,12 @@ def _report(way: str, directory: Callable[[], Path | None]) -> None:
 def main() -> None:
     """Print frames/s per core, and the share of a core that four full buses take; first the wire alone, then all."""
     _report("CAN socket to sample", lambda: None)
+    run, late_us = quiet_bus()
+    middle_ms, high_ms = (late_us[int(len(late_us) * part)] / 1000 for part in (0.5, 0.99))
+    print(
+        f"CAN socket to sample, {QUIET_FRAMES_S} frames/s: {middle_ms:.1f} ms p50 ({3 / middle_ms:.1f}x) target 3 ms;"
+        f" {high_ms:.1f} ms p99, {run.cpu_per_frame_s * run.frames_s:.1%} of a core"
+    )
     with TemporaryDirectory() as temporary:
         numbers = count()
 
