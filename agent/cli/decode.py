@@ -11,13 +11,13 @@ Rules of this file:
 import argparse
 import io
 import json
-import math
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import cast
 
@@ -168,23 +168,26 @@ def _label_texts(codec: MessageCodec) -> dict[str, dict[Number, str]]:
 
 
 def _json(decoded: Iterable[Decoded]) -> Iterator[str]:
-    encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+    # What is the same for all frames of an identifier is made once: ``json`` is slower than reading and decoding.
+    middle = lru_cache(_REMEMBERED_IDS)(_middle)
+    keys = cache(lambda name: f"{json.dumps(name)}:")
     for (t, channel, can_id, extended, *_), codec, values in decoded:
-        try:
-            signals = encode(values)
-        except ValueError:
-            signals = encode({name: None if _is_unreal(value) else value for name, value in values.items()})
-        time = "null" if t is None or _is_unreal(t) else repr(t)
-        name = encode(codec.message.name)
-        yield (
-            f'{{"t":{time},"channel":{encode(channel)},"id":{can_id},"extended":{"true" if extended else "false"},'
-            f'"message":{name},"signals":{signals}}}\n'
-        )
+        signals = ",".join([keys(name) + _json_value(value) for name, value in values.items()])
+        time = "null" if t is None else _json_value(t)
+        yield f'{{"t":{time},{middle(channel, can_id, extended, codec)}{{{signals}}}}}\n'
 
 
-def _is_unreal(value: Value) -> bool:
-    """NaN or infinite."""
-    return isinstance(value, float) and not math.isfinite(value)
+def _middle(channel: str | int | None, can_id: int, extended: bool, codec: MessageCodec) -> str:  # noqa: FBT001 - a key
+    return (
+        f'"channel":{json.dumps(channel)},"id":{can_id},"extended":{json.dumps(extended)},'
+        f'"message":{json.dumps(codec.message.name)},"signals":'
+    )
+
+
+def _json_value(value: Value) -> str:
+    if isinstance(value, str):
+        return json.dumps(value)
+    return repr(value) if isinstance(value, int) or isfinite(value) else "null"
 
 
 def _table(decoded: Iterable[Decoded]) -> Iterator[str]:
