@@ -51,7 +51,9 @@ CONNACK_TIMEOUT_S = 15.0
 #: Without any PUBACK for so long, with records waiting and nothing left to write, the broker does not acknowledge.
 PUBACK_TIMEOUT_S = 120.0
 MAX_PATIENCE = 16
+#: How long a connection may take to say goodbye, and how long we wait for its thread before we leave it behind.
 CLOSE_TIMEOUT_S = 1.0
+LEAVE_BEHIND_S = 1.5
 
 _FAILURE = 0x80
 _UNSUPPORTED_VERSION = 0x84
@@ -227,7 +229,7 @@ class Session:
             self._closing_since = self._clock.monotonic_s()
             if self._client is not None and self._client.is_connected():
                 self._client.disconnect()
-            timeout = asyncio.ensure_future(self._clock.sleep_s(2 * CLOSE_TIMEOUT_S))
+            timeout = asyncio.ensure_future(self._clock.sleep_s(LEAVE_BEHIND_S))
             ended = asyncio.ensure_future(self.wait_ended())
             try:
                 await asyncio.wait((ended, timeout), return_when=asyncio.FIRST_COMPLETED)

@@ -20,7 +20,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from agent.core.clock import Clock
 from agent.core.errors import StoreError, Unavailable
@@ -89,6 +89,22 @@ class UplinkStatus:
     streams: Mapping[str, StreamStatus]
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A record on its way: its number, what it is for a report, and its messages, encoded one at a time."""
+
+    seq: int
+    first_seq: int
+    report: bool
+    messages: Callable[[], Iterator[bytes]]
+    heavy: bool = False  #: encoding takes some ms, so it is done in a thread
+    smaller: Callable[[], Iterator[bytes]] | None = None  #: the same in smaller messages, for a broker that limits them
+
+
+#: A record that was handed over, and the futures of its PUBACKs.
+_UnderWay: TypeAlias = tuple[_Record, list["asyncio.Future[None]"]]
+
+
 class _Stream:
     """One stream's place: what this process handed over, what came back, what is persisted of it."""
 
@@ -100,24 +116,28 @@ class _Stream:
         self.set_aside = 0
         self.refused = (0, 0)  #: seq, and how many times the server refused it
         self.wake = asyncio.Event()
+        self.under_way: asyncio.Queue[_UnderWay] = asyncio.Queue(EVENTS_PER_READ)
+        self.confirming: _UnderWay | None = None
 
     def start(self, acked: int) -> None:
         """Take up the persisted cursor, unless this process is ahead of it."""
         self.persisted = acked
         self.acked = max(self.acked, acked)
         self.sent = max(self.sent, self.acked)
+        self.under_way = asyncio.Queue(EVENTS_PER_READ)
+        self.confirming = None
 
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """A record on its way: its number, what it is for a report, and its messages, encoded one at a time."""
-
-    seq: int
-    first_seq: int
-    report: bool
-    messages: Callable[[], Iterator[bytes]]
-    heavy: bool = False  #: encoding takes some ms, so it is done in a thread
-    smaller: Callable[[], Iterator[bytes]] | None = None  #: the same in smaller messages, for a broker that limits them
+    def settle(self) -> None:
+        """At the end of a connection: count the acknowledgements that came and were not yet dealt with."""
+        rest = [] if self.confirming is None else [self.confirming]
+        while not self.under_way.empty():
+            rest.append(self.under_way.get_nowait())
+        for record, acknowledgements in rest:
+            if not all(
+                future.done() and not future.cancelled() and not future.exception() for future in acknowledgements
+            ):
+                return
+            self.acked = record.seq
 
 
 class Uplink:
@@ -196,6 +216,7 @@ class Uplink:
             await self._goodbye(session)
             with contextlib.suppress(StoreError):
                 for stream in self._streams:
+                    stream.settle()
                     await self._persist_one(stream)
                     await self._hold(stream, max(stream.sent, stream.acked))
 
@@ -241,7 +262,6 @@ class Uplink:
         read: Callable[[Publisher, int], Awaitable[Sequence[_Record]]],
     ) -> None:
         """Publish a stream from its cursor on, and move the cursor as acknowledgements come back in order."""
-        under_way: asyncio.Queue[tuple[_Record, list[asyncio.Future[None]]]] = asyncio.Queue(EVENTS_PER_READ)
 
         async def publish() -> None:
             cursor = stream.acked
@@ -250,20 +270,23 @@ class Uplink:
                 records = await read(session, cursor)
                 for record in records:
                     acknowledgements = await self._publish_record(session, stream, record)
-                    await under_way.put((record, acknowledgements))
+                    await stream.under_way.put((record, acknowledgements))
                     cursor = record.seq
                 if not records:
                     await stream.wake.wait()
 
         async def confirm() -> None:
             while True:
-                record, acknowledgements = await under_way.get()
+                record, acknowledgements = stream.confirming = await stream.under_way.get()
+                waiting = [future for future in acknowledgements if not future.done()]
+                if waiting:
+                    await asyncio.wait(waiting)
                 try:
                     for acknowledged in acknowledgements:
-                        await acknowledged
+                        acknowledged.result()
                 except Refused as error:
                     self._refused(stream, record, error)
-                stream.acked = record.seq
+                stream.acked, stream.confirming = record.seq, None
                 self._acked.set()
 
         await _run_all(publish(), confirm())

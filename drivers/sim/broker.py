@@ -72,8 +72,8 @@ async def broker(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
                 await writer.drain()
                 return
             await engine.external_connected(_Started(reader, start), StreamWriterAdapter(writer), _LISTENER)
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # a client that goes away is its own affair
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client or the broker goes away
         finally:
             connections.discard(task)
             writer.close()

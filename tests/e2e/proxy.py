@@ -33,8 +33,8 @@ class Proxy:
         try:
             if not self.refuse:
                 await self._forward(reader, writer)
-        except OSError:
-            pass  # the target is down: to the client that is a connection that closes
+        except (OSError, asyncio.CancelledError):
+            pass  # the target is down, or the proxy ends: to the client that is a connection that closes
         finally:
             self._tasks.discard(task)
             self._writers.discard(writer)
@@ -76,6 +76,9 @@ async def proxy_to(target_port: int) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         server.close()
+        proxy.cut()
+        if proxy._tasks:
+            await asyncio.wait(set(proxy._tasks), timeout=2)
         for task in list(proxy._tasks):
             task.cancel()
         await asyncio.gather(*proxy._tasks, return_exceptions=True)

@@ -84,8 +84,9 @@ def test_state_and_catalogue_come_first_and_everything_follows_in_order() -> Non
             assert list(Catalog.from_payload(session.sent[1][1]).signals.values()) == list(SIGNALS)
             assert seqs(session) == list(range(1, 100))
             assert [decode_event(payload).seq for payload in session.payloads("event")] == [1, 2]
-            status = site.uplink.status()
-            assert status.streams["telemetry"].backlog == status.streams["event"].backlog == 0
+            await site.until_acked(99)
+            await site.until(lambda: site.uplink.status().streams["event"].acked == 2)
+            assert [stream.backlog for stream in site.uplink.status().streams.values()] == [0, 0]
 
     asyncio.run(scenario())
 
