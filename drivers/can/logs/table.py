@@ -3,7 +3,7 @@
 Rules of this file:
 
 1. The header names the columns, in any order, separated by comma, semicolon or tab. A table needs an identifier and
-   data, either in one column or one column for each byte.
+   data, either in one column or one column for each byte. Only SavvyCAN's rows are known without a header.
 2. Identifiers and data bytes are hexadecimal, with or without ``0x``. Some tools write decimal numbers without saying
    so: the same lines are tried with both bases, and the one that fits more of them is taken (``detect.py``).
 3. Unit of time: what the header says (``Time (ms)``, ``time_us``). Without it, numbers with a fraction are seconds;
@@ -66,6 +66,9 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 _BYTE = re.compile(r"(?:d|b|db|byte|data|databyte)(\d{1,2})$")
 _UNIT = re.compile(r"[(\[_\s](s|sec|secs|seconds|ms|msec|us|µs|usec|ns)[)\]]?\s*$", re.IGNORECASE)
 _UNIT_DIVISOR = {"s": 1, "m": 1000, "u": 1_000_000, "µ": 1_000_000, "n": 1_000_000_000}
+#: SavvyCAN's table is known without its header, too: pieces of long logs have none.
+_GVRET_ROW = re.compile(r"-?\d+,[0-9A-Fa-f]{8},(?:true|false),([RT]x,)?\d+,\d+,", re.IGNORECASE)
+_GVRET_HEADER = "Time Stamp,ID,Extended,{direction}Bus,LEN," + ",".join(f"D{i}" for i in range(1, 65))
 #: The header of python-can's own CSV, whose data are base64.
 _PYTHON_CAN = ("timestamp", "arbitrationid", "extended", "remote", "error", "dlc", "data")
 _TRUE = {"true", "t", "1", "yes", "y", "x", "ext", "extended", "xtd", "29", "29bit", "eff"}
@@ -93,11 +96,15 @@ class TableLines:
         if not line.strip() or line == self._header_line:
             return None
         if not self.known:
-            if is_comment(line.strip()) or not self._read_header(line):
+            gvret = _GVRET_ROW.match(line)
+            if gvret:
+                self._read_header(_GVRET_HEADER.format(direction="Dir," if gvret[1] else ""))
+            elif is_comment(line.strip()) or not self._read_header(line):
                 return None
-            self._header_line = line
             self.known = True
-            return None
+            if not gvret:
+                self._header_line = line
+                return None
         cells = self._split(line)
         frame = self._frame(cells)
         if isinstance(frame, LogFrame):
