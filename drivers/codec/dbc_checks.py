@@ -14,13 +14,16 @@ _MAX_COMPARISONS = 200_000
 def unique_names(names: Sequence[str]) -> list[str]:
     """The names, each later one of equals with ``_2``, ``_3``... behind it."""
     taken = set(names)
-    seen: set[str] = set()
+    counts: dict[str, int] = {}
     result = []
     for name in names:
-        unique, number = name, 2
-        while unique in seen or (unique != name and unique in taken):
-            unique, number = f"{name}_{number}", number + 1
-        seen.add(unique)
+        number = counts.get(name, 0) + 1
+        unique = name
+        if number > 1:
+            while (unique := f"{name}_{number}") in taken:
+                number += 1
+            taken.add(unique)
+        counts[name] = number
         result.append(unique)
     return result
 
@@ -51,7 +54,8 @@ def check_places(message: MessageDef, lines: Sequence[int], findings: Findings) 
 
 def _check_overlaps(message: MessageDef, lines: Sequence[int], findings: Findings) -> None:
     masks = [bit_mask(signal) for signal in message.signals]
-    conditions = [_conditions(signal, {other.name: other for other in message.signals}) for signal in message.signals]
+    by_name = {signal.name: signal for signal in message.signals}
+    conditions = [_conditions(signal, by_name) for signal in message.signals]
     together = 0
     comparisons = 0
     for i, mask in enumerate(masks):

@@ -56,6 +56,7 @@ class SignalText:
         default_factory=list
     )  #: multiplexer's alias, its values, as SG_MUL_VAL_ says
     choices: int = 0
+    is_float: bool = False
 
     @property
     def length(self) -> int:

@@ -13,15 +13,19 @@ Rules of this file:
 
 import re
 from collections.abc import Iterable
-from math import isfinite, prod
+from math import isfinite
 
 from drivers.codec.dbc_document import Document, Findings, MessageText, SignalText
 from drivers.codec.dbc_scan import Broken, Statement
 
 #: The longest payload that any transport over CAN carries in one message (ISO 15765-2 without escape sequence), bytes.
 MAX_LENGTH = 4095
-#: Combined states of the multiplexers of a message, beyond which it is a mistake and no message.
+#: Signals of one message, in all states of its multiplexers.
+MAX_SIGNALS = 4096
+#: States of the multiplexers of a message, beyond which it is a mistake and no message.
 MAX_MUX_STATES = 1 << 15
+MAX_MULTIPLEXERS = 64
+MAX_MULTIPLEXER_BITS = 64
 
 EXTENDED_FLAG = 1 << 31
 _STANDARD_IDS = 1 << 11
@@ -161,6 +165,8 @@ class _Repair:
     def _signal(self, message: MessageText, statement: Statement) -> None:
         name, line = statement.part("name"), statement.line
         wrong = _unusable(statement)
+        if len(message.signals) >= MAX_SIGNALS:
+            wrong = f"the message has more than {MAX_SIGNALS} signals"
         if wrong:
             text = f"signal {name!r} of message {message.name!r}: {wrong}; the signal is left out"
             self._findings.error(line, text, "correct the line")
@@ -221,6 +227,7 @@ class _Repair:
             return
         message, signal = found
         if signal.length in _FLOAT_LENGTHS:
+            signal.is_float = True
             signal.extras.append(f"SIG_VALTYPE_ {message.dbc_id} {signal.alias} : {statement.part('type')};")
             return
         text = f"signal {message.name}.{signal.name} is a float of {signal.length} bits, which do not exist; left out"
@@ -257,6 +264,9 @@ class _Repair:
 
     def _multiplexing(self, message: MessageText) -> bool:
         """Whether the message is usable; doubtful dependences are reported."""
+        for chooser in [signal for signal in message.signals if signal.marker.endswith("M")]:
+            if chooser.is_float or chooser.length > MAX_MULTIPLEXER_BITS:
+                self._demote(message, chooser)
         choosers = [signal for signal in message.signals if signal.marker.endswith("M")]
         for signal in [signal for signal in message.signals if signal.marker.startswith("m")]:
             others = [chooser for chooser in choosers if chooser is not signal]
@@ -267,19 +277,26 @@ class _Repair:
                 self._findings.warning(
                     signal.line, text, "mark the multiplexer with M; with several, add SG_MUL_VAL_ lines"
                 )
-        states = []
-        for chooser in choosers:
-            users = [signal for signal in message.signals for alias, _ in signal.ranges if alias == chooser.alias]
-            plain = sum(signal.marker.startswith("m") for signal in message.signals)
-            listed = sum(len(ranges) for user in users for _, ranges in user.ranges)
-            states.append(1 + chooser.choices + plain + listed)
-        if prod(states) <= MAX_MUX_STATES or len(choosers) < 2:  # noqa: PLR2004 - one alone does not multiply
+        if len(choosers) <= MAX_MULTIPLEXERS and _states(message, choosers) <= MAX_MUX_STATES:
             return True
-        text = (
-            f"message {message.name!r} has {len(choosers)} multiplexers with {prod(states)} combined states; left out"
-        )
-        self._findings.error(message.line, text, f"correct its multiplexers: {MAX_MUX_STATES} states are supported")
+        text = f"message {message.name!r} has {len(choosers)} multiplexers with too many states; left out"
+        hint = f"correct its multiplexers: {MAX_MULTIPLEXERS} of them and {MAX_MUX_STATES} states are supported"
+        self._findings.error(message.line, text, hint)
         return False
+
+    def _demote(self, message: MessageText, chooser: SignalText) -> None:
+        """Make a multiplexer that can't be one a plain signal, and leave out what depends on it."""
+        alone = sum(signal.marker.endswith("M") for signal in message.signals) == 1
+        chooser.marker = chooser.marker.removesuffix("M")
+        names = []
+        for signal in list(message.signals):
+            listed = any(alias == chooser.alias for alias, _ in signal.ranges)
+            if listed or (alone and signal.marker.startswith("m")):
+                self._drop(message, signal)
+                names.append(signal.name)
+        text = f"multiplexer {message.name}.{chooser.name} is no whole number of up to {MAX_MULTIPLEXER_BITS} bits"
+        left_out = f"; left out: {', '.join(names)}" if names else ""
+        self._findings.error(chooser.line, text + left_out, "correct its type or length")
 
     def _comment(self, statement: Statement) -> None:
         text = statement.part("text")
@@ -312,6 +329,27 @@ class _Repair:
                 signal.extras.append(f'BA_ "{attribute}" SG_ {message.dbc_id} {signal.alias} {value};')
         else:
             self._document.attributes.append(f'BA_ "{attribute}" {value};')
+
+
+def _states(message: MessageText, choosers: list[SignalText]) -> int:
+    """How many decoders cantools will build for the message: one for each value of each multiplexer in each place."""
+    values = {chooser.alias: chooser.choices for chooser in choosers}
+    nested: dict[str, list[tuple[str, int]]] = {chooser.alias: [] for chooser in choosers}
+    lows: dict[str, set[int]] = {chooser.alias: set() for chooser in choosers}
+    for signal in message.signals:
+        if len(choosers) == 1 and signal.marker.startswith("m"):
+            values[choosers[0].alias] += 1
+        for alias, ranges in signal.ranges:
+            lows[alias].update(low for low, _ in ranges)
+            if signal.alias in nested:
+                nested[alias].append((signal.alias, len(ranges)))
+    total = 0
+    waiting = [(chooser.alias, 1) for chooser in choosers if not chooser.ranges]
+    while waiting and total <= MAX_MUX_STATES:
+        alias, times = waiting.pop()
+        total += times * (1 + values[alias] + len(lows[alias]))
+        waiting += [(child, times * count) for child, count in nested[alias]]
+    return total
 
 
 def _unusable(statement: Statement) -> str:
