@@ -61,7 +61,7 @@ _CRTD_OTHER = re.compile(r"\d+\.\d+\s+\d*C\w\w\b")
 #: What python-can prints (``can_logger`` without a file, ``Printer``).
 _PRINTED = re.compile(
     r"Timestamp:\s*(?P<t>[\d.]+)\s+ID:\s*" + _HEX_ID + r"\s+(?P<kind>[XS])\s+(?:[RT]x\s+)?(?P<flags>[A-Z ]*?)\s*"
-    r"DL:\s*(?P<len>\d{1,2})\s*(?P<rest>.*?)(?:\s+Channel:\s*(?P<ch>\S+))?$"
+    r"DL:\s*(?P<len>\d{1,2})\s*(?P<rest>.*?)\s*(?:Channel:\s*(?P<ch>\S+))?$"
 )
 
 

@@ -193,3 +193,15 @@ def test_damage_anywhere_never_raises_anything_undocumented(
         except AgentError:
             continue
         assert len(entries) <= len(MESSAGES) + 1
+
+
+@pytest.mark.parametrize("writer", [can.CanutilsLogWriter, can.ASCWriter, can.TRCWriter, can.CSVWriter, can.Printer])
+def test_text_logs_that_python_can_writes(
+    writer: Callable[[Path], can.io.generic.MessageWriter], tmp_path: Path
+) -> None:
+    path = _write(tmp_path / "log.txt", writer)
+    frames = _frames(path)
+    assert not _bad(path)
+    assert _rows(frames) == WRITTEN
+    elapsed = [(frame.t or 0) - (frames[0].t or 0) for frame in frames]
+    assert elapsed == pytest.approx([i / 64 for i in range(len(MESSAGES))], abs=1e-3)
