@@ -6,8 +6,9 @@ Rules of this file:
    added from the blocks themselves. Where raw blocks were dropped (before the mark ``raw_cut_us``), roll-ups stand in.
 2. A short range is read from blocks, a longer one from 1 min, a long one from 1 h roll-ups, whichever is not coarser
    than the points asked for. Few rows are given as they are, whatever the range.
-3. What a signal said about being unknown stays visible: a point without a value, a bucket with ``gap``.
-4. All of one answer is read in one transaction, exports aside: their hot blocks are, the sealed ones never change.
+3. Of late rows (wall time went back), ``last`` is the last to arrive of the newest minute or hour that was rolled up.
+4. What a signal said about being unknown stays visible: a point without a value, a bucket with ``gap``.
+5. All of one answer is read in one transaction, exports aside: their hot blocks are, the sealed ones never change.
 """
 
 import sqlite3
@@ -75,6 +76,19 @@ class _Pieces:
     last: Floats
     count: Ints
     gaps: Ints
+
+    def by(self, unit_us: int) -> "_Pieces":
+        """In the order of the units of time that they lie in, in each unit still in order of arrival."""
+        order = np.argsort(self.t_us // unit_us, kind="stable")
+        return _Pieces(
+            self.t_us[order],
+            self.lo[order],
+            self.hi[order],
+            self.sum[order],
+            self.last[order],
+            self.count[order],
+            self.gaps[order],
+        )
 
 
 class History:
@@ -151,7 +165,7 @@ class _Query:
             if signal.id in raw_ids:
                 result.append(self._from_raw(signal, raw, width_us, points))
             else:
-                pieces = _join(rolled[signal.id], _pieces(_of(tail, signal.id), signal.encoding))
+                pieces = _join(rolled[signal.id], _pieces(_of(tail, signal.id), signal.encoding)).by(LEVELS[level])
                 result.append(Series(signal, level, _buckets(signal, pieces, self._from_us, width_us)))
         return result
 
@@ -214,7 +228,7 @@ class _Query:
         if self._from_us < cut_us:
             old = self._rolled(signal.id, "minute", cut_us)
             late = None if rows is None else _after(rows, cut_us)
-            pieces = _join(old, _pieces(late, signal.encoding))
+            pieces = _join(old, _pieces(late, signal.encoding)).by(MINUTE_US)
             return Series(signal, "raw", _buckets(signal, pieces, self._from_us, max(width_us, MINUTE_US)))
         if rows is not None and len(rows) <= points:
             return Series(signal, "raw", _points(signal, rows))

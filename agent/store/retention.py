@@ -14,7 +14,7 @@ from agent.store.schema import get_mark, set_mark
 from agent.store.settings import StoreSettings
 from agent.store.writer import record_drops, roll_back
 
-_CHUNK_BLOCKS = 64
+_CHUNK_BLOCKS = 500
 _VACUUM_PAGES = 256
 #: The size rule frees somewhat more than it must, so that it does not run with every block.
 _LOW_WATER = 0.9
@@ -23,7 +23,7 @@ _FREE_SHARE = 0.25
 _FREE_BYTES = 4 << 20
 _DAY_US = 86_400_000_000
 
-_RAW_CHUNK = """SELECT seq, from_us, to_us, rows FROM {table}
+_RAW_CHUNK = """SELECT seq, from_us, to_us, rows, length(data) FROM {table}
     WHERE seq <= (SELECT ifnull(max(value), 0) FROM mark WHERE name = 'rolled_seq') {where}
     ORDER BY seq LIMIT ?"""
 #: Without an uplink there is no cursor, and nothing waits to be sent.
@@ -55,7 +55,7 @@ def by_size(connection: sqlite3.Connection, settings: StoreSettings, boot: int, 
     if _pages(connection)[0] > settings.max_bytes:
         target = round(settings.max_bytes * _LOW_WATER)
         while _live_bytes(connection) > target:
-            dropped = _drop_oldest(connection, boot, now_us)
+            dropped = _drop_oldest(connection, _live_bytes(connection) - target, boot, now_us)
             if dropped is None:
                 break
             yield dropped
@@ -69,10 +69,15 @@ def by_size(connection: sqlite3.Connection, settings: StoreSettings, boot: int, 
             break
 
 
-def _drop_oldest(connection: sqlite3.Connection, boot: int, now_us: int) -> int | None:
-    """Drop some of what counts least; the raw rows that went, or None when only the ledger is left."""
+def _drop_oldest(connection: sqlite3.Connection, bytes_: int, boot: int, now_us: int) -> int | None:
+    """Drop so many bytes of what counts least, or a part; the raw rows that went, None when only the ledger is left."""
     for table in ("block", "hot"):
-        chunk = connection.execute(_RAW_CHUNK.format(table=table, where=""), (_CHUNK_BLOCKS // 8,)).fetchall()
+        chunk = []
+        for block in connection.execute(_RAW_CHUNK.format(table=table, where=""), (_CHUNK_BLOCKS,)).fetchall():
+            if bytes_ <= 0:
+                break
+            chunk.append(block)
+            bytes_ -= block[-1]
         if chunk:
             return _drop_raw(connection, table, chunk, "size", boot, now_us)
     for table, width_us in LEVELS.items():
@@ -87,12 +92,12 @@ def _drop_oldest(connection: sqlite3.Connection, boot: int, now_us: int) -> int 
 def _drop_raw(
     connection: sqlite3.Connection,
     table: str,
-    chunk: list[tuple[int, int, int, int]],
+    chunk: list[tuple[int, int, int, int, int]],
     reason: str,
     boot: int,
     now_us: int,
 ) -> int:
-    """Delete these blocks (seq, from_us, to_us, rows) and record it."""
+    """Delete these blocks (seq, from_us, to_us, rows, bytes) and record it."""
     rows = sum(block[3] for block in chunk)
     from_us, to_us = min(block[1] for block in chunk), max(block[2] for block in chunk)
     connection.execute("BEGIN IMMEDIATE")

@@ -80,7 +80,8 @@ class Upkeeper:
             self._finish()
             return False
         except sqlite3.Error:
-            self._steps = None  # the next try begins anew: what was done is done
+            self._steps = None  # the next try begins anew, when the writer allows: what was done is done
+            self._due_s = self._clock.monotonic_s()
             raise
         return True
 

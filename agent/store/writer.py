@@ -68,7 +68,6 @@ class Upkeep(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Group:
     jobs: list[Job]
-    rows: bool  #: telemetry had its turn, even when there was none
     batches: list[Batch]
     drops: list[Drop]
 
@@ -218,9 +217,9 @@ class Writer:
         jobs = list(self._jobs)
         self._jobs.clear()
         if not with_rows:
-            return _Group(jobs, False, [], [])
+            return _Group(jobs, [], [])
         self._in_flight_rows = self._pending.rows
-        return _Group(jobs, True, self._pending.take(), self._pending.take_drops())
+        return _Group(jobs, self._pending.take(), self._pending.take_drops())
 
     def _wait_s(self) -> float:
         """How long to sleep unless something new comes. Called with the lock held."""
@@ -243,7 +242,7 @@ class Writer:
         try:
             done, seq = self._transaction(group.jobs, packed, drops)
         except sqlite3.Error as error:
-            self._failed(error, _Group(group.jobs, group.rows, batches, drops))
+            self._failed(error, _Group(group.jobs, batches, drops))
             return
         now_s = self._clock.monotonic_s()
         self.newest_seq = seq
@@ -253,7 +252,7 @@ class Writer:
         self.commits += 1
         self.last_commit_s = now_s
         self._in_flight_rows = 0
-        if group.rows:
+        if packed or not any(job.urgent for job in group.jobs):
             self._group_at_s = now_s + self._settings.commit_s
         self._works()
         for publish in done:

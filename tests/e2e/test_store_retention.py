@@ -1,0 +1,179 @@
+"""What goes when data is old or the file too large, in what order, and what is written down about it."""
+
+from array import array
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.core.clock import FakeClock
+from agent.core.model import Batch, Event, SignalSpec
+from agent.store.db import Store
+from agent.store.settings import DAY_S, StoreSettings
+
+WAIT_S = 30.0
+DAY_US = 86_400_000_000
+SETTINGS = StoreSettings(raw_age_s=2 * DAY_S, minute_age_s=5 * DAY_S, hour_age_s=10 * DAY_S)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: FakeClock) -> Iterator[Store]:
+    with closing(Store.open(tmp_path / "enlace.db", clock, SETTINGS)) as opened:
+        opened.assign([SignalSpec("a", "x")])
+        yield opened
+
+
+def take_a_day(store: Store, clock: FakeClock, rows: int = 10) -> None:
+    """Some rows, sealed, and a day passes."""
+    now_us = clock.now_us()
+    store.append(Batch(array("i", [1] * rows), array("q", range(now_us, now_us + rows)), array("q", range(rows))))
+    store.flush().result(WAIT_S)
+    store.maintain().result(WAIT_S)
+    clock.advance(DAY_S)
+
+
+def tidy(store: Store) -> None:
+    store.maintain().result(WAIT_S)
+
+
+def dropped(store: Store) -> list[tuple[int | None, int, str]]:
+    with store._readers.snapshot() as reader:
+        return reader.execute(
+            "SELECT signal, sum(count), reason FROM dropped GROUP BY reason ORDER BY reason"
+        ).fetchall()
+
+
+def count(store: Store, table: str) -> int:
+    with store._readers.snapshot() as reader:
+        found: int = reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - our own tables
+        return found
+
+
+def test_each_kind_of_data_has_its_own_age(store: Store, clock: FakeClock) -> None:
+    store.record(Event("test.old", 1)).result(WAIT_S)
+    for _ in range(4):
+        take_a_day(store, clock)
+    tidy(store)
+    assert (count(store, "block"), count(store, "minute"), count(store, "hour")) == (2, 4, 4)
+    assert store.stats().rows == 20
+    for _ in range(8):
+        clock.advance(DAY_S)
+        tidy(store)
+    assert (count(store, "block"), count(store, "minute"), count(store, "hour")) == (0, 0, 2)
+    assert dropped(store) == [(None, 40, "age"), (None, 2, "hour_age"), (None, 4, "minute_age")]
+    kinds = [stored.event.kind for stored in store.events(0, 100)]
+    assert kinds[0] == "test.old"
+    assert set(kinds[1:]) == {"store.dropped"}
+    rows = [stored.event.data["rows"] for stored in store.events(0, 100, "store.dropped")]
+    assert sum(row for row in rows if isinstance(row, int)) == 46
+
+
+def test_numbers_go_on_after_everything_was_dropped(tmp_path: Path, clock: FakeClock) -> None:
+    path = tmp_path / "enlace.db"
+    with closing(Store.open(path, clock, SETTINGS)) as store:
+        store.assign([SignalSpec("a", "x")])
+        for _ in range(3):
+            take_a_day(store, clock)
+        clock.advance(10 * DAY_S)
+        tidy(store)
+        assert store.blocks(0, 10) == []
+    with closing(Store.open(path, clock, SETTINGS)) as store:
+        assert store.newest("telemetry") == 3
+        take_a_day(store, clock)
+        assert [block.first_seq for block in store.blocks(0, 10)] == [4]
+
+
+def test_what_was_not_acknowledged_does_not_age(store: Store, clock: FakeClock) -> None:
+    store.hold("telemetry", 0).result(WAIT_S)
+    for _ in range(5):
+        take_a_day(store, clock)
+    clock.advance(DAY_S)
+    tidy(store)
+    assert count(store, "block") == 5
+    acked = store.ack("telemetry", 2)
+    store.flush().result(WAIT_S)
+    acked.result(WAIT_S)
+    clock.advance(DAY_S)
+    tidy(store)
+    assert [block.seq for block in store.blocks(0, 10)] == [3, 4, 5]
+
+
+def test_a_jump_of_the_wall_clock_purges_nothing(store: Store, clock: FakeClock) -> None:
+    take_a_day(store, clock)
+    clock.jump_wall(365 * DAY_S)
+    tidy(store)
+    clock.advance(1800)
+    tidy(store)
+    assert count(store, "block") == 1
+    clock.jump_wall(-365 * DAY_S)
+    clock.advance(1800)
+    tidy(store)
+    clock.advance(3700)
+    tidy(store)
+    assert count(store, "block") == 1
+
+
+def fill(store: Store, clock: FakeClock, blocks: int) -> None:
+    """Blocks that do not compress: some 60 kB each."""
+    random = np.random.default_rng(1)
+    for _ in range(blocks):
+        words = array("q", random.integers(-(2**62), 2**62, 8000).tolist())
+        now_us = clock.now_us()
+        store.append(Batch(array("i", [1] * 8000), array("q", range(now_us, now_us + 8000)), words))
+        store.flush().result(WAIT_S)
+        store.maintain().result(WAIT_S)
+        clock.advance(60)
+
+
+def test_the_file_stays_below_its_limit_and_shrinks_to_it(tmp_path: Path, clock: FakeClock) -> None:
+    path = tmp_path / "enlace.db"
+    with closing(Store.open(path, clock)) as store:
+        store.assign([SignalSpec("a", "x")])
+        for number in range(50):
+            store.record(Event("test.kept", number)).result(WAIT_S)
+        fill(store, clock, 40)
+    before = path.stat().st_size
+    limit = before // 2
+    with closing(Store.open(path, clock, StoreSettings(max_bytes=limit))) as store:
+        tidy(store)
+        left = store.blocks(0, 100)
+        assert [block.seq for block in left] == list(range(41 - len(left), 41))  # the oldest went
+        assert 0 < len(left) < 25
+        assert len(store.events(0, 100, "test.kept")) == 50
+        assert dropped(store) == [(None, (40 - len(left)) * 8000, "size")]
+        assert store.stats().rows == len(left) * 8000
+        assert count(store, "minute") == 40  # averages of what went are still there
+        fill(store, clock, 10)
+        assert [block.seq for block in store.blocks(40, 100)] == list(range(41, 51))
+    assert path.stat().st_size <= limit
+
+
+def test_roll_ups_go_after_raw_data_and_the_ledger_never(tmp_path: Path, clock: FakeClock) -> None:
+    path = tmp_path / "enlace.db"
+    with closing(Store.open(path, clock, StoreSettings(max_bytes=1))) as store:
+        store.assign([SignalSpec("a", "x")])
+        store.record(Event("test.kept", 1)).result(WAIT_S)
+        for _ in range(2):
+            take_a_day(store, clock)
+        tidy(store)
+        assert (count(store, "block"), count(store, "hot")) == (0, 0)
+        assert (count(store, "minute"), count(store, "hour"), count(store, "signal")) == (0, 0, 1)
+        assert [stored.event.kind for stored in store.events(0, 1)] == ["test.kept"]
+        assert {reason for _, _, reason in dropped(store)} == {"size", "minute_size", "hour_size"}
+
+
+def test_unsent_data_goes_only_by_size(tmp_path: Path, clock: FakeClock) -> None:
+    with closing(Store.open(tmp_path / "enlace.db", clock, StoreSettings(max_bytes=300_000))) as store:
+        store.assign([SignalSpec("a", "x")])
+        store.hold("telemetry", None).result(WAIT_S)
+        fill(store, clock, 12)  # nothing may be sealed, so the hot blocks themselves go
+        numbers = [block.seq for block in store.blocks(0, 100)]
+        assert numbers == list(range(13 - len(numbers), 13))
+        assert 0 < len(numbers) < 6
