@@ -1,8 +1,8 @@
 """What the gateway publishes: pure encoders. The rules of the payloads and the read side stand in ``subscriber.py``."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias
 
 from agent.core.blocks import BlockColumn, BlockError, decode
 from agent.core.model import Number, Signal
@@ -18,6 +18,7 @@ _UNKNOWN_BOOT = "0" * 32
 _HEX = frozenset("0123456789abcdef")
 
 _COMPACT = (",", ":")
+_INFINITIES = (math.inf, -math.inf)
 
 
 def encode_state(*, online: bool, since_us: int | None, version: str, boot: str) -> bytes:
@@ -67,7 +68,7 @@ def encode_json(block: StoredBlock, catalog_version: int, signals: Mapping[int, 
     for part in range(parts):
         first_seq, behind = (block.first_seq + edge * numbers // parts for edge in (part, part + 1))
         groups = _groups(columns, signals, part, parts)
-        yield _telemetry(first_seq, behind - 1, _boot(block.boot), catalog_version, groups)
+        yield _telemetry(block, (first_seq, behind - 1), catalog_version, groups)
 
 
 def _envelope(block: StoredBlock, catalog_version: int) -> bytes:
@@ -83,11 +84,35 @@ def _boot(boot: str) -> str:
     return boot
 
 
-_Group: TypeAlias = tuple[list[int], dict[str, list[Number | None]]]
+def _telemetry(block: StoredBlock, seqs: tuple[int, int], catalog_version: int, groups: list["_Group"]) -> bytes:
+    """One message. The text is put together here and not by ``json``, which would write each number anew."""
+    t0 = min((min(group.times_us) for group in groups), default=0)
+    head = {
+        "schema": SCHEMA,
+        "seq": seqs[1],
+        "first_seq": seqs[0],
+        "boot": _boot(block.boot),
+        "catalog": catalog_version,
+        "t0": t0,
+        "n": sum(len(group.times_us) * len(group.values) for group in groups),
+    }
+    parts = []
+    for group in groups:
+        times = ",".join([str(t_us - t0) for t_us in group.times_us])
+        parts.append(f'{{"t":[{times}],"v":{{{",".join(group.values)}}}}}')
+    return f'{json.dumps(head, separators=_COMPACT)[:-1]},"groups":[{",".join(parts)}]}}'.encode()
+
+
+class _Group:
+    """Columns that were read together: the times that they share, and each one's values as a member of an object."""
+
+    def __init__(self, times_us: list[int]) -> None:
+        self.times_us = times_us
+        self.values: list[str] = []
 
 
 def _groups(columns: list[BlockColumn], signals: Mapping[int, Signal], part: int, parts: int) -> list[_Group]:
-    """The share of one message: columns that were read together, under the times that they share."""
+    """The share of one message: an equal share of each column's rows."""
     groups: dict[int, _Group] = {}
     for column in columns:
         signal = signals.get(column.signal)
@@ -96,33 +121,31 @@ def _groups(columns: list[BlockColumn], signals: Mapping[int, Signal], part: int
         start, end = (len(column.words) * edge // parts for edge in (part, part + 1))
         if start == end:
             continue
-        values = physical(signal, column.words[start:end])
-        for position in column.invalid:
-            if start <= position < end:
-                values[position - start] = None
         group = groups.get(id(column.times_us))
         if group is None:
-            group = groups[id(column.times_us)] = (column.times_us[start:end].tolist(), {})
-        group[1][str(column.signal)] = values
+            group = groups[id(column.times_us)] = _Group(column.times_us[start:end].tolist())
+        group.values.append(f'"{column.signal}":[{",".join(_texts(signal, column, start, end))}]')
     return list(groups.values())
 
 
-def _telemetry(first_seq: int, seq: int, boot: str, catalog_version: int, groups: list[_Group]) -> bytes:
-    t0 = min((min(times) for times, _ in groups), default=0)
-    document = {
-        "schema": SCHEMA,
-        "seq": seq,
-        "first_seq": first_seq,
-        "boot": boot,
-        "catalog": catalog_version,
-        "t0": t0,
-        "n": sum(len(times) * len(values) for times, values in groups),
-        "groups": [{"t": [t_us - t0 for t_us in times], "v": values} for times, values in groups],
-    }
-    try:
-        return _json(document)
-    except ValueError:  # an infinity, which Python writes as a word that is no JSON; no text here could contain it
-        return json.dumps(document, separators=_COMPACT).replace("Infinity", "1e999").encode()
+def _texts(signal: Signal, column: BlockColumn, start: int, end: int) -> list[str]:
+    """The values of some rows as JSON. Signals repeat themselves: each different word is written once only."""
+    words = column.words[start:end]
+    different = list(set(words))
+    known = {word: _number(value) for word, value in zip(different, physical(signal, different), strict=True)}
+    texts = [known[word] for word in words]
+    for position in column.invalid:
+        if start <= position < end:
+            texts[position - start] = "null"
+    return texts
+
+
+def _number(value: Number | None) -> str:
+    if value is None:
+        return "null"
+    if value in _INFINITIES:
+        return "1e999" if value > 0 else "-1e999"
+    return repr(value)
 
 
 def _entry(signal: Signal) -> dict[str, object]:

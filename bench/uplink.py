@@ -1,0 +1,215 @@
+"""Outbox to broker on loopback: samples per second and bytes per sample, as stored blocks and as JSON.
+
+The outbox stands in memory, filled with blocks of the typical signal set (100 signals of a BMS at 10 Hz, nine deltas in
+ten zero), so that the uplink is measured and not the disk; the sink is a process that only acknowledges. amqtt and
+Mosquitto are shown beside it: with them the broker is the limit.
+"""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from agent.core.clock import SystemClock
+from agent.core.model import Event, Signal
+from agent.core.ports import StoredBlock, StoredEvent
+from agent.store.blocks import encode
+from cloud_sync.mqtt import LinkStats, MqttLink
+from cloud_sync.settings import UplinkSettings
+from cloud_sync.uplink import Publisher, Uplink
+
+ROOT = Path(__file__).resolve().parents[1]
+SIGNALS = [Signal("bms", f"cell_voltage_v.{index}", "V", scale=0.001, id=index + 1) for index in range(100)]
+RATE_HZ = 10
+BOOT = "0" * 32
+
+
+def blocks(count: int, seconds: int, *, split: bool) -> list[StoredBlock]:
+    """Blocks of ``seconds`` each: what the store keeps for a second, or sealed for minutes."""
+    rng = np.random.default_rng(1)
+    rows = seconds * RATE_HZ
+    ids = np.tile(np.arange(1, 101, dtype=np.int32), rows)
+    words, result = rng.integers(3200, 3400, 100), []
+    for index in range(count):
+        # Cells are read each second and broadcast at 10 Hz: one row in ten may move.
+        moves = np.where(np.arange(rows)[:, None] % RATE_HZ == 0, rng.integers(-2, 3, (rows, 100)), 0)
+        column = words + np.cumsum(moves, axis=0)
+        words = column[-1]
+        # Four signals share a frame and thus a time stamp.
+        start_us = 1_700_000_000_000_000 + index * seconds * 1_000_000
+        times = start_us + np.arange(rows)[:, None] * 100_000 + np.repeat(np.arange(25) * 270, 4)[None, :]
+        data = encode(ids, times.ravel(), column.ravel(), split=split)
+        first_seq = index * seconds + 1
+        result.append(StoredBlock(first_seq + seconds - 1, first_seq, BOOT, len(ids), data))
+    return result
+
+
+class MemoryOutbox:
+    """The outbox port over a list of blocks."""
+
+    def __init__(self, stored: Sequence[StoredBlock]) -> None:
+        self._stored = stored
+        self._position = {block.first_seq: index for index, block in enumerate(stored)}
+
+    def blocks(self, after_seq: int, max_blocks: int) -> list[StoredBlock]:
+        """Blocks after a number, found without a search."""
+        start = self._position.get(after_seq + 1, len(self._stored))
+        return list(self._stored[start : start + max_blocks])
+
+    def events(self, _after_seq: int, _max_events: int) -> list[StoredEvent]:
+        """None."""
+        return []
+
+    def acked(self, _stream: str) -> int:
+        """Always from the start."""
+        return 0
+
+    def ack(self, _stream: str, _upto_seq: int) -> "Future[None]":
+        """Taken note of by the uplink itself."""
+        return _done()
+
+    def newest(self, stream: str) -> int:
+        """The last block's number."""
+        return self._stored[-1].seq if stream == "telemetry" else 0
+
+    def hold(self, _stream: str, _upto_seq: int | None) -> "Future[None]":
+        """Nothing is re-packed here."""
+        return _done()
+
+    def catalog(self) -> tuple[int, Sequence[Signal]]:
+        """The typical signals."""
+        return 1, SIGNALS
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Nothing is ever added."""
+
+
+def _done() -> "Future[None]":
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
+
+
+class _TimedUplink(Uplink):
+    """Notes when a connection stands, so that connecting is not counted."""
+
+    began_s = 0.0
+
+    async def serve(self, session: Publisher) -> None:
+        self.began_s = SystemClock().monotonic_s()
+        await super().serve(session)
+
+
+async def _drain(port: int, payload: str, stored: Sequence[StoredBlock]) -> tuple[float, LinkStats]:
+    """Seconds from the connection to the last PUBACK."""
+    outbox, clock = MemoryOutbox(stored), SystemClock()
+    settings = UplinkSettings(f"mqtt://127.0.0.1:{port}", site="bench", payload=payload)
+    reports: list[Event] = []
+    link = MqttLink(settings.link(), clock)
+    uplink = _TimedUplink(settings, outbox, clock, reports.append, boot=BOOT, version="bench", link=link)
+    task = asyncio.ensure_future(uplink.run())
+    newest = outbox.newest("telemetry")
+    while uplink.status().streams["telemetry"].acked < newest:  # noqa: ASYNC110 - as an API would look
+        await asyncio.sleep(0.005)
+    took_s = clock.monotonic_s() - uplink.began_s
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    if reports:
+        raise AssertionError(reports[0])
+    return took_s, link.stats
+
+
+@contextmanager
+def _process(*command: str) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@contextmanager
+def _sink() -> Iterator[int]:
+    with _process(sys.executable, "-m", "bench.mqtt_sink") as process:
+        yield _first_number(process)
+
+
+@contextmanager
+def _amqtt() -> Iterator[int]:
+    with _process(sys.executable, "-m", "drivers.sim.broker", "--port", "0") as process:
+        yield _first_number(process)
+
+
+def _first_number(process: "subprocess.Popen[str]") -> int:
+    assert process.stdout is not None  # noqa: S101 - asked for above
+    return int(process.stdout.readline().rpartition(":")[2])
+
+
+@contextmanager
+def _mosquitto(program: str) -> Iterator[int]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "mosquitto.conf"
+        settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+        with _process(program, "-c", str(settings)):
+            asyncio.run(_until_open(port))
+            yield port
+
+
+async def _until_open(port: int) -> None:
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await SystemClock().sleep_s(0.05)
+        else:
+            writer.close()
+            return
+
+
+def _measure(name: str, port: int, payload: str, stored: Sequence[StoredBlock], target: str) -> None:
+    samples = sum(block.rows for block in stored)
+    took_s, stats = asyncio.run(_drain(port, payload, stored))
+    rate = samples / took_s
+    wire = stats.bytes_published / samples
+    messages = stats.published / took_s
+    print(f"{name}: {rate / 1e6:.2f} M samples/s ({messages:,.0f} messages/s, {wire:.2f} B/sample) target {target}")
+
+
+def main() -> None:
+    """Print the figures."""
+    second, minutes = blocks(6000, 1, split=False), blocks(40, 600, split=True)
+    day = 24 * 3600 * 100
+    with _sink() as port:
+        _measure("blocks of 1 s, to the sink", port, "blocks", second, ">= 2 M samples/s")
+        _measure("blocks sealed for 600 s, to the sink", port, "blocks", minutes, ">= 2 M samples/s")
+        _measure("json of blocks of 1 s, to the sink", port, "json", second[:1000], "<= 17 B/sample")
+        _measure("json of blocks sealed for 600 s, to the sink", port, "json", minutes[:2], "<= 17 B/sample")
+        sealed = blocks(-(-day // (600 * RATE_HZ * 100)), 600, split=True)
+        took_s, _ = asyncio.run(_drain(port, "blocks", sealed))
+        rows = sum(block.rows for block in sealed)
+        print(f"24 h of 100 signals at 1 Hz, blocks: {took_s:.2f} s ({rows / 1e6:.2f} M samples) target 0.09 s")
+    with _amqtt() as port:
+        _measure("blocks of 1 s, to amqtt (the broker is the limit)", port, "blocks", second[:1500], "none")
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if program is None:
+        print("mosquitto: not installed, not measured")
+        return
+    with _mosquitto(program) as port:
+        _measure("blocks of 1 s, to mosquitto", port, "blocks", second, "none")
+        _measure("json of blocks of 1 s, to mosquitto", port, "json", second[:1000], "none")
+
+
+if __name__ == "__main__":
+    main()
