@@ -33,6 +33,10 @@ class Encoding(IntEnum):
     FLOAT = 2  #: the bits of an IEEE-754 binary64
 
 
+#: Python 3.11 takes a microsecond to look up a member of an enumeration, and ``physical`` runs for each shown value.
+_FLOAT, _UINT = Encoding.FLOAT, Encoding.UINT
+
+
 class Kind(StrEnum):
     """What a signal's values mean over time."""
 
@@ -67,9 +71,9 @@ class SignalSpec:
     def physical(self, word: int) -> Number:
         """The physical value of a word. Whole numbers stay exact while scale and offset are whole."""
         raw: Number = word
-        if self.encoding is Encoding.FLOAT:
+        if self.encoding is _FLOAT:
             raw = word_to_float(word)
-        elif self.encoding is Encoding.UINT and word < 0:
+        elif word < 0 and self.encoding is _UINT:
             raw = word + _UINT_SPAN
         if self.scale == 1 and self.offset == 0:
             return raw
