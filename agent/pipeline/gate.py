@@ -35,6 +35,7 @@ _PLAIN, _EVERY, _SLOW = 0, 1, 2
 _UINT16_SPAN = 1 << 16
 _UINT64 = (1 << 64) - 1
 _ROUNDING = 1e-12
+_FLOAT, _UINT = Encoding.FLOAT, Encoding.UINT  # Python 3.11 takes a microsecond to look a member up
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +270,8 @@ class _Slow:
 
     def __init__(self, signal: Signal, report: Report, word: int) -> None:
         self._encoding = signal.encoding
-        # Distances are measured in raw numbers: the offset falls out, and whole numbers stay exact. The trifle more keeps
-        # a distance of exactly the deadband inside of it where the division rounds (0.3 / 0.1).
+        # Distances are measured in raw numbers: the offset falls out, and whole numbers stay exact. The trifle more
+        # keeps a distance of exactly the deadband inside of it where the division rounds (0.3 / 0.1).
         scale = abs(signal.scale)
         limit = report.deadband
         self._deadband = None if limit is None else limit / scale * (1 + _ROUNDING) if scale else math.inf
@@ -304,8 +305,8 @@ class _Slow:
         return True
 
     def _moved(self, word: int) -> Number:
-        if self._encoding is Encoding.FLOAT:
+        if self._encoding is _FLOAT:
             return abs(word_to_float(word) - word_to_float(self._word))
-        if self._encoding is Encoding.UINT:
+        if self._encoding is _UINT:
             return abs((word & _UINT64) - (self._word & _UINT64))
         return abs(word - self._word)
