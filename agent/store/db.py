@@ -21,8 +21,9 @@ from agent.store.history import History, Series
 from agent.store.opening import create_or_open, is_damage, move_aside, open_file
 from agent.store.readers import Readers
 from agent.store.settings import Opened, StoreSettings, StoreStats
+from agent.store.transaction import transaction
 from agent.store.upkeep import Upkeeper
-from agent.store.writer import Writer, roll_back
+from agent.store.writer import Writer
 
 #: What a call waits for a commit that the caller can't go on without.
 _ASSIGN_S = 30.0
@@ -214,8 +215,7 @@ class Store:
     def _begin_boot(self) -> tuple[int, int]:
         """Write this boot down; its row id and the newest block's number."""
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             cursor = connection.execute(
                 "INSERT INTO boot(boot, wall_us, mono_us) VALUES(?, ?, ?)",
                 (self.boot, self._clock.now_us(), round(self._clock.monotonic_s() * 1e6)),
@@ -224,10 +224,6 @@ class Store:
             newest_event = connection.execute("SELECT ifnull(max(seq), 0) FROM event").fetchone()[0]
             outbox.end_sending(connection, outbox.TELEMETRY, seq)
             outbox.end_sending(connection, outbox.EVENT, newest_event)
-            connection.execute("COMMIT")
-        except sqlite3.Error:
-            roll_back(connection)
-            raise
         return int(cursor.lastrowid or 0), seq
 
     def _publish(self, catalogue: catalogues.Catalogue) -> None:

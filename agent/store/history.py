@@ -19,41 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.blocks import BlockError
-from agent.core.model import Encoding, Number, Signal
+from agent.core.model import Number, Signal
 from agent.store import telemetry
+from agent.store.buckets import Bucket, Pieces, buckets_of, join, pieces_of, points_of
 from agent.store.catalogue import Catalogue
 from agent.store.readers import Readers
-from agent.store.rollup import HOUR_US, LEVELS, MINUTE_US, physical_words
+from agent.store.rollup import HOUR_US, LEVELS, MINUTE_US
 from agent.store.schema import get_mark
 from agent.store.unpack import Rows, concatenate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+__all__ = ["Bucket", "History", "Series"]
+
 MAX_POINTS = 100_000
 #: A range of more blocks than this is not searched for the few rows that it may hold.
 _SPARSE_BLOCKS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """What a signal was in ``width_us`` from ``t_us`` on; values are physical. With ``width_us`` 0 it is one row.
-
-    ``lo``, ``hi``, ``mean`` are None when it was unknown all along, ``last`` when it was at the end; ``gap`` says that
-    it was at some time in it. ``lo_us`` and ``hi_us`` are when the extremes were first met (from roll-ups:
-    in which minute or hour).
-    """
-
-    t_us: int
-    width_us: int
-    lo: Number | None
-    hi: Number | None
-    mean: Number | None
-    last: Number | None
-    count: int
-    gap: bool
-    lo_us: int | None
-    hi_us: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +45,6 @@ class Series:
     signal: Signal
     level: str
     buckets: list[Bucket]
-
-
-@dataclass(frozen=True, slots=True)
-class _Pieces:
-    """Parts of one signal's history as columns, in order of arrival. NaN: no value. Numbers as the device sent them."""
-
-    t_us: Ints
-    lo: Floats
-    hi: Floats
-    sum: Floats
-    last: Floats
-    count: Ints
-    gaps: Ints
-
-    def by(self, unit_us: int) -> "_Pieces":
-        """In the order of the units of time that they lie in, in each unit still in order of arrival."""
-        order = np.argsort(self.t_us // unit_us, kind="stable")
-        return _Pieces(
-            self.t_us[order],
-            self.lo[order],
-            self.hi[order],
-            self.sum[order],
-            self.last[order],
-            self.count[order],
-            self.gaps[order],
-        )
 
 
 class History:
@@ -149,7 +105,7 @@ class _Query:
 
     def series(self, signals: Sequence[Signal], width_us: int, points: int) -> list[Series]:
         level = "raw" if width_us < MINUTE_US else "minute" if width_us < HOUR_US else "hour"
-        rolled: dict[int, _Pieces] = {}
+        rolled: dict[int, Pieces] = {}
         sparse: set[int] = set()
         blocks = self.sealed_seqs()
         if level != "raw":
@@ -165,8 +121,8 @@ class _Query:
             if signal.id in raw_ids:
                 result.append(self._from_raw(signal, raw, width_us, points))
             else:
-                pieces = _join(rolled[signal.id], _pieces(_of(tail, signal.id), signal.encoding)).by(LEVELS[level])
-                result.append(Series(signal, level, _buckets(signal, pieces, self._from_us, width_us)))
+                pieces = join(rolled[signal.id], pieces_of(_of(tail, signal.id), signal.encoding)).by(LEVELS[level])
+                result.append(Series(signal, level, buckets_of(signal, pieces, self._from_us, width_us)))
         return result
 
     def sealed_seqs(self) -> list[int]:
@@ -228,23 +184,23 @@ class _Query:
         if self._from_us < cut_us:
             old = self._rolled(signal.id, "minute", cut_us)
             late = None if rows is None else _after(rows, cut_us)
-            pieces = _join(old, _pieces(late, signal.encoding)).by(MINUTE_US)
-            return Series(signal, "raw", _buckets(signal, pieces, self._from_us, max(width_us, MINUTE_US)))
+            pieces = join(old, pieces_of(late, signal.encoding)).by(MINUTE_US)
+            return Series(signal, "raw", buckets_of(signal, pieces, self._from_us, max(width_us, MINUTE_US)))
         if rows is not None and len(rows) <= points:
-            return Series(signal, "raw", _points(signal, rows))
-        return Series(signal, "raw", _buckets(signal, _pieces(rows, signal.encoding), self._from_us, width_us))
+            return Series(signal, "raw", points_of(signal, rows))
+        return Series(signal, "raw", buckets_of(signal, pieces_of(rows, signal.encoding), self._from_us, width_us))
 
-    def _rolled(self, signal_id: int, level: str, to_us: int | None = None) -> _Pieces:
+    def _rolled(self, signal_id: int, level: str, to_us: int | None = None) -> Pieces:
         """Roll-ups of the range that begin before ``to_us``; where 1 min ones were dropped, 1 h ones stand in."""
         to_us = self._to_us if to_us is None else min(to_us, self._to_us)
         if level == "minute":
             cut_us = -(-get_mark(self._connection, "minute_cut_us") // HOUR_US) * HOUR_US
             if self._from_us < cut_us:
                 hours = self._select(signal_id, "hour", self._from_us, min(cut_us, to_us))
-                return _join(hours, self._select(signal_id, "minute", cut_us, to_us))
+                return join(hours, self._select(signal_id, "minute", cut_us, to_us))
         return self._select(signal_id, level, self._from_us, to_us)
 
-    def _select(self, signal_id: int, level: str, from_us: int, to_us: int) -> _Pieces:
+    def _select(self, signal_id: int, level: str, from_us: int, to_us: int) -> Pieces:
         width_us = LEVELS[level]
         # The bucket that the range begins in belongs to it: its rows can't be told apart any more.
         found = self._connection.execute(
@@ -254,7 +210,7 @@ class _Query:
         columns: list[tuple[float | None, ...]] = list(zip(*found, strict=True)) if found else [()] * 7
         lo, hi, total, last = (np.array(column, np.float64) for column in columns[1:5])
         count, gaps = (np.array(column, np.int64) for column in columns[5:])
-        return _Pieces(np.maximum(np.array(columns[0], np.int64) * width_us, from_us), lo, hi, total, last, count, gaps)
+        return Pieces(np.maximum(np.array(columns[0], np.int64) * width_us, from_us), lo, hi, total, last, count, gaps)
 
 
 def _in_order(numbered: list[tuple[int, Rows]]) -> Rows | None:
@@ -272,108 +228,6 @@ def _of(rows: Rows | None, signal_id: int) -> Rows | None:
 def _after(rows: Rows, cut_us: int) -> Rows:
     late = rows.times_us >= cut_us
     return Rows(rows.ids[late], rows.times_us[late], rows.words[late], rows.invalid[late])
-
-
-def _pieces(rows: Rows | None, encoding: Encoding) -> _Pieces:
-    """Each row as a piece of its own."""
-    if rows is None:
-        empty = np.empty(0)
-        none = np.empty(0, np.int64)
-        return _Pieces(none, empty, empty, empty, empty, none, none)
-    words, invalid = physical_words(rows.words, rows.invalid, encoding)
-    values = np.where(invalid, np.nan, words.astype(np.float64))
-    gaps = invalid.astype(np.int64)
-    return _Pieces(rows.times_us, values, values, np.where(invalid, 0.0, values), values, 1 - gaps, gaps)
-
-
-def _join(before: _Pieces, after: _Pieces) -> _Pieces:
-    return _Pieces(
-        np.concatenate((before.t_us, after.t_us)),
-        np.concatenate((before.lo, after.lo)),
-        np.concatenate((before.hi, after.hi)),
-        np.concatenate((before.sum, after.sum)),
-        np.concatenate((before.last, after.last)),
-        np.concatenate((before.count, after.count)),
-        np.concatenate((before.gaps, after.gaps)),
-    )
-
-
-def _buckets(signal: Signal, pieces: _Pieces, from_us: int, width_us: int) -> list[Bucket]:
-    """Pieces summed up in buckets of ``width_us``."""
-    if not len(pieces.t_us):
-        return []
-    index = (pieces.t_us - from_us) // width_us
-    order = np.argsort(index, kind="stable")
-    index = index[order]
-    starts = np.flatnonzero(np.r_[True, index[1:] != index[:-1]])
-    sizes = np.diff(np.r_[starts, len(index)])
-    t_us, lo, hi = pieces.t_us[order], pieces.lo[order], pieces.hi[order]
-    lows, highs = np.fmin.reduceat(lo, starts), np.fmax.reduceat(hi, starts)
-    columns = (
-        (from_us + index[starts] * width_us).tolist(),
-        lows.tolist(),
-        highs.tolist(),
-        np.add.reduceat(pieces.sum[order], starts).tolist(),
-        pieces.last[order][starts + sizes - 1].tolist(),
-        np.add.reduceat(pieces.count[order], starts).tolist(),
-        np.add.reduceat(pieces.gaps[order], starts).tolist(),
-        _first_times(t_us, lo, lows, starts, sizes),
-        _first_times(t_us, hi, highs, starts, sizes),
-    )
-    return [_bucket(signal, width_us, column) for column in zip(*columns, strict=True)]
-
-
-def _first_times(t_us: Ints, values: Floats, extremes: Floats, starts: Ints, sizes: Ints) -> list[int]:
-    """For each bucket the time of the first piece that has its extreme; anything where it has no value."""
-    places = np.flatnonzero(values == np.repeat(extremes, sizes))
-    if not len(places):
-        return [0] * len(starts)
-    first = places[np.minimum(np.searchsorted(places, starts), len(places) - 1)]
-    times: list[int] = t_us[first].tolist()
-    return times
-
-
-def _bucket(
-    signal: Signal, width_us: int, summed: tuple[int, float, float, float, float, int, int, int, int]
-) -> Bucket:
-    t_us, lo, hi, total, last, count, gaps, lo_us, hi_us = summed
-    known_last = None if last != last else _value(signal, last)  # noqa: PLR0124 - NaN is not equal to itself
-    if not count:
-        return Bucket(t_us, width_us, None, None, None, known_last, 0, gaps > 0, None, None)
-    ends = [(_value(signal, lo), lo_us), (_value(signal, hi), hi_us)]
-    if signal.scale < 0:
-        ends.reverse()
-    mean = total / count * signal.scale + signal.offset
-    (low, low_us), (high, high_us) = ends
-    return Bucket(t_us, width_us, low, high, mean, known_last, count, gaps > 0, low_us, high_us)
-
-
-def _value(signal: Signal, raw: float) -> Number:
-    """A physical value from a raw number that went through float64. Whole numbers stay whole."""
-    number: Number = raw if signal.encoding is Encoding.FLOAT else round(raw)
-    return number if signal.scale == 1 and signal.offset == 0 else number * signal.scale + signal.offset
-
-
-def _points(signal: Signal, rows: Rows) -> list[Bucket]:
-    """Each row as it is, by time."""
-    order = np.argsort(rows.times_us, kind="stable")
-    columns = (
-        rows.times_us[order].tolist(),
-        rows.words[order].tolist(),
-        _silent(rows, signal.encoding)[order].tolist(),
-    )
-    return [_point(signal, *row) for row in zip(*columns, strict=True)]
-
-
-def _silent(rows: Rows, encoding: Encoding) -> NDArray[np.bool_]:
-    return physical_words(rows.words, rows.invalid, encoding)[1]
-
-
-def _point(signal: Signal, t_us: int, word: int, silent: bool) -> Bucket:  # noqa: FBT001 - a column's value
-    if silent:
-        return Bucket(t_us, 0, None, None, None, None, 0, gap=True, lo_us=None, hi_us=None)
-    value = signal.physical(word)
-    return Bucket(t_us, 0, value, value, value, value, 1, gap=False, lo_us=t_us, hi_us=t_us)
 
 
 def _physical_rows(rows: Rows, signals: dict[int, Signal]) -> Iterator[tuple[int, int, Number | None]]:

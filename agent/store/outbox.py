@@ -7,8 +7,9 @@ from concurrent.futures import Future
 
 from agent.core.ports import StoredBlock, StoredEvent
 from agent.store import ledger
+from agent.store.jobs import Publish
 from agent.store.readers import Readers
-from agent.store.writer import Publish, Writer
+from agent.store.writer import Writer
 
 TELEMETRY = "telemetry"
 EVENT = "event"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.core.errors import StoreError
 from agent.store.opening import connect
-from agent.store.writer import roll_back
+from agent.store.transaction import roll_back
 
 _WAIT_S = 30.0
 _CACHE_KIB = 1000

@@ -12,7 +12,7 @@ from agent.store.pending import Drop
 from agent.store.rollup import LEVELS
 from agent.store.schema import get_mark, set_mark
 from agent.store.settings import StoreSettings
-from agent.store.writer import record_drops, roll_back
+from agent.store.transaction import record_drops, transaction
 
 _CHUNK_BLOCKS = 500
 _VACUUM_PAGES = 256
@@ -100,8 +100,7 @@ def _drop_raw(
     """Delete these blocks (seq, from_us, to_us, rows, bytes) and record it."""
     rows = sum(block[3] for block in chunk)
     from_us, to_us = min(block[1] for block in chunk), max(block[2] for block in chunk)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         connection.executemany(f"DELETE FROM {table} WHERE seq = ?", [(block[0],) for block in chunk])  # noqa: S608 - one of our tables
         dropped_seq = max(block[0] for block in chunk)
         set_mark(connection, "dropped_seq", max(dropped_seq, get_mark(connection, "dropped_seq")))
@@ -109,10 +108,6 @@ def _drop_raw(
         cut_us = max(get_mark(connection, "raw_cut_us"), min(to_us, now_us) + 1)
         set_mark(connection, "raw_cut_us", cut_us)
         record_drops(connection, boot, now_us, [Drop(None, from_us, to_us, rows, reason)])
-        connection.execute("COMMIT")
-    except sqlite3.Error:
-        roll_back(connection)
-        raise
     return rows
 
 
@@ -120,8 +115,7 @@ def _drop_rolled(connection: sqlite3.Connection, table: str, cut_us: int, reason
     """Delete the roll-ups that begin before ``cut_us``, signal by signal (their key begins with it)."""
     width_us = LEVELS[table]
     cut = cut_us // width_us
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         count, oldest = 0, cut
         for (signal,) in connection.execute("SELECT id FROM signal").fetchall():
             first = connection.execute(f"SELECT min(t) FROM {table} WHERE signal = ?", (signal,)).fetchone()[0]  # noqa: S608 - one of our tables
@@ -132,10 +126,6 @@ def _drop_rolled(connection: sqlite3.Connection, table: str, cut_us: int, reason
         if count:
             drop = Drop(None, oldest * width_us, cut * width_us - 1, count, f"{table}_{reason}")
             record_drops(connection, boot, now_us, [drop])
-        connection.execute("COMMIT")
-    except sqlite3.Error:
-        roll_back(connection)
-        raise
 
 
 def _pages(connection: sqlite3.Connection) -> tuple[int, int]:

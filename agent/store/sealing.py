@@ -17,8 +17,8 @@ from agent.core.model import Encoding
 from agent.store import rollup, telemetry
 from agent.store.pending import Drop
 from agent.store.schema import get_mark, set_mark
+from agent.store.transaction import record_drops, transaction
 from agent.store.unpack import Rows, concatenate
-from agent.store.writer import record_drops, roll_back
 
 STREAM = "telemetry"
 
@@ -87,8 +87,7 @@ def work_on(
     connection: sqlite3.Connection, group: Group, encodings: Mapping[int, Encoding], boot: int, now_us: int
 ) -> None:
     """Roll a group up and seal it, as far as it may be, in one transaction. Raises ``sqlite3.Error``."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         parts = _read(connection, group, boot, now_us)
         rows = concatenate(parts) if parts else None
         if not group.rolled:
@@ -99,10 +98,6 @@ def work_on(
             if rows is not None:
                 _store(connection, group, rows)
             connection.execute("DELETE FROM hot WHERE seq BETWEEN ? AND ?", (group.first_seq, group.last_seq))
-        connection.execute("COMMIT")
-    except sqlite3.Error:
-        roll_back(connection)
-        raise
 
 
 def in_signal_order(rows: Rows) -> Rows:

@@ -18,14 +18,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from agent.core.clock import Clock
 from agent.core.errors import StoreError
 from agent.core.model import Batch, Event
 from agent.store import ledger, telemetry
+from agent.store.jobs import Job, Publish, Upkeep
 from agent.store.pending import Drop, Pending
 from agent.store.settings import StoreSettings
+from agent.store.transaction import record_drops, roll_back, transaction
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -33,36 +35,6 @@ T = TypeVar("T")
 #: Longest time that the thread sleeps when it has nothing to do: clocks may be stopped (suspend) or fake.
 _IDLE_S = 60.0
 _RETRY_S = 0.5
-
-Publish = Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Work for the writer's next transaction. ``fail`` is called instead when it can't be kept any longer."""
-
-    run: Callable[[sqlite3.Connection], Publish]
-    fail: Callable[[StoreError], None]
-    urgent: bool  #: commit at once
-    rows: bool  #: with all rows that were appended before
-    records: bool  #: it adds records, so those who wait for a commit are called
-    keep: bool  #: try again after a failed commit; otherwise ``fail`` at once
-
-
-class Upkeep(Protocol):
-    """What the writer does between commits, in small steps, each its own transaction."""
-
-    def due_s(self) -> float:
-        """The monotonic time of the next step; now or earlier: there is one to do."""
-
-    def step(self, connection: sqlite3.Connection) -> bool:
-        """Do one step; true when it changed the database. Raises ``sqlite3.Error``; it is then tried again."""
-
-    def stored(self, rows: int) -> None:
-        """So many rows were just committed."""
-
-    def end(self, reason: StoreError) -> None:
-        """There will be no more steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,18 +239,13 @@ class Writer:
     ) -> tuple[list[Publish], int]:
         connection = self._connection
         seq = self.newest_seq
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             done = [job.run(connection) for job in jobs]
             for block in packed:
                 seq += 1
                 telemetry.insert_hot(connection, seq, self._boot, block)
             if drops:
                 record_drops(connection, self._boot, self._clock.now_us(), drops)
-            connection.execute("COMMIT")
-        except sqlite3.Error:
-            roll_back(connection)
-            raise
         return done, seq
 
     def _malformed(self, batches: list[Batch]) -> list[Drop]:
@@ -354,25 +321,3 @@ class Writer:
         self._upkeep.end(reason)
         if self.pending_rows:
             _log.warning("closed with %d rows that could not be stored: %s", self.pending_rows, reason)
-
-
-def roll_back(connection: sqlite3.Connection) -> None:
-    """Leave the transaction, if SQLite has not left it already."""
-    with suppress(sqlite3.Error):  # on a failing disk this may fail as well; the next BEGIN then says so
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-def record_drops(connection: sqlite3.Connection, boot: int, now_us: int, drops: Sequence[Drop]) -> None:
-    """Write down what was given up: one row per signal, and one event that sums it up."""
-    connection.executemany(
-        "INSERT INTO dropped(t_us, signal, from_us, to_us, count, reason) VALUES(?, ?, ?, ?, ?, ?)",
-        [(now_us, drop.signal, drop.from_us, drop.to_us, drop.count, drop.reason) for drop in drops],
-    )
-    summary = {
-        "rows": sum(drop.count for drop in drops),
-        "from_us": min(drop.from_us for drop in drops),
-        "to_us": max(drop.to_us for drop in drops),
-        "reason": drops[0].reason,
-    }
-    ledger.insert(connection, boot, Event("store.dropped", now_us, "store"), ledger.to_json(summary))

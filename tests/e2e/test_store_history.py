@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from agent.core.clock import FakeClock
 from agent.core.model import Batch, Encoding, SignalSpec, float_to_word
+from agent.store.buckets import Bucket
 from agent.store.db import Store
-from agent.store.history import Bucket
 from agent.store.opening import connect
 
 WAIT_S = 20.0

@@ -1,0 +1,39 @@
+"""What the writer's thread is given to do: jobs from other threads, and upkeep between commits."""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.core.errors import StoreError
+
+#: What is to be done once a COMMIT stands: publish memory, resolve futures.
+Publish = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work for the writer's next transaction. ``fail`` is called instead when it can't be kept any longer."""
+
+    run: Callable[[sqlite3.Connection], Publish]
+    fail: Callable[[StoreError], None]
+    urgent: bool  #: commit at once
+    rows: bool  #: with all rows that were appended before
+    records: bool  #: it adds records, so those who wait for a commit are called
+    keep: bool  #: try again after a failed commit; otherwise ``fail`` at once
+
+
+class Upkeep(Protocol):
+    """What the writer does between commits, in small steps, each its own transaction."""
+
+    def due_s(self) -> float:
+        """The monotonic time of the next step; now or earlier: there is one to do."""
+
+    def step(self, connection: sqlite3.Connection) -> bool:
+        """Do one step; true when it changed the database. Raises ``sqlite3.Error``; it is then tried again."""
+
+    def stored(self, rows: int) -> None:
+        """So many rows were just committed."""
+
+    def end(self, reason: StoreError) -> None:
+        """There will be no more steps."""
