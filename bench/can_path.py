@@ -362,7 +362,7 @@ def quiet_bus() -> tuple[Run, list[int]]:
     bench = Bench(1, None)
     sink = LatencySink()
     bench.sinks = [sink]
-    raw = pattern(1, 0.0, int(QUIET_FRAMES_S * PACED_S))
+    raw = pattern(1, 0.8, int(QUIET_FRAMES_S * PACED_S))
     with sender(paced) as start:
         run = asyncio.run(_measure(bench, lambda ports: start(ports, [raw], QUIET_FRAMES_S)))
     return run, sorted(sink.late_us)

@@ -29,7 +29,8 @@ from drivers.can.errorframes import BusState
 from drivers.can.missing import Missing
 from drivers.can.mmsg import SLOTS
 from drivers.can.monitor import AliveCounter, Change, Monitor, Watched, silence_limit_s
-from drivers.codec.can_batch import BatchDecoder, DecodedBatch, Wanted
+from drivers.can.repeats import Repeats
+from drivers.codec.can_batch import BatchDecoder, Wanted
 from drivers.codec.frames import EFF_FLAG, ERR_FLAG, RTR_FLAG, Frames
 
 #: From this rate on, frames are gathered: a drain costs much, a frame more in it little.
@@ -111,6 +112,21 @@ class _Member:
     signals: Ids
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What good frames gave: rows, signals that were sent again unchanged, good frames by message."""
+
+    ids: Ids
+    times_us: Ints
+    words: Ints
+    touched: Ids
+    seen: Ints
+
+
+_NO_IDS = np.empty(0, dtype=np.int32)
+_NO_INTS = np.empty(0, dtype=np.int64)
+
+
 class _Group:
     """Devices that share a decoder."""
 
@@ -136,6 +152,7 @@ class _Group:
             start = end
         self.missing = Missing(missing, floats)
         self.decoder = BatchDecoder(messages, wanted)
+        self.repeats = Repeats(messages, [self.decoder.signal_ids_of(index) for index in range(len(messages))])
 
     def mine(self, frames: Frames, frame_ids: NDArray[np.uint32]) -> Frames:
         """The frames that may be from these devices."""
@@ -148,8 +165,13 @@ class _Group:
 
     def forget(self) -> None:
         """All signals are unknown: the next frames give them in full."""
-        self.decoder.forget()
+        self.forget_payloads()
         self.missing.forget()
+
+    def forget_payloads(self) -> None:
+        """The next frames of all messages are news."""
+        self.decoder.forget()
+        self.repeats.forget()
 
 
 class CanListener:
@@ -263,18 +285,39 @@ class CanListener:
         for group in self._groups:
             mine = group.mine(frames, frame_ids)
             if len(mine):
-                found = group.decoder.decode(mine)
                 # No frame belongs to two groups: the devices' claims were checked.
-                unknown -= found.decoded + found.too_short + found.unknown_multiplexer
-                if found.too_short:
-                    sink.count("bad.too_short", found.too_short)
-                if found.unknown_multiplexer:
-                    sink.count("bad.unknown_multiplexer", found.unknown_multiplexer)
-                self._deliver(group, found, now_s, sink)
+                unknown -= self._decode(group, mine, now_s, sink)
         if unknown:
             sink.count("unknown", unknown)
 
-    def _deliver(self, group: _Group, found: DecodedBatch, now_s: float, sink: Sink) -> None:
+    def _decode(self, group: _Group, frames: Frames, now_s: float, sink: Sink) -> int:
+        """Decode and deliver; gives how many frames had an identifier of this group."""
+        news, repeated = group.repeats.news(frames)
+        if repeated:
+            seen = np.bincount(repeated, minlength=len(group.decoder.messages))
+            touched = group.repeats.touched(repeated)
+            found = group.decoder.decode(news) if len(news) else None
+            if found is None:
+                self._deliver(group, _Heard(_NO_IDS, _NO_INTS, _NO_INTS, touched, seen), now_s, sink)
+                return len(repeated)
+            heard = _Heard(
+                found.ids, found.times_us, found.words, np.concatenate((found.touched, touched)), found.seen + seen
+            )
+        else:
+            found = group.decoder.decode(news)
+            heard = _Heard(found.ids, found.times_us, found.words, found.touched, found.seen)
+        if found.too_short or found.unknown_multiplexer:
+            group.repeats.forget()
+            for name, amount in (
+                ("bad.too_short", found.too_short),
+                ("bad.unknown_multiplexer", found.unknown_multiplexer),
+            ):
+                if amount:
+                    sink.count(name, amount)
+        self._deliver(group, heard, now_s, sink)
+        return len(repeated) + found.decoded + found.too_short + found.unknown_multiplexer
+
+    def _deliver(self, group: _Group, found: _Heard, now_s: float, sink: Sink) -> None:
         changes = [
             (member, member.monitor.heard(found.seen[member.messages], found.ids, found.words, now_s))
             for member in group.members
@@ -299,7 +342,7 @@ class CanListener:
 
     def _apply(self, change: Change, member: _Member, group: _Group, sink: Sink) -> None:
         if change.forget:
-            group.decoder.forget()
+            group.forget_payloads()
         now_us = self._clock.now_us() if change.unknown or change.events else 0
         if change.unknown:
             ids = np.array(change.unknown, dtype=np.int32)

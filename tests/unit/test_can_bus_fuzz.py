@@ -2,9 +2,11 @@
 
 import socket
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from agent.core.clock import FakeClock
 from agent.core.model import Batch, Column, Event
@@ -85,9 +87,18 @@ def _expected(raw: bytes, newest: dict[str, int], counts: Counter[str]) -> None:
                 newest[signal.name] = value - (1 << 64 if value >> 63 else 0)
 
 
-@pytest.mark.parametrize("seed", range(25))
-def test_any_frames_at_all(seed: int) -> None:
-    rng = np.random.default_rng(seed)
+def _frames(rng: np.random.Generator, n: int) -> NDArray[np.uint8]:
+    raw = rng.integers(0, 256, (n, FD_BYTES), dtype=np.uint8)
+    frame_ids = rng.choice(np.array(FRAMES_IDS, dtype="<u4"), n) | rng.choice(np.array(FLAGS, dtype="<u4"), n)
+    raw[:, :4] = frame_ids[:, None].view(np.uint8)
+    raw[:, 4] = rng.choice([0, 2, 3, 6, 8, 64, 255], n)
+    raw[:, 8] = rng.integers(0, 12, n)
+    raw[:, 9:] = rng.choice([0, 0, 1, 255], (n, FD_BYTES - 9))
+    return raw
+
+
+def _compare(batches: Iterable[NDArray[np.uint8]]) -> None:
+    """Hold a wire against the plain loop, after each batch."""
     planned = resolve(DEVICE)
     ids = {(item.spec.device, item.spec.name): number for number, item in enumerate(planned.wanted, 1)}
     names = {number: item.signal.name for number, item in enumerate(planned.wanted, 1)}
@@ -95,19 +106,26 @@ def test_any_frames_at_all(seed: int) -> None:
     listener = CanListener(SocketSource("socketcan:can0", _never, clock, fd=True), [planned], ids, clock)
     newest: dict[str, int] = {}
     counts: Counter[str] = Counter()
-    for _ in range(40):
-        n = int(rng.integers(1, 400))
-        raw = rng.integers(0, 256, (n, FD_BYTES), dtype=np.uint8)
-        frame_ids = rng.choice(np.array(FRAMES_IDS, dtype="<u4"), n) | rng.choice(np.array(FLAGS, dtype="<u4"), n)
-        raw[:, :4] = frame_ids[:, None].view(np.uint8)
-        raw[:, 4] = rng.choice([0, 2, 3, 6, 8, 64, 255], n)
-        raw[:, 8] = rng.integers(0, 12, n)
-        raw[:, 9:] = rng.choice([0, 0, 1, 255], (n, FD_BYTES - 9))
-        listener._take(Frames(raw, np.arange(n, dtype=np.int64)), clock.monotonic_s(), sink)
+    for raw in batches:
+        listener._take(Frames(raw, np.arange(len(raw), dtype=np.int64)), clock.monotonic_s(), sink)
         for row in raw:
             _expected(row.tobytes(), newest, counts)
         assert {names[number]: word for number, word in sink.newest.items()} == newest
     assert Counter({name: sink.counts[name] for name in counts}) == counts
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_any_frames_at_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    _compare(_frames(rng, int(rng.integers(1, 400))) for _ in range(40))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_frames_that_repeat_in_batches_of_any_size(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pool = _frames(rng, 30)
+    sizes = rng.choice([1, 2, 5, 31, 32, 33, 60], 150)
+    _compare(pool[rng.integers(0, len(pool), size)] for size in sizes)
 
 
 def _never() -> socket.socket:
