@@ -13,7 +13,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent import __version__
 from agent.config import Config, Report, load_config, split_address
@@ -79,6 +79,7 @@ class Gateway:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._read_again)
+        loop.set_exception_handler(_log_lost)
         async with self.running():
             logger.info("site %s is up, version %s", self._config.site.id, __version__)
             await stop.wait()
@@ -270,6 +271,11 @@ class _Running:
             await made[0].run()
 
         return run
+
+
+def _log_lost(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception that nobody waited for: a bug, told with its traceback, never the end of the process."""
+    logger.error("%s", context.get("message", "lost exception"), exc_info=context.get("exception"))
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

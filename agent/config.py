@@ -69,6 +69,14 @@ class Report(Section):
     max_interval_s: Positive = Field(60, description="an unchanged value that is still being read is kept this often")
     every: bool = Field(False, description="keep every reading, changed or not")
 
+    @model_validator(mode="after")
+    def _fits(self) -> "Report":
+        if self.max_interval_s < self.min_interval_s:
+            raise complaint("max_interval_s is below min_interval_s", "make it longer, or the other one shorter")
+        if self.every and (self.deadband is not None or self.min_interval_s):
+            raise complaint("every: true keeps all readings", "delete `deadband` and `min_interval_s`, or `every`")
+        return self
+
 
 class CanDevice(Section):
     """A device on a CAN bus, decoded by a profile or by DBC files."""

@@ -11,8 +11,8 @@ from agent.core.ports import Latest
 from agent.devices import Prepared
 from agent.pipeline.hub import Hub, Subscription
 from agent.pipeline.supervisor import Health, Supervisor
+from agent.store.buckets import Bucket
 from agent.store.db import Store
-from agent.store.history import Bucket, Series
 
 if TYPE_CHECKING:
     from cloud_sync.uplink import Uplink
@@ -78,10 +78,10 @@ class Overview:
         """History under a name, across the numbers that its meanings had. Blocks; raises ``StoreError``."""
         ids = self._store.ids_of(signal.device, signal.name)
         series = self._store.history(ids, from_us, to_us, points)
-        found = [(bucket, one) for one in series for bucket in one.buckets if bucket.lo is not None]
+        found = [(bucket, one.signal.kind) for one in series for bucket in one.buckets]
         found.sort(key=lambda item: item[0].t_us)
         width_us = max((bucket.width_us for bucket, _ in found), default=0)
-        return History(width_us / 1e6, [point for bucket, one in found if (point := _point(bucket, one)) is not None])
+        return History(width_us / 1e6, [_point(bucket, kind) for bucket, kind in found])
 
     def health(self) -> Sequence[PartHealth]:
         """The store, the uplink, and every other part that the supervisor runs."""
@@ -139,9 +139,6 @@ class Overview:
         return PartHealth("uplink", ok=False, detail=f"{status.last_error or 'is not connected'}{tries}; {waiting}")
 
 
-def _point(bucket: Bucket, series: Series) -> HistoryPoint | None:
-    if bucket.lo is None or bucket.hi is None:
-        return None
-    last = bucket.last if bucket.last is not None else bucket.hi
-    mean = None if series.signal.kind is Kind.STATE or bucket.mean is None else float(bucket.mean)
-    return HistoryPoint(bucket.t_us, bucket.lo, bucket.hi, mean, last, bucket.count)
+def _point(bucket: Bucket, kind: Kind) -> HistoryPoint:
+    mean = None if kind is Kind.STATE or bucket.mean is None else float(bucket.mean)
+    return HistoryPoint(bucket.t_us, bucket.lo, bucket.hi, mean, bucket.last, bucket.count, bucket.gap)

@@ -56,6 +56,12 @@ def test_an_empty_device_list_is_a_site(tmp_path: Path) -> None:
         ("127.0.0.1:0", "8080", "is no address; write address:port"),
         ("import_limit_a: 63", "import_limit_a: lots", "site.yaml:1:83:"),
         ("payload: blocks", "payload: xml", "payload"),
+        (
+            "pylontech_lv}",
+            "x, report: {min_interval_s: 9, max_interval_s: 5}}",
+            "max_interval_s is below min_interval_s",
+        ),
+        ("pylontech_lv}", "x, report: {every: true, deadband: 1}}", "every: true keeps all readings"),
         ("payload: blocks", "cert_file: x.pem", "site.yaml:5:9: "),
         ("payload: blocks", "root: 'a+b'", "site.yaml:5:"),
         ("site: {id: depot-7", "sites: {id: depot-7", "site"),

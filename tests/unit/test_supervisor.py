@@ -473,3 +473,24 @@ def test_other_parts_are_restarted_too_and_a_failing_tick_comes_back(caplog: pyt
         "uplink: crashed; next try in 1.0 s",
         "uplink: runs again",
     ]
+
+
+def test_a_removed_wire_ends_and_its_signals_become_unknown_the_others_stay() -> None:
+    async def test(rig: Rig) -> None:
+        async def deliver(number: int, sink: Sink) -> None:
+            sink.put(row(number, 50))
+            await asyncio.Event().wait()
+
+        rig.supervisor.add(Wire("can0", lambda sink: deliver(SOC.id, sink)), [SOC])
+        rig.supervisor.add(Wire("can1", lambda sink: deliver(POWER.id, sink), ("meter",)), [POWER])
+        rig.supervisor.start()
+        await settle()
+        await rig.supervisor.remove("can0")
+        assert [state.name for state in rig.supervisor.states()] == ["can1"]
+        assert [latest.value for latest in rig.hub.latest([SOC, POWER])] == [None, 50]
+        assert rig.rows()[-1] == (SOC.id, None)
+        rig.supervisor.add(Wire("can0", lambda sink: deliver(SOC.id, sink)), [SOC])
+        await settle()
+        assert [latest.value for latest in rig.hub.latest([SOC, POWER])] == [50, 50]
+
+    run(test)
