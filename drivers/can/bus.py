@@ -306,16 +306,13 @@ class CanListener:
         else:
             found = group.decoder.decode(news)
             heard = _Heard(found.ids, found.times_us, found.words, found.touched, found.seen)
-        if found.too_short or found.unknown_multiplexer:
-            group.repeats.forget()
-            for name, amount in (
-                ("bad.too_short", found.too_short),
-                ("bad.unknown_multiplexer", found.unknown_multiplexer),
-            ):
-                if amount:
-                    sink.count(name, amount)
+        bad = {"bad.too_short": found.too_short, "bad.unknown_multiplexer": found.unknown_multiplexer}
+        group.repeats.decoded(without_fault=not any(bad.values()))
+        for name, amount in bad.items():
+            if amount:
+                sink.count(name, amount)
         self._deliver(group, heard, now_s, sink)
-        return len(repeated) + found.decoded + found.too_short + found.unknown_multiplexer
+        return len(repeated) + found.decoded + sum(bad.values())
 
     def _deliver(self, group: _Group, found: _Heard, now_s: float, sink: Sink) -> None:
         changes = [

@@ -34,35 +34,46 @@ class Repeats:
                 self._message[message.frame_id | (EFF_FLAG if message.extended else 0)] = index
         self._signals = signals
         self._last: dict[int, bytes] = {}
+        self._news: dict[int, bytes] = {}
 
     def news(self, frames: Frames) -> tuple[Frames, list[int]]:
         """The frames that are not repeats, and the message of each repeat."""
+        self._news.clear()
         if len(frames) > SMALL_FRAMES:
             self._last.clear()
             return frames, []
         repeated: list[int] = []
         kept: list[int] = []
-        last = self._last
+        last, news = self._last, self._news
         raw = np.ascontiguousarray(frames.raw)
         stride, rows = raw.shape[1], raw.tobytes()
         frame_ids = raw.view(np.uint32)[:, 0].tolist()
         for position, frame_id in enumerate(frame_ids):
             start = position * stride
             said = rows[start + _LENGTH_AT : start + DATA_OFFSET + rows[start + _LENGTH_AT]]
-            if last.get(frame_id) == said:
+            if last.get(frame_id) == said and frame_id not in news:
                 repeated.append(self._message[frame_id])
             else:
                 kept.append(position)
                 if frame_id in self._message:
-                    last[frame_id] = said
+                    news[frame_id] = said
         if not repeated:
             return frames, repeated
         return Frames(frames.raw[kept], frames.times_us[kept]), repeated
+
+    def decoded(self, *, without_fault: bool) -> None:
+        """How decoding the news went: only what was decoded without fault can be repeated."""
+        if without_fault:
+            self._last.update(self._news)
+        else:
+            self._last.clear()
+        self._news.clear()
 
     def touched(self, repeated: Iterable[int]) -> NDArray[np.int32]:
         """The ids of all signals of these messages, each once."""
         return np.concatenate([self._signals[message] for message in set(repeated)])
 
     def forget(self) -> None:
-        """The next frame of each identifier is news; also when some of the last ones could not be decoded."""
+        """The next frame of each identifier is news."""
         self._last.clear()
+        self._news.clear()
