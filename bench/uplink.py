@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 
@@ -180,11 +181,15 @@ async def _until_open(port: int) -> None:
 
 def _measure(name: str, port: int, payload: str, stored: Sequence[StoredBlock], target: str) -> None:
     samples = sum(block.rows for block in stored)
+    began_s = process_time()
     took_s, stats = asyncio.run(_drain(port, payload, stored))
+    cpu_us = (process_time() - began_s) / samples * 1e6
     rate = samples / took_s
     wire = stats.bytes_published / samples
     messages = stats.published / took_s
-    print(f"{name}: {rate / 1e6:.2f} M samples/s ({messages:,.0f} messages/s, {wire:.2f} B/sample) target {target}")
+    figures = f"{rate / 1e6:.2f} M samples/s"
+    ratio = f"{messages:,.0f} messages/s, {cpu_us:.3f} µs CPU/sample, {wire:.2f} B/sample"
+    print(f"{name}: {figures} ({ratio}) target {target}")
 
 
 def main() -> None:

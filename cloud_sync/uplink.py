@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -27,7 +27,7 @@ from agent.core.errors import StoreError, Unavailable
 from agent.core.model import Event, Signal
 from agent.core.ports import Outbox, StoredBlock, StoredEvent
 from cloud_sync.mqtt import LinkStats, MqttLink, Refused
-from cloud_sync.payload import encode_block, encode_catalog, encode_event, encode_json, encode_state
+from cloud_sync.payload import MAX_JSON_ROWS, encode_block, encode_catalog, encode_event, encode_json, encode_state
 from cloud_sync.settings import UplinkSettings, Will
 from cloud_sync.subscriber import PayloadError
 
@@ -148,7 +148,7 @@ class Uplink:
         settings: UplinkSettings,
         outbox: Outbox,
         clock: Clock,
-        report: Callable[[Event], None],
+        report: Callable[[Event], object],
         *,
         boot: str,
         version: str,
@@ -327,7 +327,10 @@ class Uplink:
         if blocks:
             # After the blocks: whatever signal they name is in it.
             await self._publish_catalog(session)
-        return [self._block_record(block) for block in blocks]
+        if self._settings.payload == "blocks":
+            return [self._block_record(block) for block in blocks]
+        # The small ones all in one visit to a thread: each visit costs more than encoding one of them.
+        return await asyncio.to_thread(lambda: [_encoded(self._block_record(block), block.rows) for block in blocks])
 
     def _block_record(self, block: StoredBlock) -> _Record:
         version, signals = self._catalog_version, self._signals
@@ -410,6 +413,17 @@ class Uplink:
     def _wake(self) -> None:
         for stream in self._streams:
             stream.wake.set()
+
+
+def _encoded(record: _Record, rows: int) -> _Record:
+    """A record that makes one small message with this message made; any other one as it is."""
+    if rows > MAX_JSON_ROWS:
+        return record
+    try:
+        messages = list(record.messages())
+    except PayloadError:
+        return record  # it says so again when its turn has come
+    return replace(record, messages=partial(iter, messages), heavy=False)
 
 
 def _event_record(record: StoredEvent) -> _Record:

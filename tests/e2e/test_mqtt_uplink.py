@@ -5,21 +5,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from agent.core.clock import SystemClock
 from agent.core.model import Event, Number
-from cloud_sync.mqtt import MqttLink, Session
-from cloud_sync.settings import LinkSettings, UplinkSettings
-from cloud_sync.subscriber import Catalog, EventMessage, State
+from cloud_sync.settings import UplinkSettings
+from cloud_sync.subscriber import Catalog, State
 from cloud_sync.uplink import Uplink
-from cloud_sync.watch import Bad, Gap, Item, Receiver, Repeated, Values
+from cloud_sync.watch import Bad, Gap, Repeated
 from tests.e2e.brokers import MOSQUITTO, ROOT, broker_process
 from tests.e2e.proxy import proxy_to
+from tests.e2e.subscriber import QuickClock, Subscriber, running, until
 from tests.unit.uplink_fakes import BOOT, SIGNALS, MemoryOutbox, block, event
 
 BROKERS = [
@@ -31,76 +28,10 @@ BROKERS = [
 BY_ID = {signal.id: signal for signal in SIGNALS}
 
 
-class QuickClock(SystemClock):
-    """Back-offs of seconds are cut to a tenth: the tests wait for brokers, not for jitter."""
-
-    async def sleep_s(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / 10)
-
-
-class Subscriber:
-    """Stands for the central server: keeps everything that came, in the order in which it came."""
-
-    def __init__(self, url: str, site: str = "depot-7") -> None:
-        self.items: list[Item] = []
-        self.ready = asyncio.Event()
-        self._site = site
-        self._receiver = Receiver()
-        self._link = MqttLink(LinkSettings(url, f"central-{site}"), QuickClock())
-
-    async def run(self) -> None:
-        await self._link.run(self._serve)
-
-    async def _serve(self, session: Session) -> None:
-        await session.subscribe(f"enlace/{self._site}/+")
-        self.ready.set()
-        while True:
-            message = await session.next_message()
-            self.items += self._receiver.feed(message.topic, message.payload)
-            session.acknowledge(message)
-
-    @property
-    def rows(self) -> list[tuple[int, int, Number | None]]:
-        messages = [item for item in self.items if isinstance(item, Values)]
-        return [(row.signal.id, row.t_us, row.value) for message in messages for row in message.rows]
-
-    def seqs(self) -> list[int]:
-        """The numbers of the telemetry that counts, that is without repeats."""
-        return [item.message.seq for item in self.items if isinstance(item, Values)]
-
-    def events(self) -> list[int]:
-        return [item.seq for item in self.items if isinstance(item, EventMessage)]
-
-    def states(self) -> list[bool]:
-        return [item.online for item in self.items if isinstance(item, State)]
-
-    def of(self, kind: type[Item]) -> list[Item]:
-        return [item for item in self.items if isinstance(item, kind)]
-
-
-@asynccontextmanager
-async def running(*parts: "Subscriber | Uplink") -> AsyncIterator[None]:
-    tasks = [asyncio.ensure_future(part.run()) for part in parts]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                raise result
-
-
 def uplink(url: str, outbox: MemoryOutbox, payload: str = "json", reports: list[Event] | None = None) -> Uplink:
     settings = UplinkSettings(url, site="depot-7", payload=payload)
     report = (reports if reports is not None else []).append
     return Uplink(settings, outbox, QuickClock(), report, boot=BOOT, version="1.0")
-
-
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
-            await asyncio.sleep(0.01)
 
 
 def expected_rows(*numbers: int) -> set[tuple[int, int, Number | None]]:
