@@ -23,7 +23,6 @@ from agent.core.model import Number, Signal
 from agent.store import telemetry
 from agent.store.buckets import Bucket, Pieces, buckets_of, join, pieces_of, points_of
 from agent.store.catalogue import Catalogue
-from agent.store.hot import HotCache
 from agent.store.readers import Readers
 from agent.store.rollup import HOUR_US, LEVELS, MINUTE_US
 from agent.store.schema import get_mark
@@ -57,7 +56,6 @@ class History:
         self._readers = readers
         self._catalogue = catalogue
         self._damaged = damaged
-        self._hot = HotCache()
 
     def history(self, signal_ids: Sequence[int], from_us: int, to_us: int, points: int) -> list[Series]:
         """One series for each known id, rows with ``from_us`` <= time < ``to_us``, in at most about ``points`` buckets.
@@ -70,7 +68,7 @@ class History:
         signals = [signal for signal_id in signal_ids if (signal := catalogue.find(signal_id)) is not None]
         width_us = -(-(to_us - from_us) // points)
         with self._readers.snapshot() as connection:
-            query = _Query(connection, from_us, to_us, self._hot, self._damaged)
+            query = _Query(connection, from_us, to_us, self._damaged)
             return query.series(signals, width_us, points)
 
     def rows(self, signal_ids: Sequence[int], from_us: int, to_us: int) -> Iterator[tuple[int, int, Number | None]]:
@@ -81,14 +79,14 @@ class History:
         catalogue = self._catalogue()
         signals = {signal_id: signal for signal_id in signal_ids if (signal := catalogue.find(signal_id)) is not None}
         with self._readers.snapshot() as connection:
-            query = _Query(connection, from_us, to_us, self._hot, self._damaged)
+            query = _Query(connection, from_us, to_us, self._damaged)
             sealed = query.sealed_seqs()
             hot = dict(query.hot_rows(signals))
         for seq in sorted([*sealed, *hot]):
             rows = hot.get(seq)
             if rows is None:
                 with self._readers.snapshot() as connection:
-                    rows = _Query(connection, from_us, to_us, self._hot, self._damaged).sealed_rows(seq, signals)
+                    rows = _Query(connection, from_us, to_us, self._damaged).sealed_rows(seq, signals)
             if rows is not None and len(rows):
                 yield from _physical_rows(rows, signals)
 
@@ -97,14 +95,8 @@ class _Query:
     """One range inside one read transaction."""
 
     def __init__(
-        self,
-        connection: sqlite3.Connection,
-        from_us: int,
-        to_us: int,
-        hot: HotCache,
-        damaged: Callable[[str, int, str], None],
+        self, connection: sqlite3.Connection, from_us: int, to_us: int, damaged: Callable[[str, int, str], None]
     ) -> None:
-        self._hot = hot
         self._connection = connection
         self._from_us = from_us
         self._to_us = to_us
@@ -144,42 +136,27 @@ class _Query:
     def sealed_rows(self, seq: int, signals: Collection[int]) -> Rows | None:
         """The rows of a sealed block that lie in the range; None when it is gone or damaged."""
         found = self._connection.execute("SELECT crc, data FROM block WHERE seq = ?", (seq,)).fetchone()
-        rows = self._read("block", seq, found, signals) if found else None
-        return None if rows is None else self._inside(rows, None)
+        return self._read("block", seq, found, signals) if found else None
 
     def hot_rows(self, signals: Collection[int], after_seq: int = 0) -> Iterator[tuple[int, Rows]]:
         """The rows of each hot block that touches the range."""
         found = self._connection.execute(
-            "SELECT seq FROM hot WHERE seq > ? AND from_us < ? AND to_us >= ? ORDER BY seq",
+            "SELECT seq, crc, data FROM hot WHERE seq > ? AND from_us < ? AND to_us >= ? ORDER BY seq",
             (after_seq, self._to_us, self._from_us),
-        ).fetchall()
-        for (seq,) in found:
-            rows = self._hot.get(seq)
-            if rows is None:
-                rows = self._read_hot(seq)
+        )
+        for seq, crc, data in found:
+            rows = self._read("hot", seq, (crc, data), signals)
             if rows is not None:
-                yield seq, self._inside(rows, signals)
+                yield seq, rows
 
-    def _read_hot(self, seq: int) -> Rows | None:
-        stored = self._connection.execute("SELECT crc, data FROM hot WHERE seq = ?", (seq,)).fetchone()
-        rows = self._read("hot", seq, stored, None)
-        if rows is not None:
-            self._hot.put(seq, rows)
-        return rows
-
-    def _read(self, table: str, seq: int, stored: tuple[int, bytes], signals: Collection[int] | None) -> Rows | None:
+    def _read(self, table: str, seq: int, stored: tuple[int, bytes], signals: Collection[int]) -> Rows | None:
         crc, data = stored
         try:
-            return telemetry.read_block(data, crc, signals)
+            rows = telemetry.read_block(data, crc, signals)
         except BlockError as error:
             self._damaged(table, seq, str(error))
             return None
-
-    def _inside(self, rows: Rows, signals: Collection[int] | None) -> Rows:
-        """Those of the range, and of these signals."""
         inside = (rows.times_us >= self._from_us) & (rows.times_us < self._to_us)
-        if signals is not None:
-            inside &= np.isin(rows.ids, np.fromiter(signals, np.int32, len(signals)))
         if inside.all():
             return rows
         return Rows(rows.ids[inside], rows.times_us[inside], rows.words[inside], rows.invalid[inside])

@@ -19,11 +19,15 @@ from agent.core.blocks import (
     TABLE,
     BlockError,
     check_counts,
+    decode,
     read_header,
 )
 from agent.store.blocks import Flags, Ids, Ints
 
 _WORD_BYTES = 8
+#: Of a small block, plain Python reads a few signals four times as fast as numpy, whose calls cost more than the work.
+_FEW_SIGNALS = 4
+_FEW_ROWS = 5000
 _Bytes = NDArray[np.uint8]
 
 
@@ -52,12 +56,34 @@ def concatenate(parts: list[Rows]) -> Rows:
 
 def unpack(data: bytes, signals: Collection[int] | None = None) -> Rows:
     """All rows of a block, or those of ``signals``. Raises ``BlockError`` on any damage."""
+    if signals is not None and len(signals) <= _FEW_SIGNALS and read_header(data).rows <= _FEW_ROWS:
+        return _few(data, signals)
     try:
         return _Unpacker(data).rows(signals)
     except BlockError:
         raise
     except (zlib.error, struct.error, ValueError, IndexError, OverflowError, MemoryError) as error:
         raise BlockError(f"damaged: {error}") from error
+
+
+def _few(data: bytes, signals: Collection[int]) -> Rows:
+    """The same by the reader of core."""
+    columns = decode(data, signals)
+    if not columns:
+        none = np.empty(0, np.int64)
+        return Rows(np.empty(0, np.int32), none, none, np.empty(0, np.bool_))
+    sizes = [len(column.words) for column in columns]
+    ids = np.repeat(np.array([column.signal for column in columns], np.int32), sizes)
+    invalid = np.zeros(len(ids), np.bool_)
+    start = 0
+    for column, size in zip(columns, sizes, strict=True):
+        positions = np.array(column.invalid, np.int64)
+        if len(positions) and not 0 <= positions.min() <= positions.max() < size:
+            raise BlockError("damaged: an invalid row that is none")
+        invalid[start + positions] = True
+        start += size
+    times = np.concatenate([np.frombuffer(column.times_us, np.int64) for column in columns])
+    return Rows(ids, times, np.concatenate([np.frombuffer(column.words, np.int64) for column in columns]), invalid)
 
 
 class _Unpacker:
