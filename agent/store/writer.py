@@ -35,6 +35,16 @@ T = TypeVar("T")
 #: Longest time that the thread sleeps when it has nothing to do: clocks may be stopped (suspend) or fake.
 _IDLE_S = 60.0
 _RETRY_S = 0.5
+#: What SQLite and its binding raise about a statement's values, such as whole numbers beyond 64 bits.
+_CONTENT_ERRORS = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    LookupError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    sqlite3.IntegrityError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,21 @@ class _Group:
     jobs: list[Job]
     batches: list[Batch]
     drops: list[Drop]
+
+
+class _BadJobError(Exception):
+    """A job whose content the database does not take, whatever the disk does; the others must not wait for it."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.job = job
+
+
+def _run(job: Job, connection: sqlite3.Connection) -> Publish:
+    try:
+        return job.run(connection)
+    except _CONTENT_ERRORS as error:
+        raise _BadJobError(job) from error
 
 
 class Writer:
@@ -213,6 +238,10 @@ class Writer:
         packed = telemetry.pack_batches(batches, self._settings.block_rows) if batches else []
         try:
             done, seq = self._transaction(group.jobs, packed, drops)
+        except _BadJobError as bad:
+            bad.job.fail(StoreError("store", f"can't be stored: {bad.__cause__}"))
+            self._commit(_Group([job for job in group.jobs if job is not bad.job], batches, drops))
+            return
         except sqlite3.Error as error:
             self._failed(error, _Group(group.jobs, batches, drops))
             return
@@ -240,7 +269,7 @@ class Writer:
         connection = self._connection
         seq = self.newest_seq
         with transaction(connection):
-            done = [job.run(connection) for job in jobs]
+            done = [_run(job, connection) for job in jobs]
             for block in packed:
                 seq += 1
                 telemetry.insert_hot(connection, seq, self._boot, block)
@@ -316,6 +345,7 @@ class Writer:
             jobs = list(self._jobs)
             self._jobs.clear()
         reason = StoreError("store", self.error or "it was closed before this could be stored")
+        self.error = self.error or "the store is closed"
         for job in jobs:
             job.fail(reason)
         self._upkeep.end(reason)

@@ -353,6 +353,22 @@ def test_a_malformed_batch_costs_only_itself(store: Store) -> None:
     assert (event.kind, event.data["reason"], event.data["rows"]) == ("store.dropped", "malformed", 2)
 
 
+def test_a_record_that_sqlite_refuses_costs_only_itself(path: Path) -> None:
+    with closing(Store.open(path, SystemClock(), StoreSettings(commit_s=600.0))) as store:
+        store.assign([SignalSpec("a", "b")])
+        put(store, 1, 0, 1)
+        good = store.record(Event("test.good", 1))
+        bad = store.record(Event("test.bad", 2**70))
+        later = store.record(Event("test.later", 2))
+        with pytest.raises(StoreError, match="can't be stored"):
+            bad.result(WAIT_S)
+        assert (good.result(WAIT_S), later.result(WAIT_S)) == (1, 2)
+        with pytest.raises(StoreError, match="can't be stored"):
+            store.assign([SignalSpec("a", "c", scale=2**70)])
+        assert words_of(store) == [1]
+        assert store.stats().error is None
+
+
 def test_what_does_not_fit_into_memory_is_dropped_oldest_first(path: Path, clock: FakeClock) -> None:
     with closing(Store.open(path, clock, StoreSettings(commit_s=600.0, pending_rows=100))) as store:
         store.assign([SignalSpec("a", "b")])

@@ -152,6 +152,35 @@ def test_hostile_directories_take_no_memory(payload: bytes, rows: int, flags: in
     assert peak < 64 << 20
 
 
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_believable_directories_with_absurd_vectors_take_no_memory(data: st.DataObject) -> None:
+    """The counts pass, the tables behind them are anything: lengths, widths and indices are checked before use."""
+    rows = data.draw(st.integers(1, 2000) | st.just(core.MAX_ROWS))
+    columns = data.draw(st.integers(1, min(rows, 3)))
+    vectors = data.draw(st.integers(columns + 1, 3 * columns))
+    numbers = st.sampled_from([0, 1, 2, 8, rows, rows + 1, 2**31, 2**62, -1])
+    flags = data.draw(st.sampled_from([0, core.SPLIT]))
+    items = [vectors] * 4 + [columns] * 3 + [vectors] * flags
+    tables = b"".join(
+        core.TABLE.pack(data.draw(numbers), width) + data.draw(st.binary(min_size=width * n, max_size=width * n))
+        for n in items
+        for width in [data.draw(st.sampled_from([0, 0, 1, 8]))]
+    )
+    directory = core.COUNTS.pack(vectors, columns) + tables
+    body = data.draw(st.binary(max_size=64))
+    stream = zlib.compress(directory if flags else directory + body)
+    size = len(stream) if flags else len(directory)
+    block = core.HEADER.pack(core.MAGIC, core.VERSION, flags, rows, 0, size) + stream + (body if flags else b"")
+    tracemalloc.start()
+    try:
+        _both_readers_agree(block)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * 100 * core.MAX_ROWS
+
+
 def test_a_small_block_can_not_claim_more_rows_than_allowed() -> None:
     data = bytearray(pack([(1, 0, 0, False)], split=False))
     data[4:8] = (core.MAX_ROWS + 1).to_bytes(4, "little")
