@@ -23,7 +23,8 @@ from agent.core.clock import SystemClock
 from agent.core.model import Event, Signal
 from agent.core.ports import StoredBlock, StoredEvent
 from agent.store.blocks import encode
-from cloud_sync.mqtt import LinkStats, MqttLink
+from cloud_sync.link import MqttLink
+from cloud_sync.mqtt import LinkStats
 from cloud_sync.settings import UplinkSettings
 from cloud_sync.uplink import Publisher, Uplink
 

@@ -1,5 +1,6 @@
-"""The sole owner of paho and its thread: connections to a broker, and nothing of what they are used for.
+"""The sole owner of paho and its thread: one connection to a broker. What follows on its end decides ``link.py``.
 
+It is longer than other files because the two sides of a connection, thread and event loop, must be read together.
 Rules of this file:
 
 1. One client object per connection, thrown away with it. Nothing that is unacknowledged survives in memory: who
@@ -8,22 +9,16 @@ Rules of this file:
    All state belongs to the loop. A thread that dies, for whatever reason, is a connection that ended.
 3. paho's queue never grows: ``Session.publish`` waits until the record fits into a window of ``MAX_IN_FLIGHT`` messages
    and ``MAX_IN_FLIGHT_BYTES`` (one larger message goes alone), and into what an MQTT 5 broker says it takes.
-4. MQTT 5 first; 3.1.1 at once when the broker refuses the version. Old brokers close the connection on a version that
-   they do not know, or choke on it in silence: without a CONNACK the two versions are tried in turn.
-5. Back-off is ours: 1 to 60 s, jittered, monotonic; it starts again only after a connection that lasted. One log line
-   when a fault begins and one when it ends.
-6. A link too slow for its keep-alive (data in the pipe, so that the ping's answer is late) is told from a dead one by
-   patience: it doubles with each connection that ends so while data is unacknowledged.
+4. A broker that closes or refuses is told from one that is silent, and from one to which the link is only slow: the
+   cause of the end is a value.
 """
 
 import asyncio
 import contextlib
 import enum
-import logging
-import random
 import ssl
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from paho.mqtt import client as paho
@@ -35,22 +30,13 @@ from agent.core.clock import Clock
 from agent.core.errors import BadData, Unavailable
 from cloud_sync.settings import LinkSettings
 
-_log = logging.getLogger(__name__)
-
 MAX_IN_FLIGHT = 100
 MAX_IN_FLIGHT_BYTES = 256 * 1024
 MAX_INBOX = 1000
 
-FIRST_BACKOFF_S = 1.0
-MAX_BACKOFF_S = 60.0
-#: A connection that lasted this long was a good one: the next back-off starts small again.
-GOOD_CONNECTION_S = 60.0
-#: Two clients with one id throw each other out for ever: the least wait then.
-TAKEN_OVER_BACKOFF_S = 30.0
 CONNACK_TIMEOUT_S = 15.0
 #: Without any PUBACK for so long, with records waiting and nothing left to write, the broker does not acknowledge.
 PUBACK_TIMEOUT_S = 120.0
-MAX_PATIENCE = 16
 #: How long a connection may take to say goodbye, and how long we wait for its thread before we leave it behind.
 CLOSE_TIMEOUT_S = 1.0
 LEAVE_BEHIND_S = 1.5
@@ -99,7 +85,7 @@ class LinkStats:
     inbox_dropped: int = 0
 
 
-class _Cause(enum.Enum):
+class Cause(enum.Enum):
     """Why a connection ended, as far as the next one must know."""
 
     CLOSED = enum.auto()  #: we closed it
@@ -111,8 +97,10 @@ class _Cause(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
-    cause: _Cause
+class End:
+    """The end of a connection, in words for people too."""
+
+    cause: Cause
     reason: str
 
 
@@ -120,16 +108,16 @@ class Session:
     """One connection that stands. All methods are called on the event loop."""
 
     def __init__(
-        self, settings: LinkSettings, clock: Clock, stats: LinkStats, protocol: MQTTProtocolVersion, patience: int
+        self, settings: LinkSettings, clock: Clock, stats: LinkStats, *, version5: bool, patience: int
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._stats = stats
-        self._protocol = protocol
+        self._version5 = version5
         self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[bool] = self._loop.create_future()
-        self._ended: asyncio.Future[_End] = self._loop.create_future()
+        self._ended: asyncio.Future[End] = self._loop.create_future()
         self._room = asyncio.Event()
         self._unacked: dict[int, tuple[asyncio.Future[None], int]] = {}
         self._unacked_bytes = 0
@@ -145,12 +133,12 @@ class Session:
         self._client: paho.Client | None = None
         # The thread's own.
         self._stood = False
-        self._refusal: _End | None = None
+        self._refusal: End | None = None
 
     @property
     def protocol(self) -> str:
         """``5`` or ``3.1.1``."""
-        return "5" if self._protocol == MQTTProtocolVersion.MQTTv5 else "3.1.1"
+        return "5" if self._version5 else "3.1.1"
 
     @property
     def unacknowledged(self) -> int:
@@ -219,11 +207,11 @@ class Session:
         threading.Thread(target=self._thread, name=f"mqtt-{self._settings.client_id}", daemon=True).start()
         return await self._opened
 
-    async def wait_ended(self) -> _End:
+    async def wait_ended(self) -> End:
         """Wait until the connection has ended, and say why."""
         return await asyncio.shield(self._ended)
 
-    async def close(self) -> _End:
+    async def close(self) -> End:
         """Disconnect in good order if the connection still stands, and wait for the thread, but not for long."""
         if not self._ended.done():
             self._closing_since = self._clock.monotonic_s()
@@ -236,7 +224,7 @@ class Session:
             finally:
                 timeout.cancel()
                 ended.cancel()
-            self._on_end(_End(_Cause.CLOSED, "closed"))
+            self._on_end(End(Cause.CLOSED, "closed"))
         return self._ended.result()
 
     def _on_opened(self, client: paho.Client, window: int, max_packet_bytes: int) -> None:
@@ -270,7 +258,7 @@ class Session:
         else:
             subscribed.set_result(None)
 
-    def _on_end(self, end: _End) -> None:
+    def _on_end(self, end: End) -> None:
         if self._ended.done():
             return
         self._client = None
@@ -287,22 +275,22 @@ class Session:
     # The thread's side.
 
     def _thread(self) -> None:
-        end = _End(_Cause.LOST, "the client's thread died")
+        end = End(Cause.LOST, "the client's thread died")
         try:
             end = self._drive()
         except (OSError, ValueError) as error:
-            end = _End(_Cause.LOST, _text(error))
+            end = End(Cause.LOST, _text(error))
         finally:
             self._to_loop(self._on_end, end)
 
-    def _drive(self) -> _End:
+    def _drive(self) -> End:
         """Connect, run the network loop until the connection ends, and say why it did."""
         settings, keepalive_s = self._settings, self._settings.keepalive_s * self._patience
         client = self._make_client()
         sock: paho.SocketLike | None = None
         try:
             # paho finds a dead link within two of its keep-alives: three quarters give 1.5 of the configured one.
-            if self._protocol == MQTTProtocolVersion.MQTTv5:
+            if self._version5:
                 client.connect(settings.host, settings.port, keepalive_s * 3 // 4, clean_start=True)
             else:
                 client.connect(settings.host, settings.port, keepalive_s * 3 // 4)
@@ -320,36 +308,36 @@ class Session:
             _forget_callbacks(client)
         return self._why_ended(code)
 
-    def _overdue(self, client: paho.Client, began_s: float) -> _End | None:
+    def _overdue(self, client: paho.Client, began_s: float) -> End | None:
         now_s = self._clock.monotonic_s()
         closing_since_s = self._closing_since
         if closing_since_s is not None and (not self._stood or now_s - closing_since_s > CLOSE_TIMEOUT_S):
-            return _End(_Cause.CLOSED, "closed")
+            return End(Cause.CLOSED, "closed")
         if not client.is_connected():
             late = closing_since_s is None and now_s - began_s > CONNACK_TIMEOUT_S
-            return _End(_Cause.NO_CONNACK, f"no CONNACK within {CONNACK_TIMEOUT_S:.0f} s") if late else None
+            return End(Cause.NO_CONNACK, f"no CONNACK within {CONNACK_TIMEOUT_S:.0f} s") if late else None
         if client.want_write() or not self._waiting:
             self._progress_s = now_s
         elif now_s - self._progress_s > PUBACK_TIMEOUT_S * self._patience:
-            return _End(_Cause.SILENT, f"no PUBACK for {PUBACK_TIMEOUT_S * self._patience:.0f} s")
+            return End(Cause.SILENT, f"no PUBACK for {PUBACK_TIMEOUT_S * self._patience:.0f} s")
         return None
 
-    def _why_ended(self, code: MQTTErrorCode) -> _End:
+    def _why_ended(self, code: MQTTErrorCode) -> End:
         if self._closing_since is not None:
-            return _End(_Cause.CLOSED, "closed")
+            return End(Cause.CLOSED, "closed")
         if self._refusal is not None:
             return self._refusal
         if code == MQTTErrorCode.MQTT_ERR_KEEPALIVE:
-            return _End(_Cause.SILENT, f"no answer to a ping within {self._settings.keepalive_s * self._patience} s")
-        return _End(_Cause.LOST if self._stood else _Cause.NO_CONNACK, "the broker closed the connection")
+            return End(Cause.SILENT, f"no answer to a ping within {self._settings.keepalive_s * self._patience} s")
+        return End(Cause.LOST if self._stood else Cause.NO_CONNACK, "the broker closed the connection")
 
     def _make_client(self) -> paho.Client:
-        settings, version5 = self._settings, self._protocol == MQTTProtocolVersion.MQTTv5
+        settings = self._settings
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             settings.client_id,
-            clean_session=None if version5 else True,
-            protocol=self._protocol,
+            clean_session=None if self._version5 else True,
+            protocol=MQTTProtocolVersion.MQTTv5 if self._version5 else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
             manual_ack=True,
         )
@@ -375,8 +363,8 @@ class Session:
         self, client: paho.Client, _data: object, _flags: object, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
-            cause = _Cause.VERSION if reason.value == _UNSUPPORTED_VERSION else _Cause.LOST
-            self._refusal = _End(cause, f"the broker refuses: {reason}")
+            cause = Cause.VERSION if reason.value == _UNSUPPORTED_VERSION else Cause.LOST
+            self._refusal = End(cause, f"the broker refuses: {reason}")
             return
         self._stood = True
         window = getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT)
@@ -389,8 +377,8 @@ class Session:
         if self._refusal is not None:
             return
         if flags.is_disconnect_packet_from_server:
-            cause = _Cause.TAKEN_OVER if reason.value == _TAKEN_OVER else _Cause.LOST
-            self._refusal = _End(cause, f"the broker ended the connection: {reason}")
+            cause = Cause.TAKEN_OVER if reason.value == _TAKEN_OVER else Cause.LOST
+            self._refusal = End(cause, f"the broker ended the connection: {reason}")
         elif reason == "Keep alive timeout":
             self._refusal = self._why_ended(MQTTErrorCode.MQTT_ERR_KEEPALIVE)
 
@@ -398,7 +386,7 @@ class Session:
         self, client: paho.Client, _data: object, mid: int, reason: ReasonCode, _properties: object
     ) -> None:
         if reason.value in _REFUSES_ALL:
-            self._refusal = _End(_Cause.LOST, f"the broker refuses every message: {reason}")
+            self._refusal = End(Cause.LOST, f"the broker refuses every message: {reason}")
             client.disconnect()
         else:
             self._to_loop(self._on_puback, mid, str(reason) if reason.value >= _FAILURE else "")
@@ -432,100 +420,6 @@ class Session:
         # The loop may be closed already when an abandoned thread comes to its end.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *args)
-
-
-class MqttLink:
-    """Connections to one broker, one after the other, for as long as ``run`` runs.
-
-    ``jitter`` gives numbers from 0 to 1; a wait is between half of its nominal length and the whole.
-    """
-
-    def __init__(self, settings: LinkSettings, clock: Clock, jitter: Callable[[], float] | None = None) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._jitter = jitter or random.SystemRandom().random
-        self._protocol = MQTTProtocolVersion.MQTTv5
-        self._patience = 1
-        self._backoff_s = FIRST_BACKOFF_S
-        self._faulty = False
-        self.stats = LinkStats()
-
-    async def run(self, serve: Callable[[Session], Awaitable[None]]) -> None:
-        """Connect, and again after each end, until cancelled or until ``serve`` returns.
-
-        ``serve`` runs for the life of one connection and is cancelled at its end. When ``run`` itself is cancelled,
-        ``serve`` is cancelled while the connection still stands and may say goodbye. What ``serve`` raises on its own
-        account comes out of ``run``, but for ``Unavailable``, which ends the connection only.
-        """
-        while True:
-            session = Session(self._settings, self._clock, self.stats, self._protocol, self._patience)
-            began_s = self._clock.monotonic_s()
-            opened, failure = False, None
-            try:
-                opened = await session.open()
-                if opened:
-                    self._log_opened(session)
-                    if await _serve_until_end(session, serve):
-                        return
-            except Unavailable as error:
-                failure = error
-            finally:
-                unacknowledged = session.unacknowledged
-                end = await session.close()
-                self.stats.connected = False
-            if failure is not None and end.cause is _Cause.CLOSED:
-                end = _End(_Cause.LOST, failure.reason)
-            await self._wait_for_next(end, began_s, opened=opened, unacknowledged=unacknowledged)
-
-    def _log_opened(self, session: Session) -> None:
-        self.stats.connected = True
-        self.stats.connections += 1
-        self.stats.protocol = session.protocol
-        self.stats.next_try_s = None
-        self._faulty = False
-        _log.info("connected to %s, MQTT %s", self._settings.url, session.protocol)
-
-    async def _wait_for_next(self, end: _End, began_s: float, *, opened: bool, unacknowledged: int) -> None:
-        if end.cause is _Cause.VERSION and self._protocol == MQTTProtocolVersion.MQTTv5:
-            self._protocol = MQTTProtocolVersion.MQTTv311
-            return
-        self.stats.failures += 1
-        self.stats.last_error = end.reason
-        if end.cause in {_Cause.VERSION, _Cause.NO_CONNACK}:
-            version5 = self._protocol == MQTTProtocolVersion.MQTTv5
-            self._protocol = MQTTProtocolVersion.MQTTv311 if version5 else MQTTProtocolVersion.MQTTv5
-        if end.cause is _Cause.SILENT and unacknowledged:
-            self._patience = min(self._patience * 2, MAX_PATIENCE)
-        elif opened:
-            self._patience = max(self._patience // 2, 1)
-        if opened and self._clock.monotonic_s() - began_s >= GOOD_CONNECTION_S:
-            self._backoff_s = FIRST_BACKOFF_S
-        if end.cause is _Cause.TAKEN_OVER:
-            self._backoff_s = MAX_BACKOFF_S
-        if not self._faulty:
-            self._faulty = True
-            _log.warning("no connection to %s: %s; trying again", self._settings.url, end.reason)
-        least_s = TAKEN_OVER_BACKOFF_S if end.cause is _Cause.TAKEN_OVER else 0.0
-        wait_s = max(self._backoff_s * (0.5 + 0.5 * self._jitter()), least_s)
-        self._backoff_s = min(self._backoff_s * 2, MAX_BACKOFF_S)
-        self.stats.next_try_s = self._clock.monotonic_s() + wait_s
-        await self._clock.sleep_s(wait_s)
-
-
-async def _serve_until_end(session: Session, serve: Callable[[Session], Awaitable[None]]) -> bool:
-    """Run ``serve`` for as long as the connection stands; True when it returned by itself. Raises what it raises."""
-    server = asyncio.ensure_future(serve(session))
-    ended = asyncio.ensure_future(session.wait_ended())
-    try:
-        await asyncio.wait((server, ended), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        by_itself = server.done()
-        server.cancel()
-        ended.cancel()
-        await asyncio.gather(server, ended, return_exceptions=True)
-    if not server.cancelled():
-        server.result()
-    return by_itself
 
 
 def _fail(future: "asyncio.Future[None]", error: Exception) -> None:

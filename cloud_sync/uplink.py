@@ -17,6 +17,7 @@ Rules of this file:
 import asyncio
 import contextlib
 import logging
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +27,8 @@ from agent.core.clock import Clock
 from agent.core.errors import StoreError, Unavailable
 from agent.core.model import Event, Signal
 from agent.core.ports import Outbox, StoredBlock, StoredEvent
-from cloud_sync.mqtt import LinkStats, MqttLink, Refused
+from cloud_sync.link import MqttLink
+from cloud_sync.mqtt import LinkStats, Refused
 from cloud_sync.payload import MAX_JSON_ROWS, encode_block, encode_catalog, encode_event, encode_json, encode_state
 from cloud_sync.settings import UplinkSettings, Will
 from cloud_sync.subscriber import PayloadError
@@ -53,7 +55,7 @@ class Publisher(Protocol):
 
 
 class Link(Protocol):
-    """Connections, one after the other; ``cloud_sync.mqtt.MqttLink`` is one."""
+    """Connections, one after the other; ``cloud_sync.link.MqttLink`` is one."""
 
     @property
     def stats(self) -> LinkStats:
@@ -170,7 +172,7 @@ class Uplink:
         self._acked = asyncio.Event()
         self._store_fault = ""
         self._loop: asyncio.AbstractEventLoop | None = None
-        outbox.on_commit(self._on_commit)
+        outbox.on_commit(_weakly(self._on_commit))
 
     async def run(self) -> None:
         """Send until cancelled; says goodbye on a connection that stands."""
@@ -413,6 +415,18 @@ class Uplink:
     def _wake(self) -> None:
         for stream in self._streams:
             stream.wake.set()
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """A callback that does not keep its object alive: the outbox outlives the uplinks that a new configuration ends."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            alive()
+
+    return call
 
 
 def _encoded(record: _Record, rows: int) -> _Record:

@@ -25,7 +25,8 @@ from typing import TypeAlias
 
 from agent.core.clock import SystemClock
 from agent.core.errors import AgentError, ConfigError
-from cloud_sync.mqtt import MqttLink, Session
+from cloud_sync.link import MqttLink
+from cloud_sync.mqtt import Session
 from cloud_sync.settings import LinkSettings
 from cloud_sync.subscriber import (
     Catalog,

@@ -1,6 +1,7 @@
 """A broker that speaks just enough MQTT 3.1.1 and 5 to misbehave on demand."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ class Script:
     answer_pings: bool = True
     farewell: int | None = None  #: MQTT 5 DISCONNECT with this reason after the first PUBLISH
     connects: list[tuple[int, int]] = field(default_factory=list)  #: protocol level and keep-alive of each
+    connect_bodies: list[bytes] = field(default_factory=list)
     published: list[tuple[str, bytes]] = field(default_factory=list)
     unacked: int = 0
     max_unacked: int = 0
@@ -28,7 +30,7 @@ class Script:
 
 
 @asynccontextmanager
-async def scripted_broker(script: Script) -> AsyncIterator[int]:
+async def scripted_broker(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """Serve on a free port of loopback while the context lasts; gives the port."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -44,7 +46,7 @@ async def scripted_broker(script: Script) -> AsyncIterator[int]:
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -58,6 +60,7 @@ async def scripted_broker(script: Script) -> AsyncIterator[int]:
 async def _serve(script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     kind, _, body = await _packet(reader)
     assert kind == CONNECT
+    script.connect_bodies.append(body)
     version = body[6]
     script.connects.append((version, int.from_bytes(body[8:10])))
     if version not in script.versions:

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 from agent.core.clock import SystemClock
 from agent.core.model import Number
-from cloud_sync.mqtt import MqttLink, Session
+from cloud_sync.link import MqttLink
+from cloud_sync.mqtt import Session
 from cloud_sync.settings import LinkSettings
 from cloud_sync.subscriber import EventMessage, State
 from cloud_sync.uplink import Uplink

@@ -3,6 +3,9 @@
 import asyncio
 import gc
 import logging
+import shutil
+import ssl
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,15 +14,12 @@ import pytest
 
 from agent.core.clock import FakeClock, SystemClock
 from agent.core.errors import Unavailable
+from cloud_sync.link import GOOD_CONNECTION_S, MAX_BACKOFF_S, TAKEN_OVER_BACKOFF_S, MqttLink
 from cloud_sync.mqtt import (
-    GOOD_CONNECTION_S,
     LEAVE_BEHIND_S,
-    MAX_BACKOFF_S,
     MAX_IN_FLIGHT,
     MAX_IN_FLIGHT_BYTES,
     PUBACK_TIMEOUT_S,
-    TAKEN_OVER_BACKOFF_S,
-    MqttLink,
     Refused,
     Session,
 )
@@ -390,7 +390,7 @@ def test_refusals_back_off_and_are_logged_once(caplog: pytest.LogCaptureFixture)
             async with asyncio.timeout(10):
                 await served.wait()
                 await task
-            lines = [record for record in caplog.records if record.name == "cloud_sync.mqtt"]
+            lines = [record for record in caplog.records if record.name == "cloud_sync.link"]
             assert [record.levelno for record in lines] == [logging.WARNING, logging.INFO]
 
     with caplog.at_level(logging.INFO):
@@ -516,5 +516,90 @@ def test_a_thread_that_dies_is_a_connection_that_ended(monkeypatch: pytest.Monke
             await once(link, serve)
             assert link.stats.last_error == "the client's thread died"
             assert died == ["'inside the client'"]
+
+    asyncio.run(scenario())
+
+
+OPENSSL = shutil.which("openssl")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for localhost that signs itself, and its key."""
+    if OPENSSL is None:
+        pytest.skip("openssl is not installed: TLS is not tried")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        [
+            *(OPENSSL, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost"),
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_tls_and_the_password_of_a_file(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("hunter2\n")
+
+    async def scenario() -> None:
+        script = Script()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        async with scripted_broker(script, context) as port:
+            chosen = LinkSettings(
+                f"mqtts://localhost:{port}", "test", username="depot", password_file=password, ca_file=certificate[0]
+            )
+            chosen.check_files()
+
+            async def serve(session: Session) -> None:
+                await (await session.publish("a", bytes(200_000)))
+
+            await once(MqttLink(chosen, HurriedClock()), serve)
+            assert len(script.published[0][1]) == 200_000
+            assert script.connect_bodies[0].endswith(b"\x00\x05depot\x00\x07hunter2")
+
+    asyncio.run(scenario())
+
+
+# paho leaves the socket of a failed handshake to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.announced_warnings
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_certificate_that_does_not_hold_is_no_connection(certificate: tuple[Path, Path], host: str) -> None:
+    """With the right name it lacks a trusted issuer; with the wrong name it is trusted and still not the broker's."""
+
+    async def scenario() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        script = Script()
+        async with scripted_broker(script, context) as port:
+            trusted = certificate[0] if host == "127.0.0.1" else None
+            link = MqttLink(LinkSettings(f"mqtts://{host}:{port}", "test", ca_file=trusted), HurriedClock())
+            task = asyncio.ensure_future(link.run(_never))
+            await until(lambda: link.stats.failures > 0)
+            await stop(task)
+            assert link.stats.last_error.startswith("TLS: ")
+            assert ("mismatch" if trusted else "self-signed") in link.stats.last_error
+            assert script.connects == []
+        gc.collect()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.announced_warnings
+def test_a_password_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with scripted_broker(Script()) as port:
+            chosen = LinkSettings(f"mqtt://127.0.0.1:{port}", "test", username="depot", password_file=tmp_path / "gone")
+            link = MqttLink(chosen, HurriedClock())
+            task = asyncio.ensure_future(link.run(_never))
+            await until(lambda: link.stats.failures > 0)
+            await stop(task)
+            assert link.stats.last_error == f"No such file or directory: {tmp_path / 'gone'}"
 
     asyncio.run(scenario())

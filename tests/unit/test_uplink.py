@@ -1,7 +1,9 @@
 """The uplink over a fake outbox and a fake link: order, cursor, window, what is sent again, what is set aside."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -384,3 +386,32 @@ def test_status_tells_the_backlog_without_a_connection() -> None:
     status = site.uplink.status()
     assert (status.connected, status.next_try_in_s, status.broker) == (False, 7, "mqtt://broker")
     assert {name: stream.backlog for name, stream in status.streams.items()} == {"telemetry": 2, "event": 1}
+
+
+def test_the_outbox_does_not_keep_an_uplink_alive() -> None:
+    site = Site()
+    gone = weakref.ref(site.uplink)
+    del site.uplink
+    gc.collect()
+    assert gone() is None
+    site.outbox.add(block(1))
+
+
+def test_acknowledgements_that_come_last_are_counted() -> None:
+    """Those of records behind one that is still open are not."""
+
+    async def scenario() -> None:
+        site = Site()
+        task = asyncio.ensure_future(site.uplink.run())
+        site.outbox.add(*[block(seq) for seq in range(1, 6)])
+        session = FakeSession()
+        session.automatic = False
+        await site.connect(session)
+        await site.until(lambda: len(session.waiting) == 5)
+        for index in (4, 1, 0):  # 5, 2 and 1
+            session.acknowledge(index)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert site.outbox.cursors["telemetry"] == 2
+
+    asyncio.run(scenario())
