@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from drivers.codec.dbc_checks import check_places, unique_names, with_unique_signals
 from drivers.codec.dbc_convert import REFUSALS, merged, parse
-from drivers.codec.dbc_document import Document, Findings, MessageText, SignalText
+from drivers.codec.dbc_document import Document, Findings, MessageText, Note, SignalText
 from drivers.codec.dbc_model import Dbc, Finding, MessageDef, Number, Ranges, SignalDef
 from drivers.codec.dbc_repair import repair
 from drivers.codec.dbc_scan import Statement, scan
@@ -64,13 +64,14 @@ class _Loader:
             return self._finished(list(zip(texts, loaded, strict=True)))
         kept, refused = self._kept(self._attributes, lambda some: self._load((), some) is not None)
         self._attributes = kept
-        for text in refused:
-            self._findings.warning(0, f"attribute can't be read and is ignored: {text!r}", "correct or remove it")
+        for note in refused:
+            self._findings.warning(note.line, f"can't be used and is ignored: {note.text!r}", "correct or remove it")
         return self._finished([(text, message) for text in texts if (message := self._alone(text)) is not None])
 
-    def _load(self, texts: Sequence[MessageText], attributes: Sequence[str] | None = None) -> list[MessageDef] | None:
+    def _load(self, texts: Sequence[MessageText], attributes: Sequence[Note] | None = None) -> list[MessageDef] | None:
         """What cantools makes of some messages; None when it refuses them."""
-        lines = [*(self._attributes if attributes is None else attributes), *(text.text() for text in texts)]
+        notes = self._attributes if attributes is None else attributes
+        lines = [*(note.text for note in notes), *(text.text() for text in texts)]
         try:
             loaded = parse("\n".join(lines)) if lines else []
         except REFUSALS:
@@ -99,18 +100,12 @@ class _Loader:
         loaded = self._load([message])
         if loaded is not None:
             return loaded[0]
-        notes = [(signal, text) for signal in message.signals for text in signal.extras]
-        remarks = message.extras
-        message.extras = []
-        for signal in message.signals:
-            signal.extras = []
+        owners: list[MessageText | SignalText] = [message, *message.signals]
+        notes = [(owner, note) for owner in owners for note in owner.notes]
+        for owner in owners:
+            owner.notes = []
         self._keep_signals(message)
         self._keep_notes(message, notes)
-        message.extras, refused = self._kept(
-            remarks, lambda some: self._load([replace(message, extras=some)]) is not None
-        )
-        for text in refused:
-            self._findings.warning(message.line, f"message {message.name!r}: ignored {text!r}", "correct or remove it")
         loaded = self._load([message])
         if loaded is None:
             text = f"message {message.name!r} can't be loaded and is left out"
@@ -127,19 +122,21 @@ class _Loader:
             text = f"signal {message.name}.{signal.name} can't be loaded and is left out"
             self._findings.error(signal.line, text, "check its SG_ line and its multiplexer values")
 
-    def _keep_notes(self, message: MessageText, notes: Sequence[tuple[SignalText, str]]) -> None:
-        """Give the signals back what is said about them, as far as it is accepted."""
+    def _keep_notes(self, message: MessageText, notes: Sequence[tuple[MessageText | SignalText, Note]]) -> None:
+        """Give back what is said about a message and its signals, as far as it is accepted."""
+        owners: list[MessageText | SignalText] = [message, *message.signals]
 
-        def give(some: Sequence[tuple[SignalText, str]]) -> bool:
-            for signal in message.signals:
-                signal.extras = [text for owner, text in some if owner is signal]
+        def give(some: Sequence[tuple[MessageText | SignalText, Note]]) -> bool:
+            for owner in owners:
+                owner.notes = [note for about, note in some if about is owner]
             return self._load([message]) is not None
 
-        kept, refused = self._kept([note for note in notes if note[0] in message.signals], give)
+        present = {id(owner) for owner in owners}
+        kept, refused = self._kept([(owner, note) for owner, note in notes if id(owner) in present], give)
         give(kept)
-        for signal, text in refused:
-            what = f"signal {message.name}.{signal.name}: ignored {text!r}"
-            self._findings.warning(signal.line, what, "correct or remove it")
+        for _, note in refused:
+            text = f"message {message.name!r}: can't be used and is ignored: {note.text!r}"
+            self._findings.warning(note.line, text, "correct or remove it")
 
     def _finished(self, pairs: Sequence[tuple[MessageText, MessageDef]]) -> list[MessageDef]:
         """The messages under their own names, each name used once, with their places checked."""
@@ -170,5 +167,10 @@ def _named(text: MessageText, message: MessageDef) -> MessageDef:
         values = merged([*signal.mux_values, *whole]) if known else signal.mux_values
         multiplexer = None if signal.multiplexer is None else names.get(signal.multiplexer, signal.multiplexer)
         signals.append(replace(signal, name=names[source.alias], multiplexer=multiplexer, mux_values=values))
+    # A multiplexer that decides over no signal still refuses values that its own value table does not name (cantools).
+    deciding = {signal.multiplexer for signal in signals if signal.mux_values}
+    for i, signal in enumerate(signals):
+        decides = signal.name in deciding or bool(signal.choices)
+        signals[i] = replace(signal, is_multiplexer=signal.is_multiplexer and decides)
     name = text.name if message.name == text.alias else message.name
     return replace(message, name=name, length=text.length, signals=tuple(signals))

@@ -54,13 +54,12 @@ def _protocol_is_j1939(database: InternalDatabase) -> bool:
 def _message(message: Message, *, by_default: bool) -> MessageDef:
     extended = message.is_extended_frame
     j1939 = message.protocol == "j1939" or by_default or has_null_address(message.frame_id)
-    selectors = {signal.multiplexer_signal for signal in message.signals if signal.multiplexer_ids}
     return MessageDef(
         frame_id=message.frame_id,
         extended=extended,
         name=message.name,
         length=message.length,
-        signals=tuple(_signal(signal, selectors) for signal in message.signals),
+        signals=tuple(_signal(signal) for signal in message.signals),
         fd=message.is_fd,
         cycle_time_ms=round(message.cycle_time) if message.cycle_time and message.cycle_time > 0 else None,
         j1939=extended and j1939,
@@ -68,10 +67,8 @@ def _message(message: Message, *, by_default: bool) -> MessageDef:
     )
 
 
-def _signal(signal: Signal, selectors: set[str | None]) -> SignalDef:
+def _signal(signal: Signal) -> SignalDef:
     choices = {int(number): str(text) for number, text in (signal.conversion.choices or {}).items()}
-    # A multiplexer that decides over no signal still refuses values that its own value table does not name (cantools).
-    is_multiplexer = signal.is_multiplexer and (signal.name in selectors or bool(choices))
     return SignalDef(
         name=signal.name,
         start=signal.start,
@@ -86,7 +83,7 @@ def _signal(signal: Signal, selectors: set[str | None]) -> SignalDef:
         unit=signal.unit or "",
         choices=choices,
         comment=signal.comment or "",
-        is_multiplexer=is_multiplexer,
+        is_multiplexer=signal.is_multiplexer,
         multiplexer=signal.multiplexer_signal,
         mux_values=merged((value, value) for value in signal.multiplexer_ids or ()),
     )

@@ -42,6 +42,14 @@ class Findings:
             self._found.append(Finding("warning", self._file, line, text, hint))
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A statement about something, ready to be passed on, and the line of the file that says so."""
+
+    line: int
+    text: str
+
+
 @dataclass(slots=True)
 class SignalText:
     """A signal that can be passed on. ``name`` is the one it has in the end, ``alias`` the one in the text."""
@@ -51,7 +59,7 @@ class SignalText:
     line: int
     definition: Statement
     marker: str
-    extras: list[str] = field(default_factory=list)  #: statements about it
+    notes: list[Note] = field(default_factory=list)
     ranges: list[tuple[str, Ranges]] = field(
         default_factory=list
     )  #: multiplexer's alias, its values, as SG_MUL_VAL_ says
@@ -86,7 +94,7 @@ class MessageText:
     dbc_id: int  #: as the text has it: with flag
     length: int
     signals: list[SignalText] = field(default_factory=list)
-    extras: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     by_name: dict[str, SignalText] = field(default_factory=dict)  #: by the file's own names
 
     def head(self) -> str:
@@ -96,8 +104,9 @@ class MessageText:
 
     def text(self) -> str:
         """All its statements."""
-        extras = [text for signal in self.signals for text in signal.extras]
-        return "\n".join([self.head(), *(s.text() for s in self.signals), *self.extras, *extras, *self.mux_text()])
+        notes = [note.text for note in self.notes]
+        notes += [note.text for signal in self.signals for note in signal.notes]
+        return "\n".join([self.head(), *(s.text() for s in self.signals), *notes, *self.mux_text()])
 
     def mux_text(self) -> list[str]:
         """Extended multiplexing, each range as its first value only: ``dbc.py`` puts the whole ranges back."""
@@ -113,7 +122,7 @@ class Document:
     """What is left of a file: messages in its order, and the attributes' definitions."""
 
     messages: list[MessageText] = field(default_factory=list)
-    attributes: list[str] = field(default_factory=list)
+    attributes: list[Note] = field(default_factory=list)
 
 
 def _end_byte(statement: Statement) -> int:

@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterable
 from math import isfinite
 
-from drivers.codec.dbc_document import Document, Findings, MessageText, SignalText
-from drivers.codec.dbc_scan import Broken, Statement
+from drivers.codec.dbc_document import Document, Findings, MessageText, Note, SignalText
+from drivers.codec.dbc_scan import Broken, Statement, is_keyword
 
 #: The longest payload that any transport over CAN carries in one message (ISO 15765-2 without escape sequence), bytes.
 MAX_LENGTH = 4095
@@ -102,7 +102,7 @@ class _Repair:
                 text = f"signal {statement.part('name')!r} stands outside of any message"
                 self._findings.error(statement.line, text, "put it under its BO_ line")
             elif statement.kind in {"BA_DEF_", "BA_DEF_DEF_"} and statement.part("attribute") in _ATTRIBUTES:
-                self._document.attributes.append(statement.text)
+                self._document.attributes.append(Note(statement.line, statement.text))
                 if statement.kind == "BA_DEF_":
                     self._defined.add(statement.part("attribute"))
 
@@ -136,8 +136,10 @@ class _Repair:
         earlier = self._file_ids.get(dbc_id)
         if earlier is not None:
             known = self._by_id.pop(earlier)
-            text = f"message id {dbc_id} is used twice: {known.name!r} here and {name!r} in line {line}, which counts"
-            self._findings.error(known.line, text, "remove one of the two or correct its id")
+            text = (
+                f"message id {dbc_id} is used twice: {known.name!r} in line {known.line} is left out, {name!r} counts"
+            )
+            self._findings.error(line, text, "remove one of the two or correct its id")
         self._file_ids[dbc_id] = file_id
         self._by_id[file_id] = message
         return message
@@ -178,7 +180,7 @@ class _Repair:
         message.by_name.setdefault(name, signal)
 
     def _odd_name(self, what: str, name: str, line: int) -> None:
-        if not _PLAIN_NAME.fullmatch(name):
+        if is_keyword(name) or not _PLAIN_NAME.fullmatch(name):
             hint = "use letters, digits and _ and begin with a letter, so that other tools accept it too"
             self._findings.warning(line, f"{what} {name!r}: not a valid DBC name, used as it is", hint)
 
@@ -219,7 +221,7 @@ class _Repair:
                 pairs.append(f"{value} {label}")
         if pairs:
             signal.choices = len(pairs)
-            signal.extras.append(f"VAL_ {message.dbc_id} {signal.alias} {' '.join(pairs)} ;")
+            signal.notes.append(Note(statement.line, f"VAL_ {message.dbc_id} {signal.alias} {' '.join(pairs)} ;"))
 
     def _value_type(self, statement: Statement) -> None:
         found = self._find(statement, "value type")
@@ -228,7 +230,9 @@ class _Repair:
         message, signal = found
         if signal.length in _FLOAT_LENGTHS:
             signal.is_float = True
-            signal.extras.append(f"SIG_VALTYPE_ {message.dbc_id} {signal.alias} : {statement.part('type')};")
+            signal.notes.append(
+                Note(statement.line, f"SIG_VALTYPE_ {message.dbc_id} {signal.alias} : {statement.part('type')};")
+            )
             return
         text = f"signal {message.name}.{signal.name} is a float of {signal.length} bits, which do not exist; left out"
         self._findings.error(statement.line, text, "give it 16, 32 or 64 bits, or remove the SIG_VALTYPE_ line")
@@ -303,12 +307,12 @@ class _Repair:
         if statement.part("message"):
             message = self._by_id.get(_whole(statement.part("message"), 1 << 32) or 0)
             if message is not None:
-                message.extras.append(f"CM_ BO_ {message.dbc_id} {text};")
+                message.notes.append(Note(statement.line, f"CM_ BO_ {message.dbc_id} {text};"))
         elif statement.part("id"):
             message = self._by_id.get(_whole(statement.part("id"), 1 << 32) or 0)
             signal = message.by_name.get(statement.part("name")) if message is not None else None
             if message is not None and signal is not None:
-                signal.extras.append(f"CM_ SG_ {message.dbc_id} {signal.alias} {text};")
+                signal.notes.append(Note(statement.line, f"CM_ SG_ {message.dbc_id} {signal.alias} {text};"))
 
     def _attribute(self, statement: Statement) -> None:
         attribute, value = statement.part("attribute"), statement.part("value")
@@ -321,14 +325,16 @@ class _Repair:
         if statement.part("message"):
             message = self._by_id.get(_whole(statement.part("message"), 1 << 32) or 0)
             if message is not None:
-                message.extras.append(f'BA_ "{attribute}" BO_ {message.dbc_id} {value};')
+                message.notes.append(Note(statement.line, f'BA_ "{attribute}" BO_ {message.dbc_id} {value};'))
         elif statement.part("id"):
             message = self._by_id.get(_whole(statement.part("id"), 1 << 32) or 0)
             signal = message.by_name.get(statement.part("name")) if message is not None else None
             if message is not None and signal is not None:
-                signal.extras.append(f'BA_ "{attribute}" SG_ {message.dbc_id} {signal.alias} {value};')
+                signal.notes.append(
+                    Note(statement.line, f'BA_ "{attribute}" SG_ {message.dbc_id} {signal.alias} {value};')
+                )
         else:
-            self._document.attributes.append(f'BA_ "{attribute}" {value};')
+            self._document.attributes.append(Note(statement.line, f'BA_ "{attribute}" {value};'))
 
 
 def _states(message: MessageText, choosers: list[SignalText]) -> int:

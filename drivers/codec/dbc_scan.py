@@ -25,13 +25,13 @@ _PAIRS = rf"(?P<pairs>(?:\s*[-+]?[\w.+-]+\s*{_STRING})*+)"
 _ANY = rf'(?:[^";]++|{_STRING})*+;'
 
 _FORMS = {
-    "BO_": r"\s+(?P<id>\S+)\s+(?P<name>[^:\n]{1,200}?)\s*+:\s*(?P<length>\w+)(?:[ \t]+(?P<sender>[^\n]*))?",
+    "BO_": r"\s+(?P<id>\S+)\s+(?P<name>[^:\n]{1,200}?)\s*+:\s*(?P<length>\w+)(?:[ \t]+(?!SG_\s)(?P<sender>\S+))?",
     "SG_": (
         r"\s+(?P<name>[^:\n]{1,200}?)(?:\s++(?P<mux>M|m\d+M?))?+\s*+:"
         r"\s*(?P<start>\d+)\s*\|\s*(?P<length>\d+)\s*@\s*(?P<order>\d)\s*(?P<sign>[+-])"
         rf"\s*\(\s*(?P<scale>{NUMBER})\s*,\s*(?P<offset>{NUMBER})\s*\)"
         r"(?:\s*\[(?P<minimum>[^|\]\n]*)\|(?P<maximum>[^\]\n]*)\])?"
-        rf"(?:\s*(?P<unit>{_STRING}))?(?P<receivers>[^\n]*)"
+        rf"(?:\s*(?P<unit>{_STRING}))?(?P<receivers>(?:[ \t]*+(?!(?:BO_|SG_)\s)\S++)*+)"
     ),
     "VAL_": rf"\s+(?:(?P<id>\d+)\s+)?(?P<name>[^\s\";]+){_PAIRS}\s*;",
     "SIG_VALTYPE_": r"\s+(?P<id>\d+)\s+(?P<name>\S+?)\s*:?\s*(?P<type>\d+)\s*;",
@@ -113,6 +113,11 @@ class Broken:
     line: int
     text: str  #: its beginning
     is_last: bool  #: the file ends in it
+
+
+def is_keyword(name: str) -> bool:
+    """Whether the name is a keyword of the format."""
+    return _KEYWORD.fullmatch(name) is not None
 
 
 def scan(text: str) -> Iterator[Statement | Broken]:
