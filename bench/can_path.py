@@ -47,6 +47,7 @@ PACED_FRAMES_S = 9000
 QUIET_FRAMES_S = 300
 BUSES = 4
 SETTLE_S = 0.3
+GIVE_UP_S = 60.0
 
 Raw = NDArray[np.uint8]
 
@@ -315,7 +316,10 @@ def _same(sock: socket.socket) -> socket.socket:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - another process decides
+    give_up_s = time.monotonic() + GIVE_UP_S
+    while not condition():
+        if time.monotonic() > give_up_s:
+            raise TimeoutError("the sending process did not start or ended early")
         await asyncio.sleep(0.02)
 
 
