@@ -55,6 +55,7 @@ def main(seconds: int | None = None) -> None:
         row_stored, row_written = _row_per_sample(place / "rows.db", min(seconds, 300))
         for name, target in (("typical", True), ("noisy", False), ("jittered", False)):
             _bytes_per_sample(place / f"{name}.db", name, seconds, (row_stored, row_written), target=target)
+        _with_uplink(place / "uplink.db", min(seconds, 1200))
         _throughput(place / "throughput.db")
         _charts(place / "charts.db")
 
@@ -132,6 +133,24 @@ def _bytes_per_sample(path: Path, kind: str, seconds: int, rows: tuple[float, fl
         device = (after.device - before.device) / samples
         print(f"store {kind}, written by the whole device meanwhile: {device:.2f} B/sample ({device / process:.1f}x)")
     print(f"store {kind}, one commit: {took_s / commits * 1e3:.1f} ms ({commits} commits, {took_s:.0f} s)")
+
+
+def _with_uplink(path: Path, seconds: int) -> None:
+    """What acknowledgements add: all that is new, as often as the store writes them down."""
+    clock = FakeClock()
+    store, _ = open_store(path, clock)
+    store.hold("telemetry", None).result(WAIT_S)
+    before = written(path).process
+    every_s = round(StoreSettings().ack_s)
+    for _ in range(seconds // every_s):
+        samples = _fill(store, clock, "typical", every_s)
+        store.ack("telemetry", store.newest("telemetry"))
+    store.maintain().result(WAIT_S)
+    store.close()
+    each = (written(path).process - before) / (seconds // every_s * samples)
+    print(
+        f"store typical with an uplink that acknowledges, written: {each:.2f} B/sample ({each / 16:.2f}) target <= 16"
+    )
 
 
 def _row_per_sample(path: Path, seconds: int) -> tuple[float, float]:

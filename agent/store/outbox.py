@@ -85,7 +85,7 @@ class Cursors:
         return self._writer.newest_seq if _known(stream) == TELEMETRY else self._newest_event()
 
     def ack(self, stream: str, upto_seq: int) -> Future[None]:
-        """Persist that all up to there is acknowledged, with the next group commit: losing it only repeats."""
+        """Persist that all up to there is acknowledged, within ``StoreSettings.ack_s``: losing it only repeats."""
         _known(stream)
 
         def run(connection: sqlite3.Connection) -> tuple[None, Publish]:

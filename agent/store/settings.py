@@ -11,6 +11,7 @@ class StoreSettings:
     """Limits and intervals. The defaults are meant for a site of some hundred signals on a Raspberry Pi."""
 
     commit_s: float = 1.0  #: telemetry is committed in groups that are this far apart
+    ack_s: float = 2.0  #: acknowledgements are written this far apart: losing one only repeats, writing costs a page
     pending_rows: int = 1_000_000  #: rows that wait for a commit; when more come, the oldest go and are counted
     block_rows: int = 65_536  #: a group of more rows makes several blocks; so many waiting rows are committed at once
     seal_s: float = 600.0  #: blocks of about this much time are made of the hot ones

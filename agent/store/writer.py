@@ -90,6 +90,7 @@ class Writer:
         self._retry_at_s = float("-inf")
         self._group_at_s = float("-inf")
         self._upkeep_at_s = float("-inf")
+        self._lazy_at_s = float("-inf")
         self._callbacks: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self.newest_seq = seq
@@ -211,21 +212,35 @@ class Writer:
         with_rows = group_due or any(job.rows for job in self._jobs)
         if not with_rows and not any(job.urgent for job in self._jobs):
             return None
-        jobs = list(self._jobs)
-        self._jobs.clear()
+        jobs = self._take_jobs(now_s)
         if not with_rows:
             return _Group(jobs, [], [])
+        if not (jobs or self._pending.rows):
+            return None
         self._in_flight_rows = self._pending.rows
         return _Group(jobs, self._pending.take(), self._pending.take_drops())
+
+    def _take_jobs(self, now_s: float) -> list[Job]:
+        """The jobs whose turn it is: all urgent ones, and the others some seconds apart."""
+        jobs = list(self._jobs)
+        self._jobs.clear()
+        if self._closing or now_s >= self._lazy_at_s or any(job.rows for job in jobs):
+            if any(not job.urgent for job in jobs):
+                self._lazy_at_s = now_s + self._settings.ack_s
+            return jobs
+        self._jobs.extend(job for job in jobs if not job.urgent)
+        return [job for job in jobs if job.urgent]
 
     def _wait_s(self) -> float:
         """How long to sleep unless something new comes. Called with the lock held."""
         now_s = self._clock.monotonic_s()
         wake_s = max(self._upkeep.due_s(), self._upkeep_at_s)
-        if self._jobs or self._pending.rows:
-            if not self._failures and any(job.urgent for job in self._jobs):
-                return 0.0
+        if not self._failures and any(job.urgent for job in self._jobs):
+            return 0.0
+        if self._pending.rows or any(job.urgent for job in self._jobs):
             wake_s = min(wake_s, max(self._group_at_s, self._retry_at_s))
+        elif self._jobs:
+            wake_s = min(wake_s, max(self._group_at_s, self._lazy_at_s, self._retry_at_s))
         wake_s = max(wake_s, self._retry_at_s)
         return min(max(wake_s - now_s, 0.0), _IDLE_S) if wake_s > now_s else 0.0
 

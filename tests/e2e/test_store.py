@@ -429,3 +429,21 @@ def test_blocks_are_sealed_when_their_time_has_come(path: Path) -> None:
         sizes = [block.rows for block in store.blocks(0, 10)]
         assert sum(sizes) == 60
         assert max(sizes) == 50  # no block of more rows than that
+
+
+def test_acknowledgements_are_written_some_seconds_apart(path: Path) -> None:
+    """Real time: the first is written at once, the second waits, a flush and the closing take it along."""
+    with closing(Store.open(path, SystemClock(), StoreSettings(commit_s=0.01, ack_s=600.0))) as store:
+        put(store, 1, 0, 1)
+        store.flush().result(WAIT_S)
+        store.ack("telemetry", 1).result(WAIT_S)
+        committed = threading.Event()
+        store.on_commit(committed.set)
+        later = store.ack("telemetry", 2)
+        put(store, 1, 1, 2)
+        assert committed.wait(WAIT_S)  # rows went, the acknowledgement stayed
+        assert not later.done()
+        store.flush().result(WAIT_S)
+        assert later.done()
+        last = store.ack("telemetry", 3)
+    assert last.result(0) is None
