@@ -14,7 +14,6 @@ Rules of this file:
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 import numpy as np
@@ -22,16 +21,14 @@ from numpy.typing import NDArray
 
 from agent.core.clock import Clock
 from agent.core.errors import DeviceError
-from agent.core.model import Batch, Column, Encoding, Event
+from agent.core.model import Batch, Column, Event
 from agent.core.ports import Sink
 from drivers.can.devices import PlannedDevice
 from drivers.can.errorframes import BusState
-from drivers.can.missing import Missing
+from drivers.can.group import Group, Heard, Member
 from drivers.can.mmsg import SLOTS
-from drivers.can.monitor import AliveCounter, Change, Monitor, Watched, silence_limit_s
-from drivers.can.repeats import Repeats
-from drivers.codec.can_batch import BatchDecoder, Wanted
-from drivers.codec.frames import EFF_FLAG, ERR_FLAG, RTR_FLAG, Frames
+from drivers.can.monitor import Change
+from drivers.codec.frames import ERR_FLAG, RTR_FLAG, Frames
 
 #: From this rate on, frames are gathered: a drain costs much, a frame more in it little.
 BUSY_FRAMES_S = 100.0
@@ -46,7 +43,6 @@ RATE_WINDOW_S = 0.1
 #: How often silence is looked for.
 TICK_S = 0.25
 
-_SOURCE_ADDRESS = 0xFF
 _HINTS = {
     "bus.off": "check wiring, termination and bit rate; `ip link set CHANNEL type can restart-ms 100` restarts it",
     "bus.passive": "check wiring, termination and bit rate",
@@ -102,78 +98,6 @@ class Pace:
         return min(max(MIN_PAUSE_S, pause_s), MAX_PAUSE_S, QUEUE_SHARE * self._queue_frames / self.rate)
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """One device in a group: its monitor, its place among the group's messages, its signals."""
-
-    device: str
-    monitor: Monitor
-    messages: slice
-    signals: Ids
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """What good frames gave: rows, signals that were sent again unchanged, good frames by message."""
-
-    ids: Ids
-    times_us: Ints
-    words: Ints
-    touched: Ids
-    seen: Ints
-
-
-_NO_IDS = np.empty(0, dtype=np.int32)
-_NO_INTS = np.empty(0, dtype=np.int64)
-
-
-class _Group:
-    """Devices that share a decoder."""
-
-    def __init__(self, planned: Sequence[PlannedDevice], ids: Mapping[tuple[str, str], int]) -> None:
-        self.source_address = planned[0].device.source_address
-        messages = [message for one in planned for message in one.messages]
-        wanted: dict[tuple[int, str], Wanted] = {}
-        missing: dict[int, tuple[int, ...]] = {}
-        floats: list[int] = []
-        self.members: list[_Member] = []
-        start = 0
-        for one in planned:
-            signals = [ids[item.spec.device, item.spec.name] for item in one.wanted]
-            for item, signal in zip(one.wanted, signals, strict=True):
-                wanted[start + item.message, item.signal.name] = Wanted(signal)
-                missing[signal] = item.missing
-                if item.spec.encoding is Encoding.FLOAT:
-                    floats.append(signal)
-            end = start + len(one.messages)
-            self.members.append(
-                _Member(one.device.id, _monitor(one, signals), slice(start, end), np.array(signals, dtype=np.int32))
-            )
-            start = end
-        self.missing = Missing(missing, floats)
-        self.decoder = BatchDecoder(messages, wanted)
-        self.repeats = Repeats(messages, [self.decoder.signal_ids_of(index) for index in range(len(messages))])
-
-    def mine(self, frames: Frames, frame_ids: NDArray[np.uint32]) -> Frames:
-        """The frames that may be from these devices."""
-        if self.source_address is None:
-            return frames
-        other = (frame_ids & EFF_FLAG != 0) & (frame_ids & _SOURCE_ADDRESS != self.source_address)
-        if not other.any():
-            return frames
-        return Frames(frames.raw[~other], frames.times_us[~other])
-
-    def forget(self) -> None:
-        """All signals are unknown: the next frames give them in full."""
-        self.forget_payloads()
-        self.missing.forget()
-
-    def forget_payloads(self) -> None:
-        """The next frames of all messages are news."""
-        self.decoder.forget()
-        self.repeats.forget()
-
-
 class CanListener:
     """One wire and the devices on it. ``ids``: (device, signal name) -> the number that the store gave."""
 
@@ -185,7 +109,7 @@ class CanListener:
         self._devices = tuple(one.device.id for one in planned)
         shared = [one for one in planned if one.device.source_address is None]
         own = [[one] for one in planned if one.device.source_address is not None]
-        self._groups = [_Group(group, ids) for group in ([shared] if shared else []) + own]
+        self._groups = [Group(group, ids) for group in ([shared] if shared else []) + own]
         self._bus = BusState()
         self._ticked_s = 0.0
 
@@ -252,7 +176,7 @@ class CanListener:
                 self._tick(now_s, sink)
             pause_s = pace.after(len(frames), now_s)
 
-    def _members(self) -> Iterable[tuple[_Group, _Member]]:
+    def _members(self) -> Iterable[tuple[Group, Member]]:
         return ((group, member) for group in self._groups for member in group.members)
 
     def _count(self, sink: Sink) -> None:
@@ -286,41 +210,22 @@ class CanListener:
             mine = group.mine(frames, frame_ids)
             if len(mine):
                 # No frame belongs to two groups: the devices' claims were checked.
-                unknown -= self._decode(group, mine, now_s, sink)
+                heard = group.decode(mine)
+                unknown -= heard.frames
+                for name, amount in heard.bad.items():
+                    if amount:
+                        sink.count(name, amount)
+                self._deliver(group, heard, now_s, sink)
         if unknown:
             sink.count("unknown", unknown)
 
-    def _decode(self, group: _Group, frames: Frames, now_s: float, sink: Sink) -> int:
-        """Decode and deliver; gives how many frames had an identifier of this group."""
-        news, repeated = group.repeats.news(frames)
-        if repeated:
-            seen = np.bincount(repeated, minlength=len(group.decoder.messages))
-            touched = group.repeats.touched(repeated)
-            found = group.decoder.decode(news) if len(news) else None
-            if found is None:
-                self._deliver(group, _Heard(_NO_IDS, _NO_INTS, _NO_INTS, touched, seen), now_s, sink)
-                return len(repeated)
-            heard = _Heard(
-                found.ids, found.times_us, found.words, np.concatenate((found.touched, touched)), found.seen + seen
-            )
-        else:
-            found = group.decoder.decode(news)
-            heard = _Heard(found.ids, found.times_us, found.words, found.touched, found.seen)
-        bad = {"bad.too_short": found.too_short, "bad.unknown_multiplexer": found.unknown_multiplexer}
-        group.repeats.decoded(without_fault=not any(bad.values()))
-        for name, amount in bad.items():
-            if amount:
-                sink.count(name, amount)
-        self._deliver(group, heard, now_s, sink)
-        return len(repeated) + found.decoded + sum(bad.values())
-
-    def _deliver(self, group: _Group, found: _Heard, now_s: float, sink: Sink) -> None:
+    def _deliver(self, group: Group, heard: Heard, now_s: float, sink: Sink) -> None:
         changes = [
-            (member, member.monitor.heard(found.seen[member.messages], found.ids, found.words, now_s))
+            (member, member.monitor.heard(heard.seen[member.messages], heard.ids, heard.words, now_s))
             for member in group.members
         ]
         silenced = [member.signals for member in group.members if member.monitor.frozen]
-        ids, times_us, words, touched = found.ids, found.times_us, found.words, found.touched
+        ids, times_us, words, touched = heard.ids, heard.times_us, heard.words, heard.touched
         if silenced:
             believed = ~np.isin(ids, np.concatenate(silenced))
             ids, times_us, words = ids[believed], times_us[believed], words[believed]
@@ -337,7 +242,7 @@ class CanListener:
         for member, change in changes:
             self._apply(change, member, group, sink)
 
-    def _apply(self, change: Change, member: _Member, group: _Group, sink: Sink) -> None:
+    def _apply(self, change: Change, member: Member, group: Group, sink: Sink) -> None:
         if change.forget:
             group.forget_payloads()
         now_us = self._clock.now_us() if change.unknown or change.events else 0
@@ -359,23 +264,6 @@ class CanListener:
         for kind in kinds:
             hint = _HINTS.get(kind, "").replace("CHANNEL", self.name.partition(":")[2])
             sink.event(Event(kind, self._clock.now_us(), self.name, {"hint": hint} if hint else {}))
-
-
-def _monitor(planned: PlannedDevice, signals: Sequence[int]) -> Monitor:
-    device = planned.device
-    watched = [
-        Watched(
-            message.name,
-            silence_limit_s(message.cycle_time_ms, device.stale_after_s),
-            tuple(signal for item, signal in zip(planned.wanted, signals, strict=True) if item.message == index),
-        )
-        for index, message in enumerate(planned.messages)
-    ]
-    counters = [
-        AliveCounter(name, signals[index], planned.wanted[index].message)
-        for name, index in zip(device.alive, planned.alive, strict=True)
-    ]
-    return Monitor(watched, counters, device.frozen_after_s)
 
 
 def _batch(ids: Ids, times_us: Ints, words: Ints, *, valid: bool) -> Batch:
