@@ -7,8 +7,8 @@ Rules of this file:
    defaults ``allow_excess=True``, ``allow_truncated=False``).
 2. Where cantools can decode no frame at all, because signals overlap or reach outside of their message, each signal is
    read from its own bits; one that reaches outside is there only in frames that are long enough for it.
-3. Generated source holds numbers that were checked here and nothing else from a file: names, and all else that is
-   text, come in through a tuple.
+3. Generated source holds numbers that were checked here and nothing else from a file. It calls signal ``i`` "n<i>"; the
+   names take the places of these constants in the compiled code.
 
 How the bits are reached: whole-byte signals are items of a ``struct``; others are cut out of 64-bit windows, which are
 items of a ``struct`` too; what fits neither (more than 64 bits, nine bytes, messages under 8 bytes) goes through
@@ -20,6 +20,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from types import CodeType
 
 from agent.core.model import BadFrame, Number
 from drivers.codec.can_j1939 import by_pgn, by_pgn_and_source, pgn_of
@@ -88,10 +89,23 @@ class FrameDecoder:
 def _compiled(source: str, message: MessageDef) -> Callable[[bytes], Decoded | BadFrame]:
     scope: dict[str, Callable[..., Callable[[bytes], Decoded | BadFrame]]] = {}
     code = compile(source, f"<decoder of 0x{message.frame_id:x}>", "exec")
+    names = {f"n{i}": signal.name for i, signal in enumerate(message.signals)}
     # The source was built by _Source from checked numbers only (rule 3), so nothing of the file's text is executed.
-    exec(code, scope)  # noqa: S102 - see above; generated code is 5 times faster than any interpreter of the layout
-    names = tuple(signal.name for signal in message.signals)
-    return scope["make"](names, struct.Struct, struct.error, bisect_right, TOO_SHORT, UNKNOWN_MULTIPLEXER)
+    exec(_named(code, names), scope)  # noqa: S102 - see above; generated code is 5 times faster than any interpreter of the layout
+    return scope["make"](struct.Struct, struct.error, bisect_right, TOO_SHORT, UNKNOWN_MULTIPLEXER)
+
+
+def _named(code: CodeType, names: Mapping[str, str]) -> CodeType:
+    """The code with its constants "n0", "n1"... replaced by signal names."""
+
+    def replaced(constant: object) -> object:
+        if isinstance(constant, CodeType):
+            return _named(constant, names)
+        if isinstance(constant, tuple):
+            return tuple(replaced(part) for part in constant)
+        return names.get(constant, constant) if isinstance(constant, str) else constant
+
+    return code.replace(co_consts=tuple(replaced(constant) for constant in code.co_consts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +123,20 @@ class _Source:
 
     def __init__(self, message: MessageDef) -> None:
         self._signals = message.signals
-        self._length = needed_bytes(message)
+        self._length = _whole(needed_bytes(message))
         self._root = root_signals(message)
         self._selectors = selectors(message)
         self._setup: list[str] = []
         self._functions: list[str] = []
         self._tables: set[int] = set()
         self._variables = 0
+        # Frames have the message's length nearly always: unpacking exactly that is cheaper than unpacking from a part.
+        self._exact = all(signal.end_byte <= self._length for signal in message.signals)
 
     def text(self) -> str:
-        """The module: ``make(names, Struct, short, bisect, too_short, unknown)`` returns the decoding function."""
+        """The module: ``make(Struct, short, bisect, too_short, unknown)`` returns the decoding function."""
         body = self._function("    def decode(data):", self._root, is_root=True)
-        names = "".join(f"n{i}, " for i in range(len(self._signals)))
-        unpack_names = [f"    {names}= names"] if names else []
-        head = ["def make(names, Struct, short, bisect, too_short, unknown):", *unpack_names]
+        head = ["def make(Struct, short, bisect, too_short, unknown):"]
         return "\n".join([*head, *self._setup, *self._functions, *body, "    return decode", ""])
 
     def _function(self, head: str, members: Sequence[int], *, is_root: bool) -> list[str]:
@@ -136,16 +150,16 @@ class _Source:
                 lines.append(f"m{i} = {raw[i]}")
                 raw[i] = f"m{i}"
         values = {i: _scaled(signals[i], raw[i]) for i in inside}
-        result = "{" + ", ".join(f"n{i}: {value}" for i, value in values.items()) + "}"
+        result = "{" + ", ".join(f"'n{i}': {value}" for i, value in values.items()) + "}"
         if is_root and not outside and not self._selectors:
             return [head, *(f"        {line}" for line in [*lines, f"return {result}"])]
         if is_root:
             lines.append(f"r = {result}")
         else:
-            lines += [f"r[n{i}] = {value}" for i, value in values.items()]
+            lines += [f"r['n{i}'] = {value}" for i, value in values.items()]
         for i in outside:
             value = _scaled(signals[i], self._from_bytes(signals[i]))
-            lines.append(f"if len(data) >= {_whole(signals[i].end_byte)}: r[n{i}] = {value}")
+            lines.append(f"if len(data) >= {_whole(signals[i].end_byte)}: r['n{i}'] = {value}")
         for i in inside:
             if i in self._selectors:
                 self._table(self._selectors[i])
@@ -190,9 +204,13 @@ class _Source:
                     raw[i] = self._item(self._signals[i], items)
             lines += self._unpack(order, items)
         if is_root and lines:
-            lines = ["try:", *(f"    {line}" for line in lines), "except short: return too_short"]
+            lines = ["try:", *(f"    {line}" for line in lines), "except short:"]
         elif is_root:
-            lines = [f"if len(data) < {_whole(self._length)}: return too_short"]
+            lines = [f"if len(data) != {self._length}:" if self._exact else f"if len(data) < {self._length}:"]
+        if is_root:
+            if self._exact:
+                lines.append(f"    if len(data) > {self._length}: return decode(data[:{self._length}])")
+            lines.append("    return too_short")
         return lines, raw
 
     def _windows(self, order: ByteOrder, group: Sequence[int], items: list[_Item], raw: dict[int, str]) -> None:
@@ -279,7 +297,7 @@ class _Source:
                 layout += f"{self._length - position}x"
             name = f"s{self._variables}"
             self._variables += 1
-            self._setup.append(f"    {name} = Struct({layout!r}).unpack_from")
+            self._setup.append(f"    {name} = Struct({layout!r}).{'unpack' if self._exact else 'unpack_from'}")
             lines.append("".join(f"{item.variable}, " for item in layer) + f"= {name}(data)")
         return lines
 
