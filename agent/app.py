@@ -211,10 +211,13 @@ class _Running:
         ids = {(item.device, item.name): item.id for item in signals}
         if self._make_listeners is not None:
             listeners = self._make_listeners(devices.can, ids, self._store)
-            wanted = {listener.name: (listener, object()) for listener in listeners}
+            wanted: dict[str, tuple[Listener, object]] = {one.name: (one, object()) for one in listeners}
         else:
-            made = zip(devices.can.listeners(ids, self._clock), devices.can.wires, strict=True)
-            wanted = {listener.name: (listener, wire) for listener, wire in made}
+            made = devices.can.listeners(ids, self._clock)
+            wanted = {one.name: (one, wire) for one, wire in zip(made, devices.can.wires, strict=True)}
+            for one in made:
+                for text in one.left_out if one.name not in self._wires else ():
+                    logger.warning("%s: not read: %s", one.name, text)
         for name, wire in list(self._wires.items()):
             if name not in wanted or wanted[name][1] != wire:
                 await self.supervisor.remove(name)

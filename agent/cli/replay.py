@@ -98,6 +98,11 @@ class _Tape:
         """All CAN devices of the site."""
         return self._listener.devices if self._listener else ()
 
+    @property
+    def max_retry_s(self) -> float:
+        """It never ends by itself, so it is never opened again."""
+        return DRAIN_S
+
     async def run(self, sink: Sink) -> None:
         """Play; then wait for the end of the command."""
         if self._listener is not None and not self.ended.is_set():

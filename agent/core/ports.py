@@ -38,6 +38,10 @@ class Listener(Protocol):
     def devices(self) -> Sequence[str]:
         """The ids of the devices on this wire."""
 
+    @property
+    def max_retry_s(self) -> float:
+        """The longest pause before it is opened again: short where opening costs little and a bus may come back."""
+
     async def run(self, sink: Sink) -> None:
         """Open, read until cancelled, close. Safe to call again after any failure.
 

@@ -8,8 +8,9 @@ Rules of this file:
 2. What ends ``run`` decides what follows. ``Unsupported``: this wire stops for good. Any other ``AgentError``, and a
    ``run`` that returns: back-off and again. Any other exception is a bug of the driver: the same, but its traceback is
    logged. The supervisor alone may catch everything.
-3. Back-off doubles from ``FIRST_RETRY_S`` to ``MAX_RETRY_S``, each with jitter (half to all of it). It begins anew only
-   after ``STEADY_S`` online, so a wire that opens and dies at once does not restart each second for ever.
+3. Back-off doubles from ``FIRST_RETRY_S`` to ``MAX_RETRY_S`` (of a wire: to the ``max_retry_s`` that it says), each
+   with jitter (half to all of it). It begins anew only after ``STEADY_S`` online, so a wire that opens and dies at once
+   does not restart each second for ever.
 4. Log lines and events (``device.online``, ``device.offline``) stand at edges only: a fault that repeats while the wire
    is offline is counted, and logged again only if it is of another kind.
 5. On the edge to offline all signals of the wire become unknown, also when its driver crashed and could not say so.
@@ -166,9 +167,15 @@ class _Part:
     """Something long-running: restarts, back-off, edges."""
 
     def __init__(
-        self, name: str, run: Callable[[], Awaitable[None]], clock: Clock, jitter: Callable[[], float]
+        self,
+        name: str,
+        run: Callable[[], Awaitable[None]],
+        clock: Clock,
+        jitter: Callable[[], float],
+        max_retry_s: float = MAX_RETRY_S,
     ) -> None:
         self.name = name
+        self._max_retry_s = max_retry_s
         self.stopping = False
         self._run = run
         self._clock = clock
@@ -251,7 +258,7 @@ class _Part:
         self._note(fault)
         if self._state is Health.ONLINE and self._clock.monotonic_s() - self._online_since_s >= STEADY_S:
             self._attempts = 0
-        base_s = min(MAX_RETRY_S, FIRST_RETRY_S * float(1 << min(self._attempts, _DOUBLINGS)))
+        base_s = min(self._max_retry_s, FIRST_RETRY_S * float(1 << min(self._attempts, _DOUBLINGS)))
         self._attempts += 1
         delay_s = base_s * (0.5 + 0.5 * self._jitter())
         kind = "expected" if isinstance(fault, AgentError) else type(fault).__name__
@@ -318,7 +325,7 @@ class _Wire(_Part):
         record: Callable[[Event], object],
         jitter: Callable[[], float],
     ) -> None:
-        super().__init__(listener.name, lambda: listener.run(self), clock, jitter)
+        super().__init__(listener.name, lambda: listener.run(self), clock, jitter, listener.max_retry_s)
         self._listener = listener
         self._ids = ids
         self._flow = flow

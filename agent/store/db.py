@@ -20,6 +20,7 @@ from agent.store import ledger, outbox, sealing, telemetry
 from agent.store.history import History, Series
 from agent.store.opening import create_or_open, is_damage, move_aside, open_file
 from agent.store.readers import Readers
+from agent.store.schema import NUMBERS_FROM, set_mark
 from agent.store.settings import Opened, StoreSettings, StoreStats
 from agent.store.transaction import transaction
 from agent.store.upkeep import Upkeeper
@@ -44,7 +45,7 @@ class Store:
         self._boot_id, seq = self._begin_boot()
         self._catalogue = catalogues.load(connection)
         self._encodings = _encodings(self._catalogue)
-        self._newest_event: int = connection.execute("SELECT ifnull(max(seq), 0) FROM event").fetchone()[0]
+        self._newest_event = ledger.newest_seq(connection)
         self._rows_at_open: int = connection.execute(
             """SELECT (SELECT ifnull(sum(rows), 0) FROM block INDEXED BY block_time)
                 + (SELECT ifnull(sum(rows), 0) FROM hot)"""
@@ -216,12 +217,14 @@ class Store:
         """Write this boot down; its row id and the newest block's number."""
         connection = self._connection
         with transaction(connection):
+            if connection.execute("SELECT 1 FROM boot").fetchone() is None:
+                set_mark(connection, NUMBERS_FROM, outbox.first_number(self._clock.now_us()))
             cursor = connection.execute(
                 "INSERT INTO boot(boot, wall_us, mono_us) VALUES(?, ?, ?)",
                 (self.boot, self._clock.now_us(), round(self._clock.monotonic_s() * 1e6)),
             )
             seq = telemetry.newest_seq(connection)
-            newest_event = connection.execute("SELECT ifnull(max(seq), 0) FROM event").fetchone()[0]
+            newest_event = ledger.newest_seq(connection)
             outbox.end_sending(connection, outbox.TELEMETRY, seq)
             outbox.end_sending(connection, outbox.EVENT, newest_event)
         return int(cursor.lastrowid or 0), seq

@@ -7,15 +7,28 @@ from collections.abc import Mapping
 
 from agent.core.model import Event
 from agent.core.ports import StoredEvent
+from agent.store.schema import NUMBERS_FROM
 
 
 def insert(connection: sqlite3.Connection, boot: int, event: Event, data: str) -> int:
     """Append an event inside the caller's transaction; its number. ``data`` is ``to_json(event.data)``."""
-    cursor = connection.execute(
-        "INSERT INTO event(boot, t_us, kind, subject, data) VALUES(?, ?, ?, ?, ?)",
-        (boot, event.t_us, event.kind, event.subject, data),
+    seq = newest_seq(connection) + 1
+    connection.execute(
+        "INSERT INTO event(seq, boot, t_us, kind, subject, data) VALUES(?, ?, ?, ?, ?, ?)",
+        (seq, boot, event.t_us, event.kind, event.subject, data),
     )
-    return int(cursor.lastrowid or 0)
+    return seq
+
+
+def newest_seq(connection: sqlite3.Connection) -> int:
+    """The highest number ever given to an event: of those in the ledger, those set aside and those of older files."""
+    row = connection.execute(
+        """SELECT max(ifnull((SELECT max(seq) FROM event), 0),
+            ifnull((SELECT max(seq) FROM aside WHERE stream = 'event'), 0),
+            ifnull((SELECT value FROM mark WHERE name = ?), 0))""",
+        (NUMBERS_FROM,),
+    ).fetchone()
+    return int(row[0])
 
 
 def select(

@@ -9,10 +9,15 @@ from agent.core.ports import StoredBlock, StoredEvent
 from agent.store import ledger
 from agent.store.jobs import Publish
 from agent.store.readers import Readers
+from agent.store.schema import NUMBERS_FROM, get_mark
 from agent.store.writer import Writer
 
 TELEMETRY = "telemetry"
 EVENT = "event"
+
+#: 2026-01-01, in seconds since 1970.
+_NUMBERS_SINCE_S = 1_767_225_600
+_NUMBERS_PER_S = 1024
 STREAMS = (TELEMETRY, EVENT)
 
 _BLOCKS = """SELECT seq, {first}, boot.boot, rows, crc, data FROM {table} LEFT JOIN boot ON boot.id = {table}.boot
@@ -35,7 +40,7 @@ class Cursors:
         self._newest_event = newest_event
         self._damaged = damaged
         found = connection.execute("SELECT stream, acked FROM cursor").fetchall()
-        self._acked: dict[str, int] = dict.fromkeys(STREAMS, 0) | dict(found)
+        self._acked: dict[str, int] = dict.fromkeys(STREAMS, get_mark(connection, NUMBERS_FROM)) | dict(found)
 
     def blocks(self, after_seq: int, max_blocks: int) -> list[StoredBlock]:
         """Committed blocks with ``first_seq`` > ``after_seq``, oldest first. Damaged ones are set aside, not given."""
@@ -123,6 +128,16 @@ def end_sending(connection: sqlite3.Connection, stream: str, newest_seq: int) ->
     connection.execute(
         "UPDATE cursor SET sent = max(sent, ?), sending = 0 WHERE stream = ? AND sending", (newest_seq, stream)
     )
+
+
+def first_number(now_us: int) -> int:
+    """Where numbering begins in a new file: above every number that an earlier file of this site can have given.
+
+    A replaced SD card or a file that was moved aside must not repeat numbers, for they are a key at the central server.
+    So they begin at 1,024 for each second since ``_NUMBERS_SINCE_S``, faster than any store gives them. A clock that
+    was never set begins at 0.
+    """
+    return max(now_us // 1_000_000 - _NUMBERS_SINCE_S, 0) * _NUMBERS_PER_S
 
 
 def _whole(connection: sqlite3.Connection, stream: str, upto_seq: int) -> int:

@@ -57,6 +57,10 @@ STEPS: tuple[tuple[str, ...], ...] = (_FIRST,)
 TABLES = frozenset({"boot", "signal", "hot", "block", "minute", "hour", "event", "cursor", "dropped", "aside", "mark"})
 
 
+#: The mark behind which both streams' numbers begin in this file.
+NUMBERS_FROM = "numbers_from"
+
+
 def version(connection: sqlite3.Connection) -> int:
     """The ``user_version`` of a store; 0 of a new file."""
     number: int = connection.execute("PRAGMA user_version").fetchone()[0]

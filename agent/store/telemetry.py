@@ -10,6 +10,7 @@ import numpy as np
 from agent.core.blocks import BlockError
 from agent.core.model import Batch
 from agent.store.blocks import Flags, Ids, Ints, encode
+from agent.store.schema import NUMBERS_FROM
 from agent.store.unpack import Rows, unpack
 
 
@@ -72,7 +73,9 @@ def newest_seq(connection: sqlite3.Connection) -> int:
         """SELECT max(ifnull((SELECT max(seq) FROM hot), 0), ifnull((SELECT max(seq) FROM block), 0),
             ifnull((SELECT max(seq) FROM aside WHERE stream = 'telemetry'), 0),
             ifnull((SELECT value FROM mark WHERE name = 'dropped_seq'), 0),
-            ifnull((SELECT max(acked, sent) FROM cursor WHERE stream = 'telemetry'), 0))"""
+            ifnull((SELECT value FROM mark WHERE name = ?), 0),
+            ifnull((SELECT max(acked, sent) FROM cursor WHERE stream = 'telemetry'), 0))""",
+        (NUMBERS_FROM,),
     ).fetchone()
     return int(row[0])
 

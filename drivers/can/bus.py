@@ -40,6 +40,8 @@ MAX_PAUSE_AT_FRAMES_S = 5000.0
 QUEUE_SHARE = 0.4
 #: How often the rate is taken.
 RATE_WINDOW_S = 0.1
+#: The longest pause before the bus is opened again.
+MAX_RETRY_S = 3.0
 #: How often silence is looked for.
 TICK_S = 0.25
 
@@ -127,6 +129,11 @@ class CanListener:
     def left_out(self) -> Sequence[str]:
         """Messages that can't be read here, each with the reason, for the log at start."""
         return tuple(text for group in self._groups for text in group.decoder.left_out)
+
+    @property
+    def max_retry_s(self) -> float:
+        """A bus that is there again is read within 5 s: opening a socket costs next to nothing."""
+        return MAX_RETRY_S
 
     async def run(self, sink: Sink) -> None:
         """Open, read until cancelled, close. Raises ``Unavailable`` or ``Unsupported``."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from agent.core.clock import Clock
 from agent.core.model import SignalSpec
-from agent.core.ports import Listener
 from drivers.can.bus import CanListener, Source
 from drivers.can.devices import CanDevice, PlannedDevice, check_claims, check_wire, resolve
 from drivers.can.socketcan import SocketSource, open_can
@@ -24,7 +23,7 @@ class CanPlan:
         """Every signal that will be read, for the store to number."""
         return [item.spec for wire in self.wires for planned in wire for item in planned.wanted]
 
-    def listeners(self, ids: Mapping[tuple[str, str], int], clock: Clock) -> list[Listener]:
+    def listeners(self, ids: Mapping[tuple[str, str], int], clock: Clock) -> list[CanListener]:
         """One listener for each (interface, channel). ``ids``: (device, signal name) -> its number."""
         return [CanListener(_source(wire, clock), wire, ids, clock) for wire in self.wires]
 

@@ -246,10 +246,10 @@ CRASHING = """
 import os, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from agent.core.clock import SystemClock
+from agent.core.clock import FakeClock
 from agent.core.model import Batch
 from agent.store.db import Store
-store = Store.open(Path({path!r}), SystemClock())
+store = Store.open(Path({path!r}), FakeClock())
 store.hold("telemetry", None).result(20)
 for number in range(1, 6):
     store.append(Batch([1], [number], [number]))

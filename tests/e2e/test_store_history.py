@@ -166,7 +166,7 @@ def _drop_first_block(store: Store) -> None:
     """What retention does, cut down to one block."""
 
     def run(connection: Connection) -> tuple[None, None]:
-        connection.execute("DELETE FROM block WHERE seq = 1")
+        connection.execute("DELETE FROM block WHERE seq = (SELECT min(seq) FROM block)")
         connection.execute("INSERT INTO mark VALUES('raw_cut_us', ?)", (START + HOUR,))
         return None, None
 

@@ -29,6 +29,7 @@ class Wire:
     name: str
     body: Callable[[Sink], Awaitable[None]]
     devices: Sequence[str] = ("battery",)
+    max_retry_s: float = MAX_RETRY_S
 
     async def run(self, sink: Sink) -> None:
         await self.body(sink)
@@ -492,5 +493,23 @@ def test_a_removed_wire_ends_and_its_signals_become_unknown_the_others_stay() ->
         rig.supervisor.add(Wire("can0", lambda sink: deliver(SOC.id, sink)), [SOC])
         await settle()
         assert [latest.value for latest in rig.hub.latest([SOC, POWER])] == [50, 50]
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_a_wire_that_says_so_is_tried_more_often() -> None:
+    async def test(rig: Rig) -> None:
+        tries: list[float] = []
+
+        async def gone(_: Sink) -> None:
+            tries.append(rig.clock.monotonic_s())
+            raise Unavailable("open can0", "no such device")
+
+        rig.supervisor.add(Wire("can0", gone, max_retry_s=3.0))
+        rig.supervisor.start()
+        await settle()
+        await rig.pass_s(60)
+        assert max(later - earlier for earlier, later in pairwise(tries)) <= 3.5
 
     run(test)
