@@ -263,7 +263,7 @@ class _Source:
             return f"u{size}(p{size}({bits}))[0]"
         if signal.signed:
             half = 1 << signal.length - 1
-            return f"(({bits} ^ {half}) - {half})"
+            return f"(x if (x := {bits}) < {half} else x - {2 * half})"
         return bits
 
     def _item(self, signal: SignalDef, items: list[_Item]) -> str:
@@ -336,9 +336,15 @@ def _scaled(signal: SignalDef, raw: str) -> str:
         if offset < 0:
             return f"{product} - {_number(-offset)}"
         return product if offset == 0 else f"{product} + {_number(offset)}"
+    # The float stands in front, where Python tries its arithmetic first; neither product nor sum cares for the order.
+    product = f"{_number(signal.scale)} * {raw}" if type(signal.scale) is float else f"{raw} * {_number(signal.scale)}"
     if signal.offset == 0 and signal.scale > 0 and not signal.is_float:
-        return f"{raw} * {_number(signal.scale)}"  # + 0 would change nothing here
-    return f"{raw} * {_number(signal.scale)} + {_number(signal.offset)}"
+        return product  # + 0 would change nothing here
+    return (
+        f"{_number(signal.offset)} + {product}"
+        if type(signal.scale) is int
+        else f"{product} + {_number(signal.offset)}"
+    )
 
 
 def _whole(value: int) -> int:

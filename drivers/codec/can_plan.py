@@ -56,6 +56,9 @@ class Fields:
     ninth: NDArray[np.bool_]  #: its bits reach into a ninth byte
     float_bits: NDArray[np.uint8]  #: 16, 32, 64; 0 for an integer
     end: NDArray[np.int64]  #: payload bytes that it needs
+    any_big: bool
+    any_signed: bool
+    any_ninth: bool
 
     def __len__(self) -> int:
         return len(self.byte)
@@ -84,6 +87,7 @@ class Multiplexers:
     behind ``first[m]``, where the variant stands, or -1 for values that nothing is sent with.
     """
 
+    any: bool
     is_multiplexed: NDArray[np.bool_]  #: per message
     fields: Fields
     field: NDArray[np.int64]  #: [message, k]; -1: this message has no selector k
@@ -104,7 +108,7 @@ class Plan:
     extended: Lookup  #: 29-bit identifier -> message
     by_source: Lookup  #: J1939 PGN << 8 | source address -> message
     by_pgn: Lookup  #: J1939 PGN -> message
-    needed: NDArray[np.int64]  #: payload bytes per message
+    needed: NDArray[np.int64]  #: payload bytes per message, and in the last row more than a frame has
     variants: int
     first_variant: NDArray[np.int64]  #: per message: its only variant where it is not multiplexed
     multiplexers: Multiplexers
@@ -116,6 +120,7 @@ class Plan:
     unavailable: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]  #: lows and highs per row; none: low > high
     variant_mask: NDArray[np.uint64]  #: [variant, word]: the bits of its wanted signals
     message_mask: NDArray[np.uint64]  #: [message, word]: the bits that must equal the message's last frame
+    most_signals: int  #: the highest ``count``
     has_outside: bool  #: some signals reach outside of their message
     message_ids: tuple[NDArray[np.int32], ...]
     left_out: tuple[str, ...]
@@ -159,7 +164,7 @@ def build_plan(messages: Sequence[MessageDef], wanted: Mapping[tuple[int, str], 
         extended=_lookup({m.frame_id: i for i, m in enumerate(messages) if m.extended}),
         by_source=_lookup(by_pgn_and_source(messages)),
         by_pgn=_lookup(by_pgn(messages)),
-        needed=needed,
+        needed=np.append(needed, MAX_DATA + 1),
         variants=len(counts),
         first_variant=firsts[:-1],
         multiplexers=_multiplexers(states, selecting, firsts, words),
@@ -174,6 +179,7 @@ def build_plan(messages: Sequence[MessageDef], wanted: Mapping[tuple[int, str], 
             words,
         ),
         message_mask=_message_masks(messages, states, words),
+        most_signals=max(counts, default=0),
         has_outside=any(signal.end_byte > needed[m] for signal, (m, _) in zip(signals, rows, strict=True)),
         message_ids=tuple(
             np.array([wanted[m, messages[m].signals[i].name].signal_id for i in sorted(some)], dtype=np.int32)
@@ -275,6 +281,9 @@ def _fields(signals: Sequence[SignalDef], words: int) -> Fields:
         ninth=np.array(ninth, dtype=np.bool_),
         float_bits=np.array([signal.length if signal.is_float else 0 for signal in signals], dtype=np.uint8),
         end=np.array([signal.end_byte for signal in signals], dtype=np.int64),
+        any_big=any(signal.byte_order == "big" for signal in signals),
+        any_signed=any(signal.signed for signal in signals),
+        any_ninth=any(ninth),
     )
 
 
@@ -307,6 +316,7 @@ def _multiplexers(
             size += len(table)
     variant = [firsts[m] + v if v >= 0 else -1 for m, state in enumerate(states) for v in state.table]
     return Multiplexers(
+        any=any(state.selectors for state in states),
         is_multiplexed=np.array([bool(state.selectors) for state in states], dtype=np.bool_),
         fields=_fields(flat, words),
         field=numbers,
