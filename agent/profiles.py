@@ -11,6 +11,7 @@ Rules of a profile:
 4. ``dbc`` names files that lie beside the profile, or in the ``dbc/`` that travels with the program.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,9 @@ class PointRow(Section):
     signal: SignalName = Field(description="Message.Signal of the DBC", examples=["PackStatus.Voltage"])
     scale: int | float = Field(default=1, description="factor from the DBC's unit to the point's; -1 turns the sign")
     offset: int | float = Field(default=0, description="added after the factor")
-    missing: tuple[int, ...] = Field(default=(), max_length=16, description="raw values that mean `not known`")
+    missing: tuple[int | tuple[int, int], ...] = Field(
+        default=(), max_length=16, description="raw values, or ranges [first, last] of them, that mean `not known`"
+    )
     labels: dict[int, str] | None = Field(default=None, description="names of raw values, in place of the DBC's")
     count: Annotated[int, Field(ge=1, le=1000)] | None = Field(default=None, description="how many an array has")
 
@@ -164,12 +167,13 @@ def _find_dbc(name: str, beside: Path) -> Path | None:
 def _point_maps(file: ProfileFile) -> Iterator[PointMap]:
     """The rows of a profile, with arrays written out. Rows that ``_wrong_points`` refuses may be odd here."""
     for name, row in file.points.items():
+        missing = tuple((one, one) if isinstance(one, int) else one for one in row.missing)
         if row.count is None:
-            yield PointMap(name, row.signal, row.scale, row.offset, row.missing, row.labels)
+            yield PointMap(name, row.signal, row.scale, row.offset, missing, row.labels)
         else:
             for n in range(1, row.count + 1):
                 signal = row.signal.replace(_N, str(n))
-                yield PointMap(f"{name}.{n}", signal, row.scale, row.offset, row.missing, row.labels)
+                yield PointMap(f"{name}.{n}", signal, row.scale, row.offset, missing, row.labels)
 
 
 def _wrong_points(document: Document, file: ProfileFile) -> Iterator[Problem]:
@@ -235,8 +239,8 @@ def _misfits(profile: CanProfile, signals: dict[str, SignalDef]) -> Iterator[Pro
             text = f"the DBC has no signal `{row.signal}`"
             yield document.problem((*place, "signal"), text, did_you_mean(row.signal, signals))
             continue
-        for value in row.missing:
-            low, high = _raw_range(signal)
+        low, high = _raw_range(signal)
+        for value in itertools.chain.from_iterable(row.missing):
             if not low <= value <= high:
                 text = f"`missing` names {value}, but `{row.signal}` has {signal.length} bits"
                 yield document.problem((*place, "missing"), text, f"write raw values from {low} to {high}")

@@ -214,7 +214,7 @@ class CanListener:
             sink.count("remote", remote)
         unknown = len(frames) - remote
         for group in self._groups:
-            mine = group.mine(frames, frame_ids)
+            mine = group.mine(frames)
             if len(mine):
                 # No frame belongs to two groups: the devices' claims were checked.
                 heard = group.decode(mine)

@@ -17,11 +17,16 @@ from drivers.codec.dbc import Dbc, MessageDef, SignalDef
 _WORD_BITS = 64
 
 
+#: Words from the first to the last of them.
+WordRange = tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class PointMap:
     """One row of a profile: DBC ``signal`` ('Message.Signal') is our ``point``.
 
-    Physical value in the point's unit = value in the DBC's unit * ``scale`` + ``offset``. Raw values in ``missing``
+    Physical value in the point's unit = value in the DBC's unit * ``scale`` + ``offset``. Raw values in the inclusive
+    ranges of ``missing``
     mean "not known". ``labels`` replaces the DBC's own value table.
     """
 
@@ -29,7 +34,7 @@ class PointMap:
     signal: str
     scale: Number = 1
     offset: Number = 0
-    missing: tuple[int, ...] = ()
+    missing: tuple[tuple[int, int], ...] = ()
     labels: Mapping[int, str] | None = None
 
 
@@ -65,7 +70,7 @@ class WantedSignal:
     message: int  #: index into ``PlannedDevice.messages``
     signal: SignalDef
     spec: SignalSpec
-    missing: tuple[int, ...] = ()  #: words that mean "not known"
+    missing: tuple[WordRange, ...] = ()  #: words that mean "not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def resolve(device: CanDevice) -> PlannedDevice:
         taken[row.point] = row.signal
         index, signal = _find(device, f"point {row.point}", row.signal, signals)
         spec = _mapped(device, row, messages[index], signal)
-        missing = tuple(_sentinel_word(raw, signal) for raw in row.missing)
+        missing = tuple(_sentinel_words(low, high, signal) for low, high in row.missing)
         wanted[row.signal] = WantedSignal(index, signal, spec, missing)
     for name in device.alive:
         index, signal = _find(device, "alive", name, signals)
@@ -235,6 +240,11 @@ def _sentinel_word(raw: int, signal: SignalDef) -> int:
     if signal.signed and raw >> (signal.length - 1) == 1:
         return raw - (1 << signal.length)
     return uint_to_word(raw)
+
+
+def _sentinel_words(low: int, high: int, signal: SignalDef) -> WordRange:
+    first, last = sorted((_sentinel_word(low, signal), _sentinel_word(high, signal)))
+    return first, last
 
 
 def _source(message: MessageDef, signal: SignalDef) -> str:

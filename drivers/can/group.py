@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.model import Encoding
-from drivers.can.devices import PlannedDevice
+from drivers.can.devices import PlannedDevice, WordRange
 from drivers.can.missing import Missing
 from drivers.can.monitor import AliveCounter, Monitor, Watched, silence_limit_s
 from drivers.can.repeats import Repeats
@@ -54,7 +54,7 @@ class Group:
         self.source_address = planned[0].device.source_address
         messages = [message for one in planned for message in one.messages]
         wanted: dict[tuple[int, str], Wanted] = {}
-        missing: dict[int, tuple[int, ...]] = {}
+        missing: dict[int, tuple[WordRange, ...]] = {}
         floats: list[int] = []
         self.members: list[Member] = []
         start = 0
@@ -74,10 +74,11 @@ class Group:
         self.decoder = BatchDecoder(messages, wanted)
         self.repeats = Repeats(messages, [self.decoder.signal_ids_of(index) for index in range(len(messages))])
 
-    def mine(self, frames: Frames, frame_ids: NDArray[np.uint32]) -> Frames:
+    def mine(self, frames: Frames) -> Frames:
         """The frames that may be from these devices."""
         if self.source_address is None:
             return frames
+        frame_ids = np.ascontiguousarray(frames.raw[:, :4]).view(np.uint32).ravel()
         other = (frame_ids & EFF_FLAG != 0) & (frame_ids & _SOURCE_ADDRESS != self.source_address)
         if not other.any():
             return frames

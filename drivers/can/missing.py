@@ -15,21 +15,22 @@ Rows = tuple[Ids, Ints, Ints, bool]
 class Missing:
     """Takes sentinels out of rows.
 
-    ``words``: every signal id -> the words that mean "not known"; ``floats``: those of them whose words are binary64,
-    where NaN and the infinities mean that too.
+    ``words``: every signal id -> the inclusive ranges of words that mean "not known"; ``floats``: those of them whose
+    words are binary64, where NaN and the infinities mean that too.
     """
 
-    def __init__(self, words: Mapping[int, tuple[int, ...]], floats: Collection[int] = ()) -> None:
-        used = {signal: sentinels for signal, sentinels in words.items() if sentinels}
+    def __init__(self, words: Mapping[int, tuple[tuple[int, int], ...]], floats: Collection[int] = ()) -> None:
+        used = {signal: ranges for signal, ranges in words.items() if ranges}
         size = max(words, default=0) + 1
-        self._layers: list[tuple[Flags, Ints]] = []
+        self._layers: list[tuple[Flags, Ints, Ints]] = []
         for layer in range(max(map(len, used.values()), default=0)):
-            has, sentinel = np.zeros(size, dtype=np.bool_), np.zeros(size, dtype=np.int64)
-            for signal, sentinels in used.items():
-                if layer < len(sentinels):
+            has = np.zeros(size, dtype=np.bool_)
+            low, high = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+            for signal, ranges in used.items():
+                if layer < len(ranges):
                     has[signal] = True
-                    sentinel[signal] = sentinels[layer]
-            self._layers.append((has, sentinel))
+                    low[signal], high[signal] = ranges[layer]
+            self._layers.append((has, low, high))
         self._float: Flags | None = None
         if floats:
             self._float = np.zeros(size, dtype=np.bool_)
@@ -69,8 +70,8 @@ class Missing:
 
     def _flags(self, ids: Ids, words: Ints) -> Flags | None:
         flags: Flags | None = None
-        for has, sentinel in self._layers:
-            hit = has[ids] & (sentinel[ids] == words)
+        for has, low, high in self._layers:
+            hit = has[ids] & (words >= low[ids]) & (words <= high[ids])
             flags = hit if flags is None else flags | hit
         if self._float is not None:
             hit = self._float[ids] & ~np.isfinite(words.view(np.float64))

@@ -79,7 +79,7 @@ class PycanSource:
         finally:
             executor.shutdown(wait=False)  # the thread ends with its one task
         await asyncio.wait({opened, self._thread}, return_when=asyncio.FIRST_COMPLETED)
-        if self._thread.done():
+        if not opened.done():  # an adapter that opened and failed at once has its frames read first, by ``drain``
             self._raise_end()
         self._thread.add_done_callback(lambda _: wake())
 

@@ -20,9 +20,8 @@ from agent.core.clock import Clock
 from agent.core.model import BadFrame, Batch, Column
 from agent.core.ports import Sink
 from drivers.can.devices import PlannedDevice
+from drivers.can.group import Group
 from drivers.can.logs import LogFrame
-from drivers.can.missing import Missing
-from drivers.codec.can_batch import BatchDecoder, Wanted
 from drivers.codec.frames import DATA_OFFSET, EFF_FLAG, ERR_FLAG, FD_BYTES, MAX_DATA, RTR_FLAG, Frames
 
 #: Frames that are decoded together.
@@ -58,7 +57,7 @@ class LogListener:
         self._clock = clock
         self._drained = drained
         self._speed = speed
-        self._decoders = [_Decoder(one, ids) for wire in wires for one in wire]
+        self._players = [_Player(one, ids) for wire in wires for one in wire]
         self.bad = 0
         self.replayed = 0
 
@@ -70,12 +69,12 @@ class LogListener:
     @property
     def devices(self) -> Sequence[str]:
         """The ids of all devices that the log may hold."""
-        return [decoder.device for decoder in self._decoders]
+        return [player.device for player in self._players]
 
     async def run(self, sink: Sink) -> None:
         """Replay to the end. Raises what ``read_log`` raises for a file that can't be read."""
         head = list(itertools.islice(self._frames, CHUNK_FRAMES))
-        known = {decoder.channel for decoder in self._decoders}
+        known = {player.channel for player in self._players}
         channels = {str(frame.channel) for frame in head if isinstance(frame, LogFrame)}
         routed = bool(channels & known)
         timed = self._timed(itertools.chain(head, self._frames), sink)
@@ -94,10 +93,10 @@ class LogListener:
     def _deliver(self, chunk: list[Timed], sink: Sink, *, routed: bool) -> None:
         self.replayed += len(chunk)
         sink.count("frames", len(chunk))
-        for decoder in self._decoders:
-            mine = [item for item in chunk if decoder.takes(item[1], routed=routed)]
+        for player in self._players:
+            mine = [item for item in chunk if not routed or str(item[1].channel) == player.channel]
             if mine:
-                decoder.deliver(_frames(mine), sink)
+                player.play(_frames(mine), sink)
 
     def _timed(self, frames: Iterable[LogFrame | BadFrame], sink: Sink) -> Iterator[Timed]:
         """The frames with a time in seconds since 1970 that never leaps."""
@@ -120,30 +119,17 @@ class LogListener:
             yield t_s, frame
 
 
-class _Decoder:
+class _Player:
     """One device's part of the log."""
 
     def __init__(self, planned: PlannedDevice, ids: Mapping[tuple[str, str], int]) -> None:
         self.device = planned.device.id
         self.channel = planned.device.channel
-        self._source_address = planned.device.source_address
-        signals = [ids[item.spec.device, item.spec.name] for item in planned.wanted]
-        wanted = {
-            (item.message, item.signal.name): Wanted(signal)
-            for item, signal in zip(planned.wanted, signals, strict=True)
-        }
-        self._missing = Missing({s: item.missing for item, s in zip(planned.wanted, signals, strict=True)})
-        self._decoder = BatchDecoder(planned.messages, wanted)
+        self._group = Group([planned], ids)
 
-    def takes(self, frame: LogFrame, *, routed: bool) -> bool:
-        """Whether the frame may be from this device."""
-        if routed and str(frame.channel) != self.channel:
-            return False
-        return self._source_address is None or not frame.extended or frame.can_id & 0xFF == self._source_address
-
-    def deliver(self, frames: Frames, sink: Sink) -> None:
+    def play(self, frames: Frames, sink: Sink) -> None:
         """Decode and hand over."""
-        found = self._decoder.decode(frames, skip_repeats=False)
+        found = self._group.decoder.decode(self._group.mine(frames), skip_repeats=False)
         for name, amount in (
             ("decoded", found.decoded),
             ("unknown", found.unknown),
@@ -152,7 +138,7 @@ class _Decoder:
         ):
             if amount:
                 sink.count(name, amount)
-        for ids, times_us, words, valid in self._missing.split(found.ids, found.times_us, found.words):
+        for ids, times_us, words, valid in self._group.missing.split(found.ids, found.times_us, found.words):
             if len(ids):
                 sink.put(Batch(cast("Column", ids), cast("Column", times_us), cast("Column", words), valid))
 

@@ -135,7 +135,7 @@ def _split(missing: Missing, *rows: tuple[int, int]) -> list[tuple[bool, list[tu
 
 
 def test_a_sentinel_is_an_edge_to_unknown_once() -> None:
-    missing = Missing({1: (255,), 2: ()})
+    missing = Missing({1: ((254, 255),), 2: ()})
     assert _split(missing, (1, 5), (2, 255)) == [(True, [(1, 5), (2, 255)])]
     assert _split(missing, (1, 255), (2, 6)) == [(False, [(1, 255)]), (True, [(2, 6)])]
     assert _split(missing, (1, 255), (2, 7)) == [(True, [(2, 7)])]
@@ -146,7 +146,7 @@ def test_a_sentinel_is_an_edge_to_unknown_once() -> None:
 
 
 def test_edges_within_one_batch_keep_their_order() -> None:
-    missing = Missing({1: (254, 255), 2: (0,)})
+    missing = Missing({1: ((254, 254), (255, 255)), 2: ((0, 0),)})
     assert _split(missing, (1, 1), (1, 255), (1, 254), (2, 9), (1, 3), (1, 254)) == [
         (True, [(1, 1)]),
         (False, [(1, 255)]),
@@ -167,13 +167,13 @@ def test_floats_that_are_no_number_are_unknown() -> None:
 
 @given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), max_size=30), max_size=5))
 def test_sentinels_equal_a_plain_loop(batches: list[list[tuple[int, int]]]) -> None:
-    sentinels = {1: (0,), 2: (1, 2), 3: (), 4: (3,)}
+    sentinels = {1: ((0, 0),), 2: ((1, 1), (2, 2)), 3: (), 4: ((2, 3),)}
     missing = Missing(sentinels)
     unknown: set[int] = set()
     for batch in batches:
         expected = []
         for signal, word in batch:
-            if word in sentinels[signal]:
+            if any(low <= word <= high for low, high in sentinels[signal]):
                 if signal not in unknown:
                     expected.append((signal, word, False))
                 unknown.add(signal)

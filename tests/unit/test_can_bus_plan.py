@@ -69,10 +69,13 @@ def test_a_mapped_signal_has_the_point_s_unit_and_kind_and_both_scales() -> None
 
 
 def test_sentinels_of_signed_signals_may_be_written_as_bits() -> None:
-    rows = (PointMap("voltage_v", "Pack.Voltage", missing=(0xFFFF, 0x7FFF)), PointMap("soc_pct", "Wide.Total"))
-    rows = (rows[0], replace(rows[1], missing=(0xFFFF_FFFF_FFFF_FFFF,)))
+    highest = 0xFFFF_FFFF_FFFF_FFFF
+    rows = (
+        PointMap("voltage_v", "Pack.Voltage", missing=((0xFFFF, 0xFFFF), (0x7F00, 0x7FFF))),
+        PointMap("soc_pct", "Wide.Total", missing=((highest, highest),)),
+    )
     planned = resolve(_device(points=rows, keep_unmapped=False))
-    assert [item.missing for item in planned.wanted] == [(-1, 0x7FFF), (-1,)]
+    assert [item.missing for item in planned.wanted] == [((-1, -1), (0x7F00, 0x7FFF)), ((-1, -1),)]
 
 
 def test_alive_counters_are_read_even_where_nothing_maps_them() -> None:

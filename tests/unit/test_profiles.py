@@ -144,7 +144,7 @@ def decode(name: str, frames: list[tuple[int, bytes]]) -> Values:
     """The last value of each point, through the house's own way: resolve, batch decoder, spec."""
     planned = resolve(device_of(shipped(name)))
     wanted = {
-        (item.message, item.signal.name): Wanted(number, tuple((raw, raw) for raw in sorted(item.missing)))
+        (item.message, item.signal.name): Wanted(number, tuple(sorted(item.missing)))
         for number, item in enumerate(planned.wanted, start=1)
     }
     result = BatchDecoder(planned.messages, wanted).decode(frames_of(frames))
@@ -186,7 +186,10 @@ def decoded_by_cantools(name: str) -> Values:
             row = rows.get(f"{message.name}.{signal}")
             if row is not None:
                 assert isinstance(value, int | float)
-                values[row.point] = None if raw[signal] in row.missing else value * row.scale + row.offset
+                sent = raw[signal]
+                assert isinstance(sent, int | float)
+                missing = any(low <= sent <= high for low, high in row.missing)
+                values[row.point] = None if missing else value * row.scale + row.offset
     return values
 
 
