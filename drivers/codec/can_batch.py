@@ -22,19 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.codec.can_extract import Ints, Words, raw_of, rows_of, touched_of
 from drivers.codec.can_j1939 import FIRST_PDU2_FORMAT
-from drivers.codec.can_plan import WORD_BITS, Fields, Plan, Wanted, build_plan, encoding_of
+from drivers.codec.can_plan import Plan, Wanted, encoding_of
+from drivers.codec.can_planner import build_plan
 from drivers.codec.dbc_model import MessageDef
 from drivers.codec.frames import DATA_OFFSET, EFF_FLAG, EFF_MASK, ERR_FLAG, MAX_DATA, RTR_FLAG, SFF_MASK, Frames
 
 __all__ = ["BatchDecoder", "DecodedBatch", "Wanted", "encoding_of"]
-
-Ints = NDArray[np.int64]
-Words = NDArray[np.uint64]
-_Rows = tuple[NDArray[np.int32], Ints, Ints, NDArray[np.int32], Ints]
-
-#: More rows than this are extracted in parts: their columns would leave the processor's cache between two steps.
-_ROWS_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +89,10 @@ class BatchDecoder:
             repeats = self._repeats(arrived, variant)
             again = repeats.nonzero()[0]
             if len(again):
-                touched = _touched(plan, variant[again], arrived.length[again])
+                touched = touched_of(plan, variant[again], arrived.length[again])
                 news = (~repeats).nonzero()[0]
                 changed, new_variant = arrived.take(news), variant[news]
-        rows = _rows(plan, changed, new_variant)
+        rows = rows_of(plan, new_variant, changed.payload, changed.length, changed.times_us)
         counts = arrived.counts
         return DecodedBatch(
             *rows,
@@ -276,7 +271,7 @@ def _variants(plan: Plan, arrived: _Arrived) -> tuple[Ints, int]:
     for k in range(mux.field.shape[1]):
         number = mux.field[message, k]
         having = (number >= 0).nonzero()[0]
-        raw = _raw(plan, mux.fields, number[having], payload, having)
+        raw = raw_of(plan, mux.fields, number[having], payload, having)
         table = mux.table[message[having], k]
         right = mux.fields.right[number[having]]
         place_in_table = np.where(table >= 0, table + (raw << right >> right).view(np.int64), 0)
@@ -288,104 +283,3 @@ def _variants(plan: Plan, arrived: _Arrived) -> tuple[Ints, int]:
         place[having] += slot * mux.weight[message[having], k]
     variant[rows] = mux.variant[place]
     return variant, int(np.count_nonzero(variant[rows] < 0))
-
-
-def _raw(plan: Plan, fields: Fields, field: Ints, payload: Words, frame: Ints) -> Words:
-    """The raw value of row ``field[i]`` in ``payload[frame[i]]`` for each i: sign-extended; floats as unsigned bits."""
-    left, right = fields.left[field], fields.right[field]
-    if plan.words == 1:
-        word = payload[frame, 0]
-        if fields.any_big:
-            word = np.where(fields.big[field], word.byteswap(), word)
-        return _signed(fields, field, word << left >> right)
-    # 64 bits from any byte on: the payloads one behind the other, seen as overlapping words.
-    buffer = np.zeros(payload.size * 8 + 8, dtype=np.uint8)
-    buffer[:-8] = payload.astype("<u8", copy=False).view(np.uint8).ravel()
-    overlapping = np.ndarray((len(buffer) - 7,), dtype="<u8", buffer=buffer.data, strides=(1,))
-    at = 8 * plan.words * frame + fields.byte[field]
-    word = overlapping[at].astype(np.uint64, copy=False)
-    big = fields.big[field]
-    if fields.any_big:
-        word = np.where(big, word.byteswap(), word)
-    raw = word << left >> right
-    if fields.any_ninth:
-        ninth = fields.ninth[field].nonzero()[0]
-        # ``left`` is the bit that they begin at: move what lies before it out, and bits of the ninth byte in.
-        begin, head = left[ninth], word[ninth]
-        tail = buffer[at[ninth] + 8].astype(np.uint64)
-        motorola = head << begin | tail >> (np.uint64(8) - begin)
-        intel = head >> begin | tail << (np.uint64(WORD_BITS) - begin)
-        down = right[ninth]
-        raw[ninth] = np.where(big[ninth], motorola >> down, intel << down >> down)
-    return _signed(fields, field, raw)
-
-
-def _signed(fields: Fields, field: Ints, raw: Words) -> Words:
-    """Sign-extend the signed ones in place."""
-    if fields.any_signed:
-        half = fields.half[field]
-        raw ^= half
-        raw -= half
-    return raw
-
-
-def _touched(plan: Plan, variant: Ints, length: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """The ids of all signals of these frames, each once."""
-    if plan.has_outside:
-        field = _table_rows(plan, variant)
-        field = field[plan.fields.end[field] <= np.repeat(length, plan.count[variant])]
-    else:
-        field = _table_rows(plan, np.bincount(variant).nonzero()[0])
-    ids = plan.ids[field]
-    return np.unique(ids) if plan.has_outside or plan.multiplexers.any else ids
-
-
-def _table_rows(plan: Plan, variant: Ints) -> Ints:
-    """The rows of the flat table that belong to these variants, one variant after the other."""
-    count = plan.count[variant]
-    behind = count.cumsum()
-    total = int(behind[-1]) if len(behind) else 0
-    rows: Ints = np.arange(total) + (plan.start[variant] - behind + count).repeat(count)
-    return rows
-
-
-def _rows(plan: Plan, arrived: _Arrived, variant: Ints) -> _Rows:
-    """Ids, times and words of all signals of these frames, and ids and times of those that are not available."""
-    step = _ROWS_AT_ONCE // max(1, plan.most_signals)
-    if len(variant) <= step:
-        return _rows_at_once(plan, arrived, variant)
-    parts = [
-        _rows_at_once(plan, arrived.take(np.arange(i, min(i + step, len(variant)))), variant[i : i + step])
-        for i in range(0, len(variant), step)
-    ]
-    ids, times, words, bad_ids, bad_times = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return ids, times, words, bad_ids, bad_times
-
-
-def _rows_at_once(plan: Plan, arrived: _Arrived, variant: Ints) -> _Rows:
-    field = _table_rows(plan, variant)
-    frame = np.arange(len(variant)).repeat(plan.count[variant])
-    if plan.has_outside:
-        sent = (plan.fields.end[field] <= arrived.length[frame]).nonzero()[0]
-        field, frame = field[sent], frame[sent]
-    words = _raw(plan, plan.fields, field, arrived.payload, frame).view(np.int64)
-    if plan.float_sizes:
-        _widen_floats(plan, field, words)
-    ids, times = plan.ids[field], arrived.times_us[frame]
-    if not plan.unavailable:
-        return ids, times, words, ids[:0], times[:0]
-    bad = np.zeros(len(words), dtype=np.bool_)
-    for low, high in plan.unavailable:
-        bad |= (words >= low[field]) & (words <= high[field])
-    good = ~bad
-    return ids[good], times[good], words[good], ids[bad], times[bad]
-
-
-def _widen_floats(plan: Plan, field: Ints, words: Ints) -> None:
-    """Turn the bits of floats into those of a binary64, in place."""
-    size_of = plan.fields.float_bits[field]
-    for size in plan.float_sizes:
-        rows = (size_of == size).nonzero()[0]
-        bits = words[rows].astype(f"u{size // 8}")
-        with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
-            words[rows] = bits.view(f"f{size // 8}").astype(np.float64).view(np.int64)

@@ -8,6 +8,7 @@ from drivers.codec.dbc_scan import NUMBER, Statement
 
 MAX_FINDINGS = 1000
 _NUMBER = re.compile(NUMBER)
+_INTEGER = re.compile(r"[-+]?\d{1,40}")
 
 
 class Findings:
@@ -96,6 +97,13 @@ class MessageText:
     signals: list[SignalText] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     by_name: dict[str, SignalText] = field(default_factory=dict)  #: by the file's own names
+    dropped: set[str] = field(default_factory=set)  #: signals that were left out: what refers to them is no new fault
+
+    def drop(self, signal: SignalText) -> None:
+        """Leave a signal out."""
+        self.signals.remove(signal)
+        self.by_name.pop(signal.name, None)
+        self.dropped.add(signal.name)
 
     def head(self) -> str:
         """The ``BO_`` line, with room for every signal: what reaches outside is judged later."""
@@ -135,3 +143,25 @@ def _end_byte(statement: Statement) -> int:
 def _decimal(text: str) -> str:
     """A number as cantools reads it: with a digit before the point."""
     return re.sub(r"^([-+]?)\.", r"\g<1>0.", text)
+
+
+def whole(text: str, limit: int) -> int | None:
+    """A decimal or 0x number below ``limit``; None for anything else."""
+    if not re.fullmatch(r"\d{1,30}|0[xX][0-9a-fA-F]{1,20}", text, re.ASCII):
+        return None
+    value = int(text, 16) if text[1:2] in {"x", "X"} else int(text)
+    return value if value < limit else None
+
+
+def integer(text: str) -> int | None:
+    """A whole number with sign, also written 1.0 or 0x1; None for anything else."""
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    hexadecimal = whole(text, 1 << 64)
+    if hexadecimal is not None:
+        return hexadecimal
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None

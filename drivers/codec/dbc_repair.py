@@ -15,17 +15,14 @@ import re
 from collections.abc import Iterable
 from math import isfinite
 
-from drivers.codec.dbc_document import Document, Findings, MessageText, Note, SignalText
+from drivers.codec.dbc_document import Document, Findings, MessageText, Note, SignalText, integer, whole
+from drivers.codec.dbc_multiplex import multiplexing_is_usable
 from drivers.codec.dbc_scan import Broken, Statement, is_keyword
 
 #: The longest payload that any transport over CAN carries in one message (ISO 15765-2 without escape sequence), bytes.
 MAX_LENGTH = 4095
 #: Signals of one message, in all states of its multiplexers.
 MAX_SIGNALS = 4096
-#: States of the multiplexers of a message, beyond which it is a mistake and no message.
-MAX_MUX_STATES = 1 << 15
-MAX_MULTIPLEXERS = 64
-MAX_MULTIPLEXER_BITS = 64
 
 EXTENDED_FLAG = 1 << 31
 _STANDARD_IDS = 1 << 11
@@ -43,7 +40,6 @@ _FLOAT_LENGTHS = frozenset({16, 32, 64})
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PAIR = re.compile(r'\s*([-+]?[\w.+-]+)\s*("(?:\\"|[^"])*+")')
 _RANGE = re.compile(r"(\d+)\s*-\s*(\d+)")
-_INTEGER = re.compile(r"[-+]?\d{1,40}")
 _IS_SELECTOR = re.compile(r"\s[mM]\S*$")
 
 #: Within these a physical value that is no whole number stays below the largest float (1.8e308).
@@ -64,7 +60,6 @@ class _Repair:
         self._by_id: dict[int, MessageText] = {}  #: by the number that the file writes
         self._file_ids: dict[int, int] = {}  #: id with the flag it should have -> number that the file writes
         self._dropped: set[int] = set()
-        self._dropped_signals: set[tuple[int, str]] = set()
         self._document = Document()
         self._defined: set[str] = set()
 
@@ -81,7 +76,7 @@ class _Repair:
         for statement in statements:
             if isinstance(statement, Statement) and statement.kind in handlers:
                 handlers[statement.kind](statement)
-        messages = [message for message in self._by_id.values() if self._multiplexing(message)]
+        messages = [message for message in self._by_id.values() if multiplexing_is_usable(message, self._findings)]
         self._document.messages = sorted(messages, key=lambda message: message.line)
         return self._document
 
@@ -118,12 +113,12 @@ class _Repair:
 
     def _message(self, statement: Statement) -> MessageText | None:
         name, line = statement.part("name"), statement.line
-        file_id = _whole(statement.part("id"), 1 << 32)
+        file_id = whole(statement.part("id"), 1 << 32)
         if name == _INDEPENDENT or file_id == _INDEPENDENT_ID:
             self._dropped.add(_INDEPENDENT_ID)
             return None
         dbc_id = self._identifier(name, statement.part("id"), file_id, line)
-        length = _whole(statement.part("length"), MAX_LENGTH + 1)
+        length = whole(statement.part("length"), MAX_LENGTH + 1)
         if length is None:
             text = f"message {name!r} has the length {statement.part('length')!r}"
             self._findings.error(line, text, f"write the number of its payload bytes, 0 to {MAX_LENGTH}")
@@ -172,7 +167,7 @@ class _Repair:
         if wrong:
             text = f"signal {name!r} of message {message.name!r}: {wrong}; the signal is left out"
             self._findings.error(line, text, "correct the line")
-            self._dropped_signals.add((message.dbc_id, name))
+            message.dropped.add(name)
             return
         self._odd_name(f"message {message.name!r}: signal", name, line)
         signal = SignalText(name, f"S{len(message.signals)}", line, statement, statement.part("mux"))
@@ -187,13 +182,13 @@ class _Repair:
     def _find(self, statement: Statement, what: str) -> tuple[MessageText, SignalText] | None:
         """The message and signal that a statement is about; else a finding, unless what it is about was dropped."""
         name = statement.part("name")
-        file_id = _whole(statement.part("id"), 1 << 32)
+        file_id = whole(statement.part("id"), 1 << 32)
         message = self._by_id.get(file_id) if file_id is not None else None
         if message is not None:
             signal = message.by_name.get(name)
             if signal is not None:
                 return message, signal
-            if (message.dbc_id, name) not in self._dropped_signals:
+            if name not in message.dropped:
                 text = f"{what} of unknown signal {name!r} of message {message.name!r}, ignored"
                 self._findings.warning(statement.line, text, "correct the signal's name or remove the line")
         elif file_id == _INDEPENDENT_ID:
@@ -213,7 +208,7 @@ class _Repair:
         message, signal = found
         pairs = []
         for number, label in _PAIR.findall(statement.part("pairs")):
-            value = _integer(number)
+            value = integer(number)
             if value is None:
                 text = f"value table of {message.name}.{signal.name}: {number!r} is no whole number, entry ignored"
                 self._findings.warning(statement.line, text, "correct the number")
@@ -236,12 +231,7 @@ class _Repair:
             return
         text = f"signal {message.name}.{signal.name} is a float of {signal.length} bits, which do not exist; left out"
         self._findings.error(statement.line, text, "give it 16, 32 or 64 bits, or remove the SIG_VALTYPE_ line")
-        self._drop(message, signal)
-
-    def _drop(self, message: MessageText, signal: SignalText) -> None:
-        message.signals.remove(signal)
-        message.by_name.pop(signal.name, None)
-        self._dropped_signals.add((message.dbc_id, signal.name))
+        message.drop(signal)
 
     def _mux_values(self, statement: Statement) -> None:
         found = self._find(statement, "multiplexer values")
@@ -255,7 +245,7 @@ class _Repair:
             return
         ranges = []
         for low_text, high_text in _RANGE.findall(statement.part("ranges")):
-            low, high = _whole(low_text, 1 << 64), _whole(high_text, 1 << 64)
+            low, high = whole(low_text, 1 << 64), whole(high_text, 1 << 64)
             if low is None or high is None or low > high:
                 text = (
                     f"multiplexer values of {message.name}.{signal.name}: {low_text}-{high_text} is no range, ignored"
@@ -266,50 +256,14 @@ class _Repair:
         if ranges:
             signal.ranges.append((multiplexer.alias, tuple(ranges)))
 
-    def _multiplexing(self, message: MessageText) -> bool:
-        """Whether the message is usable; doubtful dependences are reported."""
-        for chooser in [signal for signal in message.signals if signal.marker.endswith("M")]:
-            if chooser.is_float or chooser.length > MAX_MULTIPLEXER_BITS:
-                self._demote(message, chooser)
-        choosers = [signal for signal in message.signals if signal.marker.endswith("M")]
-        for signal in [signal for signal in message.signals if signal.marker.startswith("m")]:
-            others = [chooser for chooser in choosers if chooser is not signal]
-            if not others or (len(choosers) > 1 and not signal.ranges):
-                text = (
-                    f"{message.name}.{signal.name} is multiplexed, but by no known multiplexer; read from every frame"
-                )
-                self._findings.warning(
-                    signal.line, text, "mark the multiplexer with M; with several, add SG_MUL_VAL_ lines"
-                )
-        if len(choosers) <= MAX_MULTIPLEXERS and _states(message, choosers) <= MAX_MUX_STATES:
-            return True
-        text = f"message {message.name!r} has {len(choosers)} multiplexers with too many states; left out"
-        hint = f"correct its multiplexers: {MAX_MULTIPLEXERS} of them and {MAX_MUX_STATES} states are supported"
-        self._findings.error(message.line, text, hint)
-        return False
-
-    def _demote(self, message: MessageText, chooser: SignalText) -> None:
-        """Make a multiplexer that can't be one a plain signal, and leave out what depends on it."""
-        alone = sum(signal.marker.endswith("M") for signal in message.signals) == 1
-        chooser.marker = chooser.marker.removesuffix("M")
-        names = []
-        for signal in list(message.signals):
-            listed = any(alias == chooser.alias for alias, _ in signal.ranges)
-            if listed or (alone and signal.marker.startswith("m")):
-                self._drop(message, signal)
-                names.append(signal.name)
-        text = f"multiplexer {message.name}.{chooser.name} is no whole number of up to {MAX_MULTIPLEXER_BITS} bits"
-        left_out = f"; left out: {', '.join(names)}" if names else ""
-        self._findings.error(chooser.line, text + left_out, "correct its type or length")
-
     def _comment(self, statement: Statement) -> None:
         text = statement.part("text")
         if statement.part("message"):
-            message = self._by_id.get(_whole(statement.part("message"), 1 << 32) or 0)
+            message = self._by_id.get(whole(statement.part("message"), 1 << 32) or 0)
             if message is not None:
                 message.notes.append(Note(statement.line, f"CM_ BO_ {message.dbc_id} {text};"))
         elif statement.part("id"):
-            message = self._by_id.get(_whole(statement.part("id"), 1 << 32) or 0)
+            message = self._by_id.get(whole(statement.part("id"), 1 << 32) or 0)
             signal = message.by_name.get(statement.part("name")) if message is not None else None
             if message is not None and signal is not None:
                 signal.notes.append(Note(statement.line, f"CM_ SG_ {message.dbc_id} {signal.alias} {text};"))
@@ -323,11 +277,11 @@ class _Repair:
             self._findings.warning(statement.line, text, "add its BA_DEF_ line")
             return
         if statement.part("message"):
-            message = self._by_id.get(_whole(statement.part("message"), 1 << 32) or 0)
+            message = self._by_id.get(whole(statement.part("message"), 1 << 32) or 0)
             if message is not None:
                 message.notes.append(Note(statement.line, f'BA_ "{attribute}" BO_ {message.dbc_id} {value};'))
         elif statement.part("id"):
-            message = self._by_id.get(_whole(statement.part("id"), 1 << 32) or 0)
+            message = self._by_id.get(whole(statement.part("id"), 1 << 32) or 0)
             signal = message.by_name.get(statement.part("name")) if message is not None else None
             if message is not None and signal is not None:
                 signal.notes.append(
@@ -337,31 +291,10 @@ class _Repair:
             self._document.attributes.append(Note(statement.line, f'BA_ "{attribute}" {value};'))
 
 
-def _states(message: MessageText, choosers: list[SignalText]) -> int:
-    """How many decoders cantools will build for the message: one for each value of each multiplexer in each place."""
-    values = {chooser.alias: chooser.choices for chooser in choosers}
-    nested: dict[str, list[tuple[str, int]]] = {chooser.alias: [] for chooser in choosers}
-    lows: dict[str, set[int]] = {chooser.alias: set() for chooser in choosers}
-    for signal in message.signals:
-        if len(choosers) == 1 and signal.marker.startswith("m"):
-            values[choosers[0].alias] += 1
-        for alias, ranges in signal.ranges:
-            lows[alias].update(low for low, _ in ranges)
-            if signal.alias in nested:
-                nested[alias].append((signal.alias, len(ranges)))
-    total = 0
-    waiting = [(chooser.alias, 1) for chooser in choosers if not chooser.ranges]
-    while waiting and total <= MAX_MUX_STATES:
-        alias, times = waiting.pop()
-        total += times * (1 + values[alias] + len(lows[alias]))
-        waiting += [(child, times * count) for child, count in nested[alias]]
-    return total
-
-
 def _unusable(statement: Statement) -> str:
     """Why a signal can't be used; empty when it can."""
     part = statement.part
-    length, start = _whole(part("length"), MAX_LENGTH * 8 + 1), _whole(part("start"), MAX_LENGTH * 8)
+    length, start = whole(part("length"), MAX_LENGTH * 8 + 1), whole(part("start"), MAX_LENGTH * 8)
     if not length or start is None:
         return f"{part('length')} bits from bit {part('start')} on are no place in a message"
     if _IS_SELECTOR.search(part("name")):
@@ -369,29 +302,7 @@ def _unusable(statement: Statement) -> str:
     scale, offset = float(part("scale")), float(part("offset"))
     if not isfinite(scale) or not isfinite(offset):
         return "scale or offset is too large for a number"
-    whole = scale.is_integer() and offset.is_integer()
-    if not whole and (length > _SCALABLE_BITS or abs(scale) > _SCALABLE or abs(offset) > _SCALABLE):
+    exact = scale.is_integer() and offset.is_integer()
+    if not exact and (length > _SCALABLE_BITS or abs(scale) > _SCALABLE or abs(offset) > _SCALABLE):
         return "its physical value is too large for a number"
     return ""
-
-
-def _whole(text: str, limit: int) -> int | None:
-    """A decimal or 0x number below ``limit``; None for anything else."""
-    if not re.fullmatch(r"\d{1,30}|0[xX][0-9a-fA-F]{1,20}", text, re.ASCII):
-        return None
-    value = int(text, 16) if text[1:2] in {"x", "X"} else int(text)
-    return value if value < limit else None
-
-
-def _integer(text: str) -> int | None:
-    """A whole number with sign, also written 1.0 or 0x1; None for anything else."""
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    hexadecimal = _whole(text, 1 << 64)
-    if hexadecimal is not None:
-        return hexadecimal
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return int(value) if value.is_integer() else None
