@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from drivers.codec.dbc_model import Finding, Ranges
 from drivers.codec.dbc_scan import NUMBER, Statement
@@ -18,6 +19,7 @@ class Findings:
         self._file = file
         self._found: list[Finding] = []
         self._more = 0
+        self._more_errors = False
 
     def error(self, line: int, text: str, hint: str) -> None:
         """Something that is not loaded."""
@@ -31,16 +33,16 @@ class Findings:
         """All findings by line."""
         found = sorted(self._found, key=lambda finding: finding.line)
         if self._more:
-            found.append(Finding("error", self._file, 0, f"{self._more} more findings", "repair those above first"))
+            text, hint = f"{self._more} more findings", "repair those above first"
+            found.append(Finding("error" if self._more_errors else "warning", self._file, 0, text, hint))
         return tuple(found)
 
-    def _add(self, severity: str, line: int, text: str, hint: str) -> None:
-        if len(self._found) >= MAX_FINDINGS:
-            self._more += 1
-        elif severity == "error":
-            self._found.append(Finding("error", self._file, line, text, hint))
-        else:
-            self._found.append(Finding("warning", self._file, line, text, hint))
+    def _add(self, severity: Literal["error", "warning"], line: int, text: str, hint: str) -> None:
+        if len(self._found) < MAX_FINDINGS:
+            self._found.append(Finding(severity, self._file, line, text, hint))
+            return
+        self._more += 1
+        self._more_errors = self._more_errors or severity == "error"
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,16 +257,7 @@ class _Repair:
             signal.ranges.append((multiplexer.alias, tuple(ranges)))
 
     def _comment(self, statement: Statement) -> None:
-        text = statement.part("text")
-        if statement.part("message"):
-            message = self._by_id.get(whole(statement.part("message"), 1 << 32) or 0)
-            if message is not None:
-                message.notes.append(Note(statement.line, f"CM_ BO_ {message.dbc_id} {text};"))
-        elif statement.part("id"):
-            message = self._by_id.get(whole(statement.part("id"), 1 << 32) or 0)
-            signal = message.by_name.get(statement.part("name")) if message is not None else None
-            if message is not None and signal is not None:
-                signal.notes.append(Note(statement.line, f"CM_ SG_ {message.dbc_id} {signal.alias} {text};"))
+        self._note(statement, "CM_", statement.part("text"))
 
     def _attribute(self, statement: Statement) -> None:
         attribute, value = statement.part("attribute"), statement.part("value")
@@ -275,20 +266,23 @@ class _Repair:
         if attribute not in self._defined:
             text = f"attribute {attribute!r} is used but not defined, ignored"
             self._findings.warning(statement.line, text, "add its BA_DEF_ line")
-            return
-        if statement.part("message"):
-            message = self._by_id.get(whole(statement.part("message"), 1 << 32) or 0)
-            if message is not None:
-                message.notes.append(Note(statement.line, f'BA_ "{attribute}" BO_ {message.dbc_id} {value};'))
-        elif statement.part("id"):
-            message = self._by_id.get(whole(statement.part("id"), 1 << 32) or 0)
-            signal = message.by_name.get(statement.part("name")) if message is not None else None
-            if message is not None and signal is not None:
-                signal.notes.append(
-                    Note(statement.line, f'BA_ "{attribute}" SG_ {message.dbc_id} {signal.alias} {value};')
-                )
+        elif statement.part("message") or statement.part("id"):
+            self._note(statement, f'BA_ "{attribute}"', value)
         else:
             self._document.attributes.append(Note(statement.line, f'BA_ "{attribute}" {value};'))
+
+    def _note(self, statement: Statement, says: str, value: str) -> None:
+        """Keep what is said about a known message or signal."""
+        file_id = whole(statement.part("message") or statement.part("id"), 1 << 32)
+        message = self._by_id.get(file_id) if file_id is not None else None
+        if message is None:
+            return
+        if statement.part("message"):
+            message.notes.append(Note(statement.line, f"{says} BO_ {message.dbc_id} {value};"))
+            return
+        signal = message.by_name.get(statement.part("name"))
+        if signal is not None:
+            signal.notes.append(Note(statement.line, f"{says} SG_ {message.dbc_id} {signal.alias} {value};"))
 
 
 def _unusable(statement: Statement) -> str:
