@@ -14,7 +14,7 @@ import cantools
 import numpy as np
 from cantools.database import Database
 
-from drivers.codec.can_batch import BatchDecoder, Wanted
+from drivers.codec.can_batch import BatchDecoder
 from drivers.codec.can_frame import FrameDecoder
 from drivers.codec.dbc import load_dbc
 from drivers.codec.frames import CLASSIC_BYTES, FD_BYTES, MAX_DATA, Frames
@@ -91,7 +91,7 @@ def _frame_by_frame(layout: Layout) -> float:
 
 def _batches(layout: Layout, n: int, cantools_ns: float, *, repeating: bool) -> None:
     loaded = load_dbc(layout.dbc.encode(), "bench").messages
-    wanted = {(0, signal.name): Wanted(i + 1) for i, signal in enumerate(loaded[0].signals)}
+    wanted = {(0, signal.name): i + 1 for i, signal in enumerate(loaded[0].signals)}
     decoder = BatchDecoder(loaded, wanted)
     batches = [_frames(layout, n, seed, repeating=repeating) for seed in range(max(1, FRAMES_PER_ROUND // n))]
 

@@ -8,14 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.core.errors import ConfigError
-from agent.core.model import Encoding, Kind, Number, SignalSpec, uint_to_word
+from agent.core.model import Kind, Number, SignalSpec, uint_to_word
 from agent.core.points import find_point
 from drivers.can.socketcan import Filter, id_filter, pgn_filter
 from drivers.codec.can_j1939 import pgn_of
+from drivers.codec.can_plan import encoding_of
 from drivers.codec.dbc import Dbc, MessageDef, SignalDef
-
-_WORD_BITS = 64
-
 
 #: Words from the first to the last of them.
 WordRange = tuple[int, int]
@@ -206,7 +204,7 @@ def _mapped(device: CanDevice, row: PointMap, message: MessageDef, signal: Signa
         row.point,
         unit=point.unit,
         kind=point.kind,
-        encoding=_encoding(signal),
+        encoding=encoding_of(signal),
         scale=signal.scale * row.scale,
         offset=signal.offset * row.scale + row.offset,
         labels=dict(signal.choices if row.labels is None else row.labels),
@@ -221,18 +219,12 @@ def _unmapped(device: CanDevice, message: MessageDef, signal: SignalDef) -> Sign
         f"{message.name}.{signal.name}",
         unit=signal.unit,
         kind=Kind.STATE if choice else Kind.GAUGE,
-        encoding=_encoding(signal),
+        encoding=encoding_of(signal),
         scale=signal.scale,
         offset=signal.offset,
         labels=dict(signal.choices),
         source=_source(message, signal),
     )
-
-
-def _encoding(signal: SignalDef) -> Encoding:
-    if signal.is_float:
-        return Encoding.FLOAT
-    return Encoding.UINT if signal.length == _WORD_BITS and not signal.signed else Encoding.INT
 
 
 def _sentinel_word(raw: int, signal: SignalDef) -> int:

@@ -11,7 +11,7 @@ from drivers.can.devices import PlannedDevice, WordRange
 from drivers.can.missing import Missing
 from drivers.can.monitor import AliveCounter, Monitor, Watched, silence_limit_s
 from drivers.can.repeats import Repeats
-from drivers.codec.can_batch import BatchDecoder, Wanted
+from drivers.codec.can_batch import BatchDecoder
 from drivers.codec.frames import EFF_FLAG, Frames
 
 _SOURCE_ADDRESS = 0xFF
@@ -53,7 +53,7 @@ class Group:
     def __init__(self, planned: Sequence[PlannedDevice], ids: Mapping[tuple[str, str], int]) -> None:
         self.source_address = planned[0].device.source_address
         messages = [message for one in planned for message in one.messages]
-        wanted: dict[tuple[int, str], Wanted] = {}
+        wanted: dict[tuple[int, str], int] = {}
         missing: dict[int, tuple[WordRange, ...]] = {}
         floats: list[int] = []
         self.members: list[Member] = []
@@ -61,7 +61,7 @@ class Group:
         for one in planned:
             signals = [ids[item.spec.device, item.spec.name] for item in one.wanted]
             for item, signal in zip(one.wanted, signals, strict=True):
-                wanted[start + item.message, item.signal.name] = Wanted(signal)
+                wanted[start + item.message, item.signal.name] = signal
                 missing[signal] = item.missing
                 if item.spec.encoding is Encoding.FLOAT:
                     floats.append(signal)

@@ -14,6 +14,7 @@ Rules of this file:
 """
 
 import asyncio
+import logging
 import struct
 import threading
 from collections import Counter
@@ -145,6 +146,8 @@ class PycanSource:
             known = ", ".join(sorted(can.VALID_INTERFACES))
             raise Unsupported(op, f"there is no CAN interface {self._interface!r}", f"write one of: {known}")
         make: Callable[..., can.BusABC] = can.Bus
+        # Of a bus that could not be opened python-can complains, at each try, that it was not shut down.
+        logging.getLogger("can.bus").setLevel(logging.ERROR)
         try:
             bus = make(interface=self._interface, channel=self._channel, ignore_config=True, **self._options)
         except NotImplementedError as error:  # CanInterfaceNotImplementedError is one

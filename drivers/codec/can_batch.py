@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from drivers.codec.can_extract import Ints, Words, raw_of, rows_of, touched_of
 from drivers.codec.can_j1939 import FIRST_PDU2_FORMAT
-from drivers.codec.can_plan import Plan, Wanted, encoding_of
+from drivers.codec.can_plan import Plan, encoding_of
 from drivers.codec.can_planner import build_plan
 from drivers.codec.dbc_model import MessageDef
 from drivers.codec.frames import DATA_OFFSET, EFF_FLAG, EFF_MASK, ERR_FLAG, MAX_DATA, RTR_FLAG, SFF_MASK, Frames
 
-__all__ = ["BatchDecoder", "DecodedBatch", "Wanted", "encoding_of"]
+__all__ = ["BatchDecoder", "DecodedBatch", "encoding_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,6 @@ class DecodedBatch:
     ids: NDArray[np.int32]
     times_us: Ints
     words: Ints
-    invalid_ids: NDArray[np.int32]  #: signals that said "not available": they became unknown at these times
-    invalid_times_us: Ints
     touched: NDArray[np.int32]  #: signals that were sent again without a change, each once
     seen: Ints  #: frames of sufficient length in this batch, for each message by its index
     frames: int  #: all that came in; the counts below add up to it
@@ -55,11 +53,11 @@ class DecodedBatch:
 class BatchDecoder:
     """Decodes batches of one channel; remembers the last payload of each variant.
 
-    ``wanted`` maps (index in ``messages``, signal name) to what becomes of the signal; others are not decoded. Of two
+    ``wanted`` maps (index in ``messages``, signal name) to the id of the signal's rows; others are not decoded. Of two
     messages with one identifier the later one counts. ``left_out`` names what can't be decoded here, with the reason.
     """
 
-    def __init__(self, messages: Sequence[MessageDef], wanted: Mapping[tuple[int, str], Wanted]) -> None:
+    def __init__(self, messages: Sequence[MessageDef], wanted: Mapping[tuple[int, str], int]) -> None:
         self.messages = tuple(messages)
         self._plan = build_plan(self.messages, wanted)
         self.left_out = self._plan.left_out

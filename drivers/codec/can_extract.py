@@ -7,8 +7,8 @@ from drivers.codec.can_plan import WORD_BITS, Fields, Plan
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
-#: Ids, times and words of the signals that are known, ids and times of those that are not available.
-Rows = tuple[NDArray[np.int32], Ints, Ints, NDArray[np.int32], Ints]
+#: Ids, times and words.
+Rows = tuple[NDArray[np.int32], Ints, Ints]
 
 #: More rows than this are extracted in parts: their columns would leave the processor's cache between two steps.
 _ROWS_AT_ONCE = 1 << 15
@@ -82,8 +82,8 @@ def rows_of(plan: Plan, variant: Ints, payload: Words, length: NDArray[np.uint8]
     for i in range(0, len(variant), step):
         part = slice(i, i + step)
         parts.append(_rows_at_once(plan, variant[part], payload[part], length[part], times_us[part]))
-    ids, times, words, bad_ids, bad_times = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return ids, times, words, bad_ids, bad_times
+    ids, times, words = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return ids, times, words
 
 
 def _rows_at_once(plan: Plan, variant: Ints, payload: Words, length: NDArray[np.uint8], times_us: Ints) -> Rows:
@@ -95,14 +95,7 @@ def _rows_at_once(plan: Plan, variant: Ints, payload: Words, length: NDArray[np.
     words = raw_of(plan, plan.fields, field, payload, frame).view(np.int64)
     if plan.float_sizes:
         _widen_floats(plan, field, words)
-    ids, times = plan.ids[field], times_us[frame]
-    if not plan.unavailable:
-        return ids, times, words, ids[:0], times[:0]
-    bad = np.zeros(len(words), dtype=np.bool_)
-    for low, high in plan.unavailable:
-        bad |= (words >= low[field]) & (words <= high[field])
-    good = ~bad
-    return ids[good], times[good], words[good], ids[bad], times[bad]
+    return plan.ids[field], times_us[frame], words
 
 
 def _widen_floats(plan: Plan, field: Ints, words: Ints) -> None:

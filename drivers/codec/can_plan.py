@@ -11,17 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.model import Encoding
-from drivers.codec.dbc_model import Ranges, SignalDef
+from drivers.codec.dbc_model import SignalDef
 
 WORD_BITS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What becomes of a DBC signal: the id of its rows, and the words that say "not available" (inclusive ranges)."""
-
-    signal_id: int
-    unavailable: Ranges = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +89,6 @@ class Plan:
     ids: NDArray[np.int32]
     fields: Fields
     float_sizes: tuple[int, ...]  #: the sizes of floats that occur, bits
-    unavailable: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]  #: lows and highs per row; none: low > high
     variant_mask: NDArray[np.uint64]  #: [variant, word]: the bits of its wanted signals
     message_mask: NDArray[np.uint64]  #: [message, word]: the bits that must equal the message's last frame
     most_signals: int  #: the highest ``count``

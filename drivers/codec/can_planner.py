@@ -19,8 +19,8 @@ from drivers.codec.can_layout import (
     root_signals,
     selectors,
 )
-from drivers.codec.can_plan import WORD_BITS, Fields, Lookup, Multiplexers, Plan, Wanted
-from drivers.codec.dbc_model import MessageDef, Ranges, SignalDef
+from drivers.codec.can_plan import WORD_BITS, Fields, Lookup, Multiplexers, Plan
+from drivers.codec.dbc_model import MessageDef, SignalDef
 from drivers.codec.frames import MAX_DATA, SFF_MASK
 
 _WORD_BYTES = 8
@@ -40,7 +40,7 @@ class _States:
     table: tuple[int, ...]
 
 
-def build_plan(messages: Sequence[MessageDef], wanted: Mapping[tuple[int, str], Wanted]) -> Plan:
+def build_plan(messages: Sequence[MessageDef], wanted: Mapping[tuple[int, str], int]) -> Plan:
     """The plan for these messages and wanted signals (index in ``messages``, signal name)."""
     left_out: list[str] = []
     chosen = [_chosen(index, message, wanted, left_out) for index, message in enumerate(messages)]
@@ -52,7 +52,6 @@ def build_plan(messages: Sequence[MessageDef], wanted: Mapping[tuple[int, str], 
     selecting = [[messages[m].signals[s.signal] for s in state.selectors] for m, state in enumerate(states)]
     ends = [signal.end_byte for signal in (*signals, *(s for some in selecting for s in some))]
     words = max(1, -(-max(ends, default=0) // _WORD_BYTES))
-    wanted_rows = [wanted[m, messages[m].signals[i].name] for m, i in rows]
     start = np.cumsum([0, *counts], dtype=np.int64)[:-1]
     needed = np.array([needed_bytes(message) for message in messages], dtype=np.int64)
     return Plan(
@@ -67,10 +66,9 @@ def build_plan(messages: Sequence[MessageDef], wanted: Mapping[tuple[int, str], 
         multiplexers=_multiplexers(states, selecting, firsts, words),
         start=start,
         count=np.array(counts, dtype=np.int64),
-        ids=np.array([row.signal_id for row in wanted_rows], dtype=np.int32),
+        ids=np.array([wanted[m, messages[m].signals[i].name] for m, i in rows], dtype=np.int32),
         fields=_fields(signals, words),
         float_sizes=tuple(sorted({signal.length for signal in signals if signal.is_float} - {WORD_BITS})),
-        unavailable=_unavailable([row.unavailable for row in wanted_rows]),
         variant_mask=_masks(
             [[messages[m].signals[i] for i in variant] for m, state in enumerate(states) for variant in state.variants],
             words,
@@ -79,16 +77,14 @@ def build_plan(messages: Sequence[MessageDef], wanted: Mapping[tuple[int, str], 
         most_signals=max(counts, default=0),
         has_outside=any(signal.end_byte > needed[m] for signal, (m, _) in zip(signals, rows, strict=True)),
         message_ids=tuple(
-            np.array([wanted[m, messages[m].signals[i].name].signal_id for i in sorted(some)], dtype=np.int32)
+            np.array([wanted[m, messages[m].signals[i].name] for i in sorted(some)], dtype=np.int32)
             for m, some in enumerate(chosen)
         ),
         left_out=tuple(left_out),
     )
 
 
-def _chosen(
-    index: int, message: MessageDef, wanted: Mapping[tuple[int, str], Wanted], left_out: list[str]
-) -> list[int]:
+def _chosen(index: int, message: MessageDef, wanted: Mapping[tuple[int, str], int], left_out: list[str]) -> list[int]:
     """Indices of the message's wanted signals that fit a word and a frame."""
     chosen = []
     for i, signal in enumerate(message.signals):
@@ -248,12 +244,3 @@ def _message_masks(messages: Sequence[MessageDef], states: Sequence[_States], wo
         elif len(state.variants) > 1:
             masks[m] = _masks([[message.signals[i] for i in everywhere]], words)[0]
     return masks
-
-
-def _unavailable(sets: Sequence[Ranges]) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]:
-    """The n-th range of all rows, for each n; rows with fewer ranges have one that holds nothing."""
-    result = []
-    for n in range(max((len(ranges) for ranges in sets), default=0)):
-        pairs = [ranges[n] if n < len(ranges) else (1, 0) for ranges in sets]
-        result.append((np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])))
-    return tuple(result)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.model import BadFrame, SignalSpec
-from drivers.codec.can_batch import BatchDecoder, Wanted, encoding_of
+from drivers.codec.can_batch import BatchDecoder, encoding_of
 from drivers.codec.can_frame import FrameDecoder
 from drivers.codec.can_layout import physical
 from drivers.codec.dbc import MessageDef, load_dbc
@@ -35,7 +35,7 @@ def one_by_one(messages: Sequence[MessageDef], parts: list[Stream]) -> Values:
 
 def in_batches(messages: Sequence[MessageDef], parts: list[Stream]) -> Values:
     signals = [(number, signal) for number, message in enumerate(messages) for signal in message.signals]
-    decoder = BatchDecoder(messages, {(m, signal.name): Wanted(i) for i, (m, signal) in enumerate(signals)})
+    decoder = BatchDecoder(messages, {(m, signal.name): i for i, (m, signal) in enumerate(signals)})
     result: Values = []
     done = 0
     for part in parts:
@@ -96,7 +96,7 @@ def test_the_buffer_of_a_batch_belongs_to_its_owner() -> None:
     """Frames lie in a buffer that is filled anew: nothing that was decoded may change with it."""
     messages = load_dbc(random_dbc(5).encode(), "random.dbc").messages
     signals = [(m, signal.name) for m, message in enumerate(messages) for signal in message.signals]
-    decoder = BatchDecoder(messages, {key: Wanted(i) for i, key in enumerate(signals)})
+    decoder = BatchDecoder(messages, {key: i for i, key in enumerate(signals)})
     arrived = frames(stream_for(messages, 5, 40))
     raw = arrived.raw.copy()
     batch = decoder.decode(Frames(raw, arrived.times_us))

@@ -1,6 +1,7 @@
 """The thread that reads a bus of python-can: bounded hand-over, one bad packet, many, odd frames."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
@@ -9,8 +10,8 @@ import can
 import numpy as np
 import pytest
 
-from agent.core.clock import FakeClock
-from agent.core.errors import Unavailable
+from agent.core.clock import FakeClock, SystemClock
+from agent.core.errors import Unavailable, Unsupported
 from drivers.can import pycan
 from drivers.can.pycan import MAX_ERRORS, PycanSource
 from drivers.codec.frames import EFF_FLAG, ERR_FLAG, RTR_FLAG
@@ -157,3 +158,19 @@ def test_every_kind_of_frame_keeps_its_kind(monkeypatch: pytest.MonkeyPatch) -> 
         assert set(frames.times_us.tolist()) == {FakeClock().now_us()}
 
     asyncio.run(check())
+
+
+def test_a_bus_that_cannot_be_opened_is_told_once_by_its_error_and_not_by_python_can(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = PycanSource("udp_multicast", "10.0.0.1", SystemClock(), {"hop_limit": 0})
+
+    async def check() -> None:
+        for _ in range(3):
+            with pytest.raises((Unavailable, Unsupported)):
+                await source.open(lambda: None)
+            await source.close()
+
+    asyncio.run(check())
+    gc.collect()
+    assert not caplog.records

@@ -243,7 +243,10 @@ def test_a_frozen_device_is_not_believed_until_its_counter_moves() -> None:
 
 
 def test_a_sentinel_makes_its_signal_unknown_and_touches_do_not_bring_it_back() -> None:
-    rows = (PointMap("temperature_degc", "State.Temperature", missing=((0x7FFF, 0x7FFF),)), PointMap("soc_pct", "State.Soc"))
+    rows = (
+        PointMap("temperature_degc", "State.Temperature", missing=((0x7FFF, 0x7FFF),)),
+        PointMap("soc_pct", "State.Soc"),
+    )
     rig = Rig(replace(DEVICE, keep_unmapped=False, points=rows))
 
     async def script() -> None:

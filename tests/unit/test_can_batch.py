@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.model import BadFrame, Encoding, Number, SignalSpec
-from drivers.codec.can_batch import BatchDecoder, DecodedBatch, Wanted, encoding_of
+from drivers.codec.can_batch import BatchDecoder, DecodedBatch, encoding_of
 from drivers.codec.can_frame import FrameDecoder
 from drivers.codec.can_layout import physical
 from drivers.codec.dbc import MessageDef, SignalDef, load_dbc
@@ -27,7 +27,7 @@ class Setup:
     def __init__(self, messages: Sequence[MessageDef]) -> None:
         self.messages = messages
         self.signals = [(m, signal) for m, message in enumerate(messages) for signal in message.signals]
-        self.wanted = {(m, signal.name): Wanted(i + 1) for i, (m, signal) in enumerate(self.signals)}
+        self.wanted = {(m, signal.name): i + 1 for i, (m, signal) in enumerate(self.signals)}
 
     def decoder(self) -> BatchDecoder:
         return BatchDecoder(self.messages, self.wanted)
@@ -157,7 +157,7 @@ def test_an_unchanged_payload_only_touches() -> None:
 
 
 def test_bits_that_nobody_wants_are_no_change() -> None:
-    decoder = BatchDecoder([plain()], {(0, "voltage"): Wanted(7)})
+    decoder = BatchDecoder([plain()], {(0, "voltage"): 7})
     assert decoder.decode(frames([(0x100, PAYLOAD)])).ids.tolist() == [7]
     counted = struct.pack("<HhB3x", 5200, -299, 78)
     again = decoder.decode(frames([(0x100, counted)]))
@@ -193,7 +193,7 @@ def test_a_cycling_multiplexer_over_unchanged_contents_costs_nothing() -> None:
     cells = [SignalDef(f"cell{i}", 8, 16, multiplexer="mux", mux_values=((i, i),)) for i in range(4)]
     status = SignalDef("status", 32, 8)
     message = MessageDef(0x100, False, "Cells", 8, (mux, *cells, status))
-    wanted = {(0, "status"): Wanted(9)} | {(0, f"cell{i}"): Wanted(i + 1) for i in range(4)}
+    wanted = {(0, "status"): 9} | {(0, f"cell{i}"): i + 1 for i in range(4)}
     decoder = BatchDecoder([message], wanted)
     cycle = [(0x100, struct.pack("<BHxB3x", i, 3300 + i, 1)) for i in range(4)]
     assert decoder.decode(frames(cycle)).ids.tolist() == [1, 9, 2, 9, 3, 9, 4, 9]
@@ -202,17 +202,6 @@ def test_a_cycling_multiplexer_over_unchanged_contents_costs_nothing() -> None:
     # A change of what all frames carry is seen in whatever frame it comes, also when it goes back.
     changed = decoder.decode(frames([(0x100, struct.pack("<BHxB3x", 2, 3302, 2)), cycle[2]]))
     assert changed.words[changed.ids == 9].tolist() == [2, 1]
-
-
-def test_a_value_that_means_not_available_goes_to_the_invalid_rows() -> None:
-    message = plain()
-    wanted = {(0, "voltage"): Wanted(1, ((0xFE00, 0xFFFF),)), (0, "current"): Wanted(2, ((-32768, -32768), (0, 0)))}
-    decoder = BatchDecoder([message], wanted)
-    batch = decoder.decode(
-        frames([(0x100, struct.pack("<Hh4x", 0xFE01, 5)), (0x100, struct.pack("<Hh4x", 52, -32768))]),
-    )
-    assert (batch.ids.tolist(), batch.words.tolist()) == ([2, 1], [5, 52])
-    assert (batch.invalid_ids.tolist(), batch.invalid_times_us.tolist()) == ([1, 2], [0, 1])
 
 
 def test_encodings_of_words() -> None:

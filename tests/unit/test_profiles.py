@@ -14,7 +14,7 @@ from agent.core.points import POINTS, find_point
 from agent.profiles import CanProfile, load_profile, profile_folders
 from agent.share import share_path
 from drivers.can.devices import CanDevice, PointMap, resolve
-from drivers.codec.can_batch import BatchDecoder, Wanted
+from drivers.can.group import Group
 from drivers.codec.can_j1939 import pgn_of
 from drivers.codec.dbc import load_dbc
 from drivers.codec.frames import CLASSIC_BYTES, EFF_FLAG, Frames
@@ -141,19 +141,15 @@ def decoded_by_us(name: str) -> Values:
 
 
 def decode(name: str, frames: list[tuple[int, bytes]]) -> Values:
-    """The last value of each point, through the house's own way: resolve, batch decoder, spec."""
+    """The last value of each point, through the house's own way: resolve, decode, missing, spec."""
     planned = resolve(device_of(shipped(name)))
-    wanted = {
-        (item.message, item.signal.name): Wanted(number, tuple(sorted(item.missing)))
-        for number, item in enumerate(planned.wanted, start=1)
-    }
-    result = BatchDecoder(planned.messages, wanted).decode(frames_of(frames))
     specs = [item.spec for item in planned.wanted]
-    values: Values = {
-        specs[signal - 1].name: specs[signal - 1].physical(word)
-        for signal, word in zip(result.ids.tolist(), result.words.tolist(), strict=True)
-    }
-    values.update({specs[signal - 1].name: None for signal in result.invalid_ids.tolist()})
+    group = Group([planned], {(spec.device, spec.name): number for number, spec in enumerate(specs)})
+    result = group.decoder.decode(frames_of(frames))
+    values: Values = {}
+    for ids, _, words, valid in group.missing.split(result.ids, result.times_us, result.words):
+        for signal, word in zip(ids.tolist(), words.tolist(), strict=True):
+            values[specs[signal].name] = specs[signal].physical(word) if valid else None
     assert result.too_short == result.unknown_multiplexer == 0
     return values
 
