@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.core.errors import ConfigError
+from agent.core.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from agent.config import CanDevice, Config, Reading
@@ -170,6 +170,23 @@ def _data_dir(reading: "Reading", config: "Config") -> Iterator[Found]:
     except OSError as error:
         yield "error", _at(reading, place, f"{existing}: {error.strerror}")
         return
+    yield from _database(reading, folder)
     if free < _DISK_WARNING_BYTES:
         text = f"{existing} has {free / 2**20:.0f} MiB left; a busy site fills a gigabyte in some months"
         yield "warning", _at(reading, place, text)
+
+
+def _database(reading: "Reading", folder: Path) -> Iterator[Found]:
+    from agent.app import DATABASE  # noqa: PLC0415 - see the package's docstring
+    from agent.store.admin import describe  # noqa: PLC0415
+
+    path = folder / DATABASE
+    if not path.exists():
+        return
+    try:
+        rows = describe(path)
+    except StoreError as error:
+        text = f"the next start will move the database aside and begin a new one: {error.reason}"
+        yield "warning", _at(reading, ("data_dir",), text)
+    else:
+        yield "info", f"{path} holds " + ", ".join(f"{rows[name]} {name}s" for name in ("signal", "block", "event"))

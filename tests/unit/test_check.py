@@ -1,0 +1,78 @@
+"""``enlace check``: each finding says where, what and what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.cli.check import frame_bits
+from agent.cli.main import main
+from agent.core.clock import FakeClock
+from agent.store.db import Store
+from drivers.codec.dbc_model import MessageDef
+
+
+def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], device: str, **keys: str) -> tuple[int, list[str]]:
+    config = tmp_path / "site.yaml"
+    lines = {"data_dir": str(tmp_path / "data"), "site": "{id: test}", "api": '{listen: "127.0.0.1:0"}'} | keys
+    text = "".join(f"{key}: {value}\n" for key, value in lines.items())
+    config.write_text(f"{text}devices:\n  - {device}\n")
+    code = main(["check", "--config", str(config)])
+    return code, capsys.readouterr().out.replace(str(tmp_path) + "/", "").splitlines()
+
+
+BATTERY = "{id: a, driver: can, interface: virtual, channel: x, profile: demo_pack, bitrate: %d}"
+
+
+def test_nothing_to_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(tmp_path, capsys, BATTERY % 500_000) == (0, [])
+
+
+def test_a_bus_that_cannot_carry_its_messages_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = check(tmp_path, capsys, BATTERY % 1000)
+    assert code == 1
+    assert found[0].startswith("error: site.yaml:5:3: the cyclic messages fill ")
+    assert "check bitrate and cycle times" in found[0]
+
+
+def test_frame_lengths() -> None:
+    # 8 bytes: 47 + 64 bits without stuffing and at most 24 stuff bits; 29-bit identifiers have 20 bits more.
+    assert 111 < frame_bits(MessageDef(1, False, "m", 8, ())) < 135
+    assert 131 < frame_bits(MessageDef(1, True, "m", 8, ())) < 160
+
+
+def test_a_database_that_would_be_moved_aside_is_told_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    Store.open(tmp_path / "data" / "enlace.db", FakeClock()).close()
+    code, found = check(tmp_path, capsys, BATTERY % 500_000)
+    assert (code, found) == (0, ["info: data/enlace.db holds 0 signals, 0 blocks, 0 events"])
+    (tmp_path / "data" / "enlace.db").write_bytes(b"nonsense" * 1000)
+    code, found = check(tmp_path, capsys, BATTERY % 500_000)
+    assert code == 0
+    assert found[0].startswith("warning: site.yaml:1:11: the next start will move the database aside")
+
+
+def test_an_address_beyond_the_machine_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = check(tmp_path, capsys, BATTERY % 500_000, api='{listen: "0.0.0.0:0"}')
+    assert code == 0
+    assert len(found) == 1
+    assert found[0].startswith("warning: site.yaml:3:15: the API will listen on 127.0.0.1 instead of 0.0.0.0: ")
+
+
+def test_files_of_the_uplink_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uplink = f'{{broker: "mqtts://localhost", ca_file: {tmp_path}/none.pem}}'
+    code, found = check(tmp_path, capsys, BATTERY % 500_000, uplink=uplink)
+    assert code == 1
+    assert "none.pem: No such file or directory" in found[0]
+
+
+def test_a_damaged_dbc_is_told_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.dbc").write_text(
+        'BO_ 1 One: 8 X\n SG_ Good : 0|8@1+ (1,0) [0|0] "" X\n SG_ Odd : 8|8@1+ (1,0 [0|0] "" X\n\n'
+        'VAL_ 7 Gone 1 "x" ;\n'
+    )
+    code, found = check(tmp_path, capsys, "{id: a, driver: can, interface: virtual, channel: x, dbc: bad.dbc}")
+    assert code == 0
+    assert any(line.startswith("warning: bad.dbc:3: ") for line in found), found
+    assert any(line.startswith("warning: bad.dbc:5: ") for line in found), found
