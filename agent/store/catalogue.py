@@ -53,10 +53,10 @@ def assign(connection: sqlite3.Connection, specs: Sequence[SignalSpec]) -> list[
         labels = json.dumps({str(value): text for value, text in sorted(spec.labels.items())}, ensure_ascii=False)
         meaning = (spec.device, spec.name, spec.unit, spec.kind.value, int(spec.encoding), spec.scale, spec.offset)
         known = connection.execute(
-            """SELECT id, labels, source, given = (SELECT max(given) FROM signal WHERE device = ?1 AND name = ?2)
-                FROM signal WHERE device = ?1 AND name = ?2 AND unit = ?3 AND kind = ?4 AND encoding = ?5
-                AND scale = ?6 AND "offset" = ?7""",
-            meaning,
+            """SELECT id, labels, source, given = (SELECT max(given) FROM signal WHERE device = ? AND name = ?)
+                FROM signal WHERE device = ? AND name = ? AND unit = ? AND kind = ? AND encoding = ?
+                AND scale = ? AND "offset" = ?""",
+            (*meaning[:2], *meaning),
         ).fetchone()
         if known is None:
             # Numbers are never reused, for no row is ever deleted here.

@@ -86,6 +86,7 @@ class Writer:
         self._closing = False
         self._closed = False
         self._in_flight_rows = 0
+        self._in_flight_jobs: list[Job] = []
         self._failures = 0
         self._retry_at_s = float("-inf")
         self._group_at_s = float("-inf")
@@ -245,6 +246,7 @@ class Writer:
         return min(max(wake_s - now_s, 0.0), _IDLE_S) if wake_s > now_s else 0.0
 
     def _commit(self, group: _Group) -> None:
+        self._in_flight_jobs = group.jobs
         batches: list[Batch] = []
         malformed: list[Batch] = []
         for batch in group.batches:
@@ -258,8 +260,10 @@ class Writer:
             self._commit(_Group([job for job in group.jobs if job is not bad.job], batches, drops))
             return
         except sqlite3.Error as error:
+            self._in_flight_jobs = []
             self._failed(error, _Group(group.jobs, batches, drops))
             return
+        self._in_flight_jobs = []
         now_s = self._clock.monotonic_s()
         self.newest_seq = seq
         stored = sum(block.rows for block in packed)
@@ -357,7 +361,7 @@ class Writer:
         """Whatever ended the thread: nobody waits for it for ever."""
         with self._changed:
             self._closing = self._closed = True
-            jobs = list(self._jobs)
+            jobs = [*self._in_flight_jobs, *self._jobs]
             self._jobs.clear()
         reason = StoreError("store", self.error or "it was closed before this could be stored")
         self.error = self.error or "the store is closed"

@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -252,3 +253,18 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost(tmp_path: Path) -> No
         rows = len(stored)
     assert rows > ROUNDS
     assert events > 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_the_writer_leaves_nobody_waiting_and_is_told(tmp_path: Path) -> None:
+    """Not an error of the disk but of the program: the thread ends, and everybody is told at once."""
+
+    def bug(_: sqlite3.Connection) -> tuple[None, None]:
+        raise RuntimeError("a bug")
+
+    with closing(Store.open(tmp_path / "enlace.db", SystemClock())) as store:
+        with pytest.raises(StoreError):
+            store._writer.submit(bug).result(WAIT_S)
+        with pytest.raises(StoreError, match="closed"):
+            store.record(Event("test.event", 1)).result(WAIT_S)
+        assert store.stats().error
