@@ -141,7 +141,7 @@ def _process(*command: str) -> Iterator["subprocess.Popen[str]"]:
 
 @contextmanager
 def _sink() -> Iterator[int]:
-    with _process(sys.executable, "-m", "bench.mqtt_sink") as process:
+    with _process(sys.executable, "-m", "bench._mqtt_sink") as process:
         yield _first_number(process)
 
 

@@ -1,6 +1,6 @@
 """The least that acknowledges: takes CONNECT and QoS 1 PUBLISH, answers CONNACK and PUBACK, keeps nothing.
 
-``python -m bench.mqtt_sink`` prints its port. The uplink's benchmark sends to it, so that no broker is measured. As a
+``python -m bench._mqtt_sink`` prints its port. The uplink's benchmark sends to it, so that no broker is measured. As a
 topic of ``python -m bench`` it has no figures of its own.
 """
 
