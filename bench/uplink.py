@@ -1,8 +1,8 @@
 """Outbox to broker on loopback: samples per second and bytes per sample, as stored blocks and as JSON.
 
-The outbox stands in memory, filled with blocks of the typical signal set (100 signals of a BMS at 10 Hz, nine deltas in
-ten zero), so that the uplink is measured and not the disk; the sink is a process that only acknowledges. amqtt and
-Mosquitto are shown beside it: with them the broker is the limit.
+Blocks of the typical signal set (100 signals of a BMS at 10 Hz, nine deltas in ten zero) stand in the real store, and
+in memory, which shows the uplink without the disk. The sink is a process that only acknowledges. amqtt and Mosquitto
+are shown beside it: with them the broker is the limit.
 """
 
 import asyncio
@@ -13,16 +13,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import process_time
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.core.clock import SystemClock
-from agent.core.model import Event, Signal
-from agent.core.ports import StoredBlock, StoredEvent
+from agent.core.model import Batch, Column, Event, Signal
+from agent.core.ports import Outbox, StoredBlock, StoredEvent
 from agent.store.blocks import encode
+from agent.store.db import Store
 from cloud_sync.link import MqttLink
 from cloud_sync.mqtt import LinkStats
 from cloud_sync.settings import UplinkSettings
@@ -34,12 +37,15 @@ RATE_HZ = 10
 BOOT = "0" * 32
 
 
-def blocks(count: int, seconds: int, *, split: bool) -> list[StoredBlock]:
-    """Blocks of ``seconds`` each: what the store keeps for a second, or sealed for minutes."""
+Columns = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
+
+
+def pieces(count: int, seconds: int) -> Iterator[Columns]:
+    """Ids, times and words of ``seconds`` each."""
     rng = np.random.default_rng(1)
     rows = seconds * RATE_HZ
     ids = np.tile(np.arange(1, 101, dtype=np.int32), rows)
-    words, result = rng.integers(3200, 3400, 100), []
+    words = rng.integers(3200, 3400, 100)
     for index in range(count):
         # Cells are read each second and broadcast at 10 Hz: one row in ten may move.
         moves = np.where(np.arange(rows)[:, None] % RATE_HZ == 0, rng.integers(-2, 3, (rows, 100)), 0)
@@ -48,10 +54,36 @@ def blocks(count: int, seconds: int, *, split: bool) -> list[StoredBlock]:
         # Four signals share a frame and thus a time stamp.
         start_us = 1_700_000_000_000_000 + index * seconds * 1_000_000
         times = start_us + np.arange(rows)[:, None] * 100_000 + np.repeat(np.arange(25) * 270, 4)[None, :]
-        data = encode(ids, times.ravel(), column.ravel(), split=split)
+        yield ids, times.ravel(), column.ravel()
+
+
+def blocks(count: int, seconds: int, *, split: bool) -> list[StoredBlock]:
+    """Blocks of ``seconds`` each: what the store keeps for a second, or sealed for minutes."""
+    result = []
+    for index, columns in enumerate(pieces(count, seconds)):
         first_seq = index * seconds + 1
-        result.append(StoredBlock(first_seq + seconds - 1, first_seq, BOOT, len(ids), data))
+        data = encode(*columns, split=split)
+        result.append(StoredBlock(first_seq + seconds - 1, first_seq, BOOT, len(columns[0]), data))
     return result
+
+
+@contextmanager
+def filled_store(seconds: int, *, sealed: bool) -> Iterator[Store]:
+    """A store with so many blocks of a second, as they were committed or sealed."""
+    with (
+        tempfile.TemporaryDirectory(prefix="enlace-bench-") as folder,
+        closing(Store.open(Path(folder) / "enlace.db", SystemClock())) as store,
+    ):
+        store.assign(SIGNALS)
+        if not sealed:
+            store.hold("telemetry", None).result()
+        for columns in pieces(seconds, 1):
+            ids, times, words = (cast("Column", column) for column in columns)
+            store.append(Batch(ids, times, words))
+            store.flush().result()
+        if sealed:
+            store.maintain().result()
+        yield store
 
 
 class MemoryOutbox:
@@ -110,9 +142,9 @@ class _TimedUplink(Uplink):
         await super().serve(session)
 
 
-async def _drain(port: int, payload: str, stored: Sequence[StoredBlock]) -> tuple[float, LinkStats]:
+async def _drain(port: int, payload: str, outbox: Outbox) -> tuple[float, LinkStats]:
     """Seconds from the connection to the last PUBACK."""
-    outbox, clock = MemoryOutbox(stored), SystemClock()
+    clock = SystemClock()
     settings = UplinkSettings(f"mqtt://127.0.0.1:{port}", site="bench", payload=payload)
     reports: list[Event] = []
     link = MqttLink(settings.link(), clock)
@@ -180,10 +212,15 @@ async def _until_open(port: int) -> None:
             return
 
 
-def _measure(name: str, port: int, payload: str, stored: Sequence[StoredBlock], target: str) -> None:
-    samples = sum(block.rows for block in stored)
+def _measure(name: str, port: int, payload: str, stored: Sequence[StoredBlock] | Store, target: str) -> None:
+    if isinstance(stored, Store):
+        outbox: Outbox = stored
+        samples = sum(block.rows for block in stored.blocks(0, 1 << 20))
+    else:
+        outbox = MemoryOutbox(stored)
+        samples = sum(block.rows for block in stored)
     began_s = process_time()
-    took_s, stats = asyncio.run(_drain(port, payload, stored))
+    took_s, stats = asyncio.run(_drain(port, payload, outbox))
     cpu_us = (process_time() - began_s) / samples * 1e6
     rate = samples / took_s
     wire = stats.bytes_published / samples
@@ -198,12 +235,16 @@ def main() -> None:
     second, minutes = blocks(6000, 1, split=False), blocks(40, 600, split=True)
     day = 24 * 3600 * 100
     with _sink() as port:
+        with filled_store(3000, sealed=False) as store:
+            _measure("store, blocks of 1 s, to the sink", port, "blocks", store, ">= 2 M samples/s")
+        with filled_store(3000, sealed=True) as store:
+            _measure("store, sealed blocks, to the sink", port, "blocks", store, ">= 2 M samples/s")
         _measure("blocks of 1 s, to the sink", port, "blocks", second, ">= 2 M samples/s")
         _measure("blocks sealed for 600 s, to the sink", port, "blocks", minutes, ">= 2 M samples/s")
         _measure("json of blocks of 1 s, to the sink", port, "json", second[:1000], "<= 17 B/sample")
         _measure("json of blocks sealed for 600 s, to the sink", port, "json", minutes[:2], "<= 17 B/sample")
         sealed = blocks(-(-day // (600 * RATE_HZ * 100)), 600, split=True)
-        took_s, _ = asyncio.run(_drain(port, "blocks", sealed))
+        took_s, _ = asyncio.run(_drain(port, "blocks", MemoryOutbox(sealed)))
         rows = sum(block.rows for block in sealed)
         print(f"24 h of 100 signals at 1 Hz, blocks: {took_s:.2f} s ({rows / 1e6:.2f} M samples) target 0.09 s")
     with _amqtt() as port:
