@@ -222,6 +222,9 @@ class _Running:
             if name not in wanted or wanted[name][1] != wire:
                 await self.supervisor.remove(name)
                 del self._wires[name]
+        for one in devices.prepared:
+            if one.findings:
+                logger.warning("%s: %d findings in its DBC files, see enlace check", one.device.id, len(one.findings))
         rules = {one.device.id: self._rule(one.configured.report) for one in devices.prepared}
         for item in signals:
             self._gate.configure(item, rules[item.device])
