@@ -200,6 +200,9 @@ class _Running:
             logger.warning("changes of data_dir and store: take effect at the next start")
         self._config = config
         logging.getLogger().setLevel(config.log.level.upper())
+        for one in devices.prepared:
+            if one.findings:
+                logger.warning("%s: %d findings in its DBC files, see enlace check", one.device.id, len(one.findings))
         await self._apply_wires(devices, signals)
         self.overview.show(config, devices.prepared, signals)
         if self._make_listeners is None:
@@ -222,9 +225,6 @@ class _Running:
             if name not in wanted or wanted[name][1] != wire:
                 await self.supervisor.remove(name)
                 del self._wires[name]
-        for one in devices.prepared:
-            if one.findings:
-                logger.warning("%s: %d findings in its DBC files, see enlace check", one.device.id, len(one.findings))
         rules = {one.device.id: self._rule(one.configured.report) for one in devices.prepared}
         for item in signals:
             self._gate.configure(item, rules[item.device])
