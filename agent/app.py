@@ -198,8 +198,9 @@ class _Running:
         signals = await asyncio.to_thread(self._store.assign, devices.can.specs)
         if (config.data_dir, config.store) != (self._config.data_dir, self._config.store):
             logger.warning("changes of data_dir and store: take effect at the next start")
+        if config.log != self._config.log:
+            logging.getLogger().setLevel(config.log.level.upper())
         self._config = config
-        logging.getLogger().setLevel(config.log.level.upper())
         for one in devices.prepared:
             if one.findings:
                 logger.warning("%s: %d findings in its DBC files, see enlace check", one.device.id, len(one.findings))
