@@ -21,6 +21,7 @@ from agent.core.errors import Unavailable
 _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 8.0
 _API_PORT = 8080
+_MULTICAST_GROUP = "239.74.163.2"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -49,13 +50,23 @@ class _Bus:
 
 
 def find_bus(interfaces: Sequence[str] | None = None) -> _Bus:
-    """``vcan0`` where the kernel has it and it is up, otherwise multicast between processes."""
+    """``vcan0`` where the kernel has it and it is up, otherwise multicast between processes.
+
+    Raises ``Unavailable`` on a machine that has neither.
+    """
     names = [name for _, name in socket.if_nameindex()] if interfaces is None else interfaces
     if "vcan0" in names and hasattr(socket, "AF_CAN"):
         with contextlib.suppress(OSError), socket.socket(socket.AF_CAN, socket.SOCK_RAW, socket.CAN_RAW) as bus:
             bus.bind(("vcan0",))
             return _Bus("socketcan", "vcan0")
-    return _Bus("udp_multicast", "239.74.163.2")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            group = socket.inet_aton(_MULTICAST_GROUP) + socket.inet_aton("0.0.0.0")  # noqa: S104 - whatever interface
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+        except OSError as error:
+            hint = "as root: ip route add 224.0.0.0/4 dev lo, or: ip link add vcan0 type vcan; ip link set vcan0 up"
+            raise Unavailable("demo", f"there is no way for CAN between processes ({error.strerror})", hint) from error
+    return _Bus("udp_multicast", _MULTICAST_GROUP)
 
 
 class _Demo:
