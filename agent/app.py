@@ -70,6 +70,8 @@ class Gateway:
         self._make_listeners = make_listeners
         self._every = every
         self._reread = False
+        # Taken now, right after the file was read: a change while the site starts is a change too.
+        self._seen = _stamp(path)
         self.overview: Overview | None = None
 
     async def serve(self) -> None:
@@ -132,13 +134,12 @@ class Gateway:
 
     async def _watch(self, running: "_Running") -> None:
         """Apply each change of the file; a bad one is refused in words, and the old one stays."""
-        seen = _stamp(self._path)
         while True:
             await self._clock.sleep_s(WATCH_S)
             now = _stamp(self._path)
-            if now == seen and not self._reread:
+            if now == self._seen and not self._reread:
                 continue
-            seen, self._reread = now, False
+            self._seen, self._reread = now, False
             try:
                 config = await asyncio.to_thread(load_config, self._path)
                 devices = await asyncio.to_thread(_prepare, config, self._path.parent)
