@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 from agent.core.errors import ConfigError
 from agent.yamlfile import Document, Json, Problem, Section, complaint, parse, read_text
 from cloud_sync.settings import LinkSettings, UplinkSettings
+from drivers.modbus.settings import ModbusUrl
+from drivers.serial_meter.settings import MeterSettings
 
 #: Fit for a topic level, a file name and a name in a rule.
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -113,6 +115,81 @@ class CanDevice(Section):
         if not self.profile and not self.dbc:
             raise complaint("nothing says how to decode it", "add `profile:` (a device model) or `dbc:` (DBC files)")
         return self
+
+
+class ModbusDevice(Section):
+    """A charger, meter, inverter or battery on Modbus TCP or RTU, known by a profile."""
+
+    id: Id = Field(description="name of the device, unique on the site")
+    driver: Literal["modbus"] = Field(description="always modbus")
+    name: str = Field("", description="name for people")
+    profile: str = Field(description="a device model of config/profiles, the path of one, or sunspec")
+    url: str = Field(
+        description="tcp://host:502, rtu:///dev/ttyUSB0?baud=9600&parity=N&stopbits=1, "
+        "or rtu+tcp://host:port for RTU frames through a serial server"
+    )
+    unit_id: Annotated[int, Field(ge=0, le=255)] | None = Field(
+        None, description="unit (slave) address; default: what the profile says"
+    )
+    every_s: Positive | None = Field(None, description="how often it is read; default: what the profile says")
+    timeout_s: Positive | None = Field(None, description="how long an answer may take; default: what the profile says")
+    report: Report = Field(Report(), description="which readings are kept")
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return _linkable(value, lambda: ModbusUrl.parse(value))
+
+
+class SerialMeterDevice(Section):
+    """A meter that pushes telegrams or is asked for them, on a serial line."""
+
+    id: Id = Field(description="name of the device, unique on the site")
+    driver: Literal["serial_meter"] = Field(description="always serial_meter")
+    name: str = Field("", description="name for people")
+    protocol: Literal["dsmr", "sml", "d0", "mbus"] = Field(
+        description="dsmr (P1 port), sml (optical head), d0 (IEC 62056-21) or mbus (EN 13757)"
+    )
+    port: str = Field(description="/dev/serial/by-id/…, /dev/tty…, or socket://host:port of a serial server")
+    baud: Annotated[int, Field(ge=50, le=4_000_000)] | None = Field(
+        None, description="bit/s; default: what the protocol uses"
+    )
+    framing: Literal["8N1", "7E1", "8E1", "8N2", "8O1", "7O1"] | None = Field(
+        None, description="data bits, parity, stop bits; default: what the protocol uses"
+    )
+    request: bool | None = Field(
+        None, description="d0: ask for readouts (modes A to C) instead of waiting for them; default: false"
+    )
+    every_s: Positive | None = Field(None, description="mbus, and d0 with `request`: how often it is asked; default 60")
+    address: str | None = Field(
+        None, description="mbus: primary (1 to 250) or secondary address (16 hex digits); d0: device address"
+    )
+    key_file: Path | None = Field(None, description="dsmr: file with the decryption key of an encrypted port, 32 hex")
+    auth_key_file: Path | None = Field(None, description="dsmr: file with the authentication key, where there is one")
+    keep_unmapped: bool = Field(False, description="also keep numbers that are no point of ours, under their codes")
+    stale_after_s: Positive | None = Field(None, description="silence that makes values invalid; default: 3 periods")
+    report: Report = Field(Report(), description="which readings are kept")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SerialMeterDevice":
+        return _linkable(self, self.settings)
+
+    def settings(self) -> MeterSettings:
+        """What ``drivers/serial_meter`` is given. Raises ``ConfigError`` for keys that don't fit together."""
+        return MeterSettings(
+            device=self.id,
+            protocol=self.protocol,
+            port=self.port,
+            baud=self.baud,
+            framing=self.framing,
+            request=bool(self.request),
+            every_s=self.every_s,
+            address=self.address,
+            key_file=self.key_file,
+            auth_key_file=self.auth_key_file,
+            keep_unmapped=self.keep_unmapped,
+            stale_after_s=self.stale_after_s,
+        )
 
 
 #: One more driver = one more class here.

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.clock import SystemClock
-from agent.core.model import Batch, Column, Event
+from agent.core.model import Batch, Column, Event, SignalSpec
 from agent.pipeline.flow import Flow
 from agent.pipeline.gate import Gate
 from agent.pipeline.hub import Hub
@@ -189,6 +189,10 @@ class ArraySink:
     def count(self, name: str, amount: int = 1) -> None:
         """Count."""
         self.counts[name] += amount
+
+    async def declare(self, specs: Sequence[SignalSpec]) -> Sequence[int]:
+        """Never on CAN."""
+        raise AssertionError(f"CAN signals are numbered before: {specs}")
 
 
 class FlowSink(ArraySink):

@@ -4,6 +4,8 @@ A library's exceptions are translated into these at one seam in each driver. Bro
 places only: the supervisor and the execution of a command. Return or log, never both.
 """
 
+from enum import StrEnum
+
 
 class AgentError(Exception):
     """Base of all errors that Enlace raises on purpose.
@@ -33,12 +35,35 @@ class Unavailable(DeviceError):
     """Not reachable now: retry with capped, jittered back-off, one log line per edge."""
 
 
+class NoAnswer(Unavailable):
+    """The wire stands, but this unit on it did not answer in time: the others on the wire are not concerned."""
+
+
 class BadData(DeviceError):
     """The peer broke the protocol: count it, keep a sample of the bytes, stay connected."""
 
 
 class Unsupported(DeviceError):
     """Permanent: this device stops, the site runs on."""
+
+
+class Refusal(StrEnum):
+    """Why a command was not done."""
+
+    EXPIRED = "expired"
+    DUPLICATE = "duplicate"
+    OUT_OF_RANGE = "out_of_range"
+    NOT_CAPABLE = "not_capable"
+    INTERLOCKED = "interlocked"
+    DEVICE_REFUSED = "device_refused"
+
+
+class CommandRejected(AgentError):
+    """A command was refused; ``refusal`` says why in one word, ``reason`` in a sentence."""
+
+    def __init__(self, op: str, refusal: Refusal, reason: str, hint: str = "") -> None:
+        super().__init__(op, reason, hint)
+        self.refusal = refusal
 
 
 class StoreError(AgentError):

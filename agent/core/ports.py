@@ -3,12 +3,12 @@
 Every implementation passes the contract suite of its port (``tests/contract``).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.core.model import Batch, Column, Event, Number, Signal
+from agent.core.model import Batch, Column, Event, Number, Signal, SignalSpec
 
 
 class Sink(Protocol):
@@ -25,6 +25,13 @@ class Sink(Protocol):
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add to a counter of this wire (``frames``, ``bad.too_short``, ``overflow``)."""
+
+    async def declare(self, specs: Sequence[SignalSpec]) -> Sequence[int]:
+        """Numbers for signals that are known only now: what a meter turns out to send, the blocks that a device has.
+
+        The same meaning always gets the same number. Signals that the configuration names are numbered before the wire
+        starts and need no call. Raises ``StoreError``: then try again with the next reading.
+        """
 
 
 class Listener(Protocol):
@@ -47,6 +54,99 @@ class Listener(Protocol):
 
         Raises ``Unavailable`` when the wire can't be opened or is gone, ``Unsupported`` when it never will work.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class PollJob:
+    """One thing that a unit is asked, again and again: its fast registers, its slow ones, a watchdog's refresh.
+
+    ``run`` hands what it reads to the sink and returns. It raises ``NoAnswer`` when the unit did not answer,
+    ``BadData`` when the answer broke the protocol, ``Unavailable`` when the wire itself is gone, ``Unsupported`` when
+    this unit never will answer as it is configured. It keeps its own time-outs and never waits for the next round.
+    """
+
+    every_s: float
+    run: Callable[[Sink], Awaitable[None]]
+
+
+class PolledUnit(Protocol):
+    """One device on a wire on which we ask."""
+
+    @property
+    def device(self) -> str:
+        """The id of the device."""
+
+    @property
+    def jobs(self) -> Sequence[PollJob]:
+        """What it is asked. The first one is also the probe while it does not answer."""
+
+    @property
+    def signals(self) -> Sequence[int]:
+        """All that it can deliver by now: what becomes unknown when it stops answering."""
+
+    def forget(self) -> None:
+        """It stopped answering, or the wire was opened anew: the next answer gives everything in full."""
+
+
+class Poller(Protocol):
+    """A wire on which we ask and are answered (Modbus, M-Bus). ``agent/pipeline/polling.py`` makes a Listener of it:
+    schedule, misses, probes and edges are there, once for all protocols.
+    """  # noqa: D205 - one sentence
+
+    @property
+    def name(self) -> str:
+        """The wire, as people know it: ``tcp://10.0.0.21:502``, ``/dev/ttyUSB1``."""
+
+    @property
+    def units(self) -> Sequence[PolledUnit]:
+        """Who is on it."""
+
+    @property
+    def max_retry_s(self) -> float:
+        """The longest pause before it is opened again."""
+
+    async def open(self) -> None:
+        """Open. Safe to call again after any failure. Raises ``Unavailable`` or ``Unsupported``."""
+
+    async def close(self) -> None:
+        """Close; also after a failed open, and twice. Nothing of the old connection is left when it returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Something of a device that can be set. Values are physical, in the unit of the point; a switch is 0 or 1.
+
+    ``safe`` is what to set when those who decide can't decide any more; None: the device has no such value.
+    ``refresh_s`` is how often the driver repeats what was set, because the device forgets it otherwise.
+    """
+
+    device: str
+    point: str
+    unit: str
+    min: Number
+    max: Number
+    step: Number = 0  #: 0: any value
+    zero: bool = False  #: 0 is allowed below ``min``: off
+    safe: Number | None = None
+    refresh_s: float | None = None
+
+
+class Commandable(Protocol):
+    """What of a device can be set (charging current, enable)."""
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """What can be set, by point."""
+
+    async def set(self, point: str, value: Number) -> Number:
+        """Set it, read it back, and repeat it for as long as the device needs that; what the device says it is now.
+
+        Raises ``CommandRejected`` (``not_capable``, ``out_of_range``, ``device_refused`` also when it reads back
+        otherwise), ``NoAnswer``, ``BadData`` or ``Unavailable``. After an error nobody knows what the device has.
+        """
+
+    def release(self) -> None:
+        """Stop repeating what was set: the device goes to what its own watchdog says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,13 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from agent.core.clock import Clock
 from agent.core.errors import AgentError, Unsupported
-from agent.core.model import Batch, Column, Event, Signal
+from agent.core.model import Batch, Column, Event, Signal, SignalSpec
 from agent.core.ports import Listener
 from agent.pipeline.flow import Flow
 
@@ -40,6 +40,14 @@ STOP_S = 2.0
 TICK_S = 1.0
 
 _DOUBLINGS = 6  # 1 s doubled so often is beyond MAX_RETRY_S
+
+
+#: Gives numbers to signals that a wire found out about: the store numbers them, the gate learns their rules.
+Declare = Callable[[Sequence[SignalSpec]], Awaitable[Sequence[Signal]]]
+
+
+async def _declare_nothing(specs: Sequence[SignalSpec]) -> Sequence[Signal]:
+    raise AgentError(f"declare {specs[0].full_name}", "nobody numbers signals here")
 
 
 class Health(StrEnum):
@@ -70,8 +78,8 @@ class WireState:
 class Supervisor:
     """Owns the tasks of all wires and of the gateway's other long-running parts.
 
-    ``record`` takes events (the ledger), ``jitter`` gives numbers from 0 to 1. ``add`` and ``add_part`` may come before
-    or after ``start``.
+    ``record`` takes events (the ledger), ``jitter`` gives numbers from 0 to 1, ``declare`` numbers signals that a wire
+    finds out about while it runs. ``add`` and ``add_part`` may come before or after ``start``.
     """
 
     def __init__(
@@ -80,11 +88,13 @@ class Supervisor:
         flow: Flow,
         record: Callable[[Event], object],
         jitter: Callable[[], float] = random.random,
+        declare: Declare = _declare_nothing,
     ) -> None:
         self._clock = clock
         self._flow = flow
         self._record = record
         self._jitter = jitter
+        self._declare = declare
         self._wires: list[_Wire] = []
         self._parts: list[_Part] = [_Part("pipeline tick", self._tick, clock, jitter)]
         self._tasks: dict[asyncio.Task[None], _Part] = {}
@@ -93,7 +103,7 @@ class Supervisor:
     def add(self, listener: Listener, signals: Iterable[Signal] = ()) -> None:
         """Run a wire. ``signals`` are all that it can deliver: they become unknown when it goes offline."""
         ids = [signal.id for signal in signals]
-        wire = _Wire(listener, ids, self._clock, self._flow, self._record, self._jitter)
+        wire = _Wire(listener, ids, self._clock, self._flow, self._record, self._jitter, self._declare)
         self._wires.append(wire)
         self._spawn(wire)
 
@@ -324,8 +334,10 @@ class _Wire(_Part):
         flow: Flow,
         record: Callable[[Event], object],
         jitter: Callable[[], float],
+        declare: Declare,
     ) -> None:
         super().__init__(listener.name, lambda: listener.run(self), clock, jitter, listener.max_retry_s)
+        self._declare = declare
         self._listener = listener
         self._ids = ids
         self._flow = flow
@@ -353,6 +365,12 @@ class _Wire(_Part):
     def count(self, name: str, amount: int = 1) -> None:
         """``Sink.count``."""
         self._counts[name] += amount
+
+    async def declare(self, specs: Sequence[SignalSpec]) -> Sequence[int]:
+        """``Sink.declare``."""
+        ids = [signal.id for signal in await self._declare(specs)]
+        self._ids += [number for number in ids if number not in self._ids]
+        return ids
 
     def give_up_signals(self) -> None:
         """All its signals become unknown: nobody reads them any more."""

@@ -4,7 +4,6 @@ import asyncio
 import socket
 import struct
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from itertools import count
@@ -16,7 +15,6 @@ import pytest
 
 from agent.core.clock import SystemClock
 from agent.core.errors import DeviceError, Unavailable, Unsupported
-from agent.core.model import Batch, Column, Event
 from agent.core.ports import Listener
 from drivers.can.bus import CanListener
 from drivers.can.devices import CanDevice, resolve
@@ -24,6 +22,7 @@ from drivers.can.plan import plan
 from drivers.can.pycan import PycanSource
 from drivers.can.socketcan import SocketSource
 from drivers.codec.dbc import Dbc, MessageDef, SignalDef
+from tests.sinks import RecordingSink
 
 PACK = MessageDef(
     0x356,
@@ -35,38 +34,6 @@ PACK = MessageDef(
 DEVICE = CanDevice("battery1", "", (Dbc("pack.dbc", (PACK,)),))
 IDS = {("battery1", "Pack.Number"): 1, ("battery1", "Pack.Low"): 2, ("battery1", "Pack.High"): 3}
 PATIENCE_S = 5.0
-
-
-class RecordingSink:
-    """Keeps what a listener hands over."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[int, int, int, bool]] = []
-        self.batches = 0
-        self.touched: list[int] = []
-        self.events: list[Event] = []
-        self.counts: Counter[str] = Counter()
-
-    def put(self, batch: Batch) -> None:
-        self.batches += 1
-        for signal, t_us, word in zip(batch.ids, batch.times_us, batch.words, strict=True):
-            self.rows.append((int(signal), int(t_us), int(word), batch.valid))
-
-    def touch(self, ids: Column) -> None:
-        self.touched += [int(signal) for signal in ids]
-
-    def event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def count(self, name: str, amount: int = 1) -> None:
-        assert amount > 0
-        self.counts[name] += amount
-
-    def words(self, signal: int) -> list[int]:
-        return [word for one, _, word, valid in self.rows if one == signal and valid]
-
-    def unknown(self) -> list[int]:
-        return sorted(signal for signal, _, _, valid in self.rows if not valid)
 
 
 class Wire(Protocol):

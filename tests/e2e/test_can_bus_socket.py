@@ -4,14 +4,14 @@ import asyncio
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
 from agent.core.clock import Clock, FakeClock, SystemClock
 from agent.core.errors import Unavailable
-from agent.core.model import Batch, Column, Event
+from agent.core.model import Batch, Column, Event, SignalSpec
 from drivers.can.bus import CanListener
 from drivers.can.devices import CanDevice, PointMap, resolve
 from drivers.can.mmsg import SLOTS, FrameReader
@@ -64,6 +64,9 @@ class Sink:
 
     def count(self, name: str, amount: int = 1) -> None:
         self.counts[name] += amount
+
+    async def declare(self, specs: Sequence[SignalSpec]) -> Sequence[int]:
+        raise AssertionError(f"CAN signals are numbered before: {specs}")
 
 
 class Rig:

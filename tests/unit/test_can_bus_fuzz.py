@@ -2,14 +2,14 @@
 
 import socket
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from agent.core.clock import FakeClock
-from agent.core.model import Batch, Column, Event
+from agent.core.model import Batch, Column, Event, SignalSpec
 from drivers.can.bus import CanListener
 from drivers.can.devices import CanDevice, resolve
 from drivers.can.socketcan import SocketSource
@@ -58,6 +58,9 @@ class Sink:
     def count(self, name: str, amount: int = 1) -> None:
         assert amount > 0
         self.counts[name] += amount
+
+    async def declare(self, specs: Sequence[SignalSpec]) -> Sequence[int]:
+        raise AssertionError(f"CAN signals are numbered before: {specs}")
 
 
 def _expected(raw: bytes, newest: dict[str, int], counts: Counter[str]) -> None:

@@ -13,14 +13,14 @@ import struct
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 import can
 import pytest
 
 from agent.core.clock import SystemClock
 from agent.core.errors import Unavailable
-from agent.core.model import Batch, Column, Event
+from agent.core.model import Batch, Column, Event, SignalSpec
 from agent.core.ports import Listener
 from drivers.can.devices import CanDevice
 from drivers.can.mmsg import FrameReader
@@ -79,6 +79,9 @@ class Sink:
 
     def count(self, name: str, amount: int = 1) -> None:
         self.counts[name] += amount
+
+    async def declare(self, specs: Sequence[SignalSpec]) -> Sequence[int]:
+        raise AssertionError(f"CAN signals are numbered before: {specs}")
 
 
 def _listener(*messages: MessageDef, channel: str = CHANNEL) -> Listener:
