@@ -19,7 +19,7 @@ from agent import __version__
 from agent.config import Config, Report, load_config, split_address
 from agent.core.clock import Clock
 from agent.core.errors import ConfigError, StoreError
-from agent.core.model import Event, Signal
+from agent.core.model import Event, Signal, SignalSpec
 from agent.core.ports import Listener
 from agent.devices import Prepared, Preparer
 from agent.overview import Overview
@@ -185,14 +185,27 @@ class _Running:
         self._make_listeners = make_listeners
         self._every = every
         self._gate = Gate()
+        self._rules: dict[str, pipeline_gate.Report] = {}
+        self._declared: dict[int, Signal] = {}  #: what wires found out about while they ran
         self._wires: dict[str, object] = {}
         self._parts: dict[str, object] = {}
-        self.supervisor = Supervisor(clock, Flow(clock, self._gate, hub, store.append), self.record)
+        flow = Flow(clock, self._gate, hub, store.append)
+        self.supervisor = Supervisor(clock, flow, self.record, declare=self._declare)
         self.overview = Overview(store, hub, self.supervisor)
 
     def record(self, event: Event) -> None:
         """Put an event on the ledger. What the ledger can't take is the store's trouble, which its health tells."""
         self._store.record(event).add_done_callback(lambda future: future.exception())
+
+    async def _declare(self, specs: Sequence[SignalSpec]) -> Sequence[Signal]:
+        """Numbers for what a wire turned out to bring. Raises ``StoreError``."""
+        signals = await asyncio.to_thread(self._store.assign, specs)
+        for item in signals:
+            if item.device in self._rules:  # else its device was taken out of the configuration meanwhile
+                self._gate.configure(item, self._rules[item.device])
+                self._declared[item.id] = item
+        self.overview.learn(self._declared.values())
+        return signals
 
     async def apply(self, config: Config, devices: _Devices) -> None:
         """Make the running parts those of this configuration. Raises ``StoreError`` before anything is changed."""
@@ -206,7 +219,7 @@ class _Running:
             if one.findings:
                 logger.warning("%s: %d findings in its DBC files, see enlace check", one.device.id, len(one.findings))
         await self._apply_wires(devices, signals)
-        self.overview.show(config, devices.prepared, signals)
+        self.overview.show(config, devices.prepared, signals, self._declared.values())
         if self._make_listeners is None:
             await self._apply_part("api", config.api, self._api(config))
         site = config.site.id
@@ -227,9 +240,10 @@ class _Running:
             if name not in wanted or wanted[name][1] != wire:
                 await self.supervisor.remove(name)
                 del self._wires[name]
-        rules = {one.device.id: self._rule(one.configured.report) for one in devices.prepared}
-        for item in signals:
-            self._gate.configure(item, rules[item.device])
+        self._rules = {one.device.id: self._rule(one.configured.report) for one in devices.prepared}
+        self._declared = {key: item for key, item in self._declared.items() if item.device in self._rules}
+        for item in (*signals, *self._declared.values()):
+            self._gate.configure(item, self._rules[item.device])
         for name, (listener, wire) in wanted.items():
             if name not in self._wires:
                 owned = set(listener.devices)

@@ -30,16 +30,25 @@ class Overview:
         self._supervisor = supervisor
         self._config: Config | None = None
         self._prepared: Sequence[Prepared] = ()
+        self._planned: Sequence[Signal] = ()
         self._signals: Sequence[Signal] = ()
         self.uplink: Uplink | None = None
 
-    def show(self, config: Config, prepared: Sequence[Prepared], signals: Sequence[Signal]) -> None:
-        """From now on this configuration is the present one."""
+    def show(
+        self, config: Config, prepared: Sequence[Prepared], planned: Sequence[Signal], learnt: Iterable[Signal] = ()
+    ) -> None:
+        """This configuration is the present one. Its ``planned`` signals it names, the ``learnt`` ones were found out."""
         self._config = config
         self._prepared = prepared
-        self._signals = sorted(signals, key=lambda signal: signal.id)
+        self._planned = planned
+        self.learn(learnt)
         if config.uplink is None:
             self.uplink = None
+
+    def learn(self, learnt: Iterable[Signal]) -> None:
+        """These signals are there beside the planned ones."""
+        found = {signal.id: signal for signal in (*self._planned, *learnt)}
+        self._signals = [found[key] for key in sorted(found)]
 
     @property
     def has_uplink(self) -> bool:

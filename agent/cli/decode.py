@@ -11,16 +11,14 @@ Rules of this file:
 import argparse
 import io
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
-from itertools import islice
-from math import isfinite
 from pathlib import Path
 from typing import cast
 
+from agent.cli.output import BATCH_LINES, json_value, readable, write_out
 from agent.core.errors import BadData, Unavailable
 from agent.core.model import BadFrame, Number
 from drivers.can.logs import LogFrame, read_log, read_log_stream
@@ -32,8 +30,6 @@ Value = Number | str
 Decoded = tuple[LogFrame, MessageCodec, Mapping[str, Value]]
 
 _STDIN = "-"
-#: Lines that are written at once; a live log from standard input is written line by line instead.
-_BATCH_LINES = 512
 #: Identifiers whose codec is remembered. A log can hold any number of different ones.
 _REMEMBERED_IDS = 1 << 16
 #: Column of message names; the longest of DBC's own limit of 32 characters are rare.
@@ -64,18 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         frames = read_log(Path(arguments.log))
     decoding = _Decoding(dbcs, labels=arguments.labels)
     lines = _table(decoding.messages(frames)) if arguments.format == "table" else _json(decoding.messages(frames))
-    try:
-        _write(lines, batch=1 if live else _BATCH_LINES)
-    except OSError as error:
-        # Python flushes once more at its end: let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # who read the output has enough (``| head``)
-            return 0
-        raise Unavailable("write the decoded frames", error.strerror or str(error), "check where they go") from error
-    except KeyboardInterrupt:
-        decoding.report()
-        raise
-    decoding.report()
+    write_out(lines, "the decoded frames", decoding.report, 1 if live else BATCH_LINES)
     return 0
 
 
@@ -172,8 +157,8 @@ def _json(decoded: Iterable[Decoded]) -> Iterator[str]:
     middle = lru_cache(_REMEMBERED_IDS)(_middle)
     keys = cache(lambda name: f"{json.dumps(name)}:")
     for (t, channel, can_id, extended, *_), codec, values in decoded:
-        signals = ",".join([keys(name) + _json_value(value) for name, value in values.items()])
-        time = "null" if t is None else _json_value(t)
+        signals = ",".join([keys(name) + json_value(value) for name, value in values.items()])
+        time = "null" if t is None else json_value(t)
         yield f'{{"t":{time},{middle(channel, can_id, extended, codec)}{{{signals}}}}}\n'
 
 
@@ -184,12 +169,6 @@ def _middle(channel: str | int | None, can_id: int, extended: bool, codec: Messa
     )
 
 
-def _json_value(value: Value) -> str:
-    if isinstance(value, str):
-        return json.dumps(value)
-    return repr(value) if isinstance(value, int) or isfinite(value) else "null"
-
-
 def _table(decoded: Iterable[Decoded]) -> Iterator[str]:
     yield f"{'time (s)':>18}  {'channel':<8}{'id':>8}   {'message':<{_NAME_WIDTH}}  signals\n"
     units = cache(_units)
@@ -198,21 +177,9 @@ def _table(decoded: Iterable[Decoded]) -> Iterator[str]:
         channel = "" if frame.channel is None else str(frame.channel)
         can_id = f"{frame.can_id:08X}" if frame.extended else f"{frame.can_id:03X}"
         unit = units(codec)
-        signals = "  ".join(f"{name}={_readable(value)}{unit[name]}" for name, value in values.items())
+        signals = "  ".join(f"{name}={readable(value)}{unit[name]}" for name, value in values.items())
         yield f"{t:>18}  {channel:<8}{can_id:>8}   {codec.message.name:<{_NAME_WIDTH}}  {signals}\n"
-
-
-def _readable(value: Value) -> str:
-    # Ten digits are more than any sensor has, and hide what binary fractions add to a scaled value.
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _units(codec: MessageCodec) -> dict[str, str]:
     return {signal.name: f" {signal.unit}" if signal.unit else "" for signal in codec.message.signals}
-
-
-def _write(lines: Iterator[str], batch: int) -> None:
-    """Write and flush ``batch`` lines at a time."""
-    while text := "".join(islice(lines, batch)):
-        sys.stdout.write(text)
-        sys.stdout.flush()
