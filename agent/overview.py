@@ -37,7 +37,7 @@ class Overview:
     def show(
         self, config: Config, prepared: Sequence[Prepared], planned: Sequence[Signal], learnt: Iterable[Signal] = ()
     ) -> None:
-        """This configuration is the present one. Its ``planned`` signals it names, the ``learnt`` ones were found out."""
+        """This configuration is the present one. ``planned`` signals it names, ``learnt`` ones were found out."""
         self._config = config
         self._prepared = prepared
         self._planned = planned
