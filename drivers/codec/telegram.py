@@ -31,6 +31,15 @@ class Reading:
     point: str | None = None
     scale: Number = 1
 
+    @property
+    def number(self) -> Number | None:
+        """The value as a number; None for text. A state that is sent as digits (tariff ``0002``) is a number where it
+        means a point, though ``value`` stays the text that was sent.
+        """  # noqa: D205 - one sentence
+        if not isinstance(self.value, str):
+            return self.value
+        return int(self.value) if self.point is not None and self.value.isdecimal() and self.value.isascii() else None
+
 
 @dataclass(frozen=True, slots=True)
 class Telegram:
