@@ -25,7 +25,7 @@ Raw = int | tuple[int, int]
 class RegisterRow(Section):
     """Where a number lies."""
 
-    register: Address = Field(description="address on the wire, from 0", examples=[52])
+    address: Address = Field(alias="register", description="address on the wire, from 0", examples=[52])
     table: Table | None = Field(default=None, description="holding, input, coil or discrete; default: the profile's")
     type: RegisterType = Field(default="uint16", description="what its words are", examples=["float32"])
     word_order: Order | None = Field(default=None, description="big: high word first; default: the profile's")
@@ -88,7 +88,7 @@ class SettingRow(RegisterRow):
 class TextRow(Section):
     """One line of ``identity``: text, or a number."""
 
-    register: Address = Field(description="address on the wire, from 0", examples=[40004])
+    address: Address = Field(alias="register", description="address on the wire, from 0", examples=[40004])
     table: Table | None = Field(default=None, description="holding or input; default: the profile's")
     type: RegisterType | Literal["string", "hex"] = Field(default="string", description="what its words are")
     length: Annotated[int, Field(ge=1, le=125)] | None = Field(default=None, description="registers of a text")

@@ -1,6 +1,8 @@
 """Device models as data: ``config/profiles/*.yaml`` say which signals of a device are which points of our vocabulary.
 
-Rules of a profile:
+Which kind of profile a file holds is said by its ``driver:``; those of Modbus are described in ``modbus_profiles.py``.
+
+Rules of a profile with ``driver: can``:
 
 1. ``points`` maps a name of ``agent/core/points.py`` to one DBC signal, ``Message.Signal``. Value in the point's unit =
    value in the DBC's unit * ``scale`` + ``offset``; raw values in ``missing`` are no readings.
@@ -21,6 +23,7 @@ from pydantic import AfterValidator, Field
 
 from agent.core.errors import ConfigError
 from agent.core.points import POINTS, find_point
+from agent.modbus_loader import LoadedModbusProfile, load_modbus_profile
 from agent.share import share_path
 from agent.yamlfile import Document, Problem, Section, complaint, in_order, parse, read_text, refuse
 from agent.yamlwords import did_you_mean
@@ -29,6 +32,7 @@ from drivers.codec.dbc import MessageDef, SignalDef
 
 _N = "{n}"
 _SUFFIXES = (".yaml", ".yml")
+_DRIVERS = ("can", "modbus")
 
 #: What a value in a DBC's unit must be multiplied with, and what added, to be in the point's unit.
 _CONVERSIONS: dict[str, dict[str, tuple[float, float]]] = {
@@ -113,8 +117,8 @@ def profile_folders(*extra: Path) -> tuple[Path, ...]:
     return (*extra, share_path("config/profiles"))
 
 
-def load_profile(name_or_path: str, search: Sequence[Path]) -> CanProfile:
-    """A profile by its name in one of the folders, or by the path of its file.
+def load_any_profile(name_or_path: str, search: Sequence[Path]) -> CanProfile | LoadedModbusProfile:
+    """A profile by its name in one of the folders, or by the path of its file; its ``driver:`` says of which kind.
 
     Raises ``ConfigError`` with every finding, one per line.
     """
@@ -122,6 +126,39 @@ def load_profile(name_or_path: str, search: Sequence[Path]) -> CanProfile:
     document, problems = parse(read_text(path), str(path))
     if document is None:
         raise refuse(path, problems)
+    driver = document.data.get("driver") if isinstance(document.data, dict) else None
+    if driver == "can":
+        return _load_can(document, path)
+    if driver == "modbus":
+        return load_modbus_profile(document, path)
+    if driver is None:
+        raise refuse(path, [document.problem((), "`driver` is missing here", "add `driver: can` or `driver: modbus`")])
+    hint = did_you_mean(str(driver), _DRIVERS)
+    raise refuse(path, [document.problem(("driver",), f"no profile is for the driver `{driver}`", hint)])
+
+
+def load_profile(name_or_path: str, search: Sequence[Path]) -> CanProfile:
+    """A profile of a device on CAN, as ``load_any_profile``; another one is refused."""
+    profile = load_any_profile(name_or_path, search)
+    if isinstance(profile, CanProfile):
+        return profile
+    raise _other_driver(profile.path, profile.document, "modbus", "can")
+
+
+def load_modbus(name_or_path: str, search: Sequence[Path]) -> LoadedModbusProfile:
+    """A profile of a device on Modbus, as ``load_any_profile``; another one is refused."""
+    profile = load_any_profile(name_or_path, search)
+    if isinstance(profile, LoadedModbusProfile):
+        return profile
+    raise _other_driver(profile.path, profile.document, "can", "modbus")
+
+
+def _other_driver(path: Path, document: Document, driver: str, wanted: str) -> ConfigError:
+    text = f"this profile is for `driver: {driver}`, the device has `driver: {wanted}`"
+    return refuse(path, [document.problem(("driver",), text, "name another profile, or change the device's driver")])
+
+
+def _load_can(document: Document, path: Path) -> CanProfile:
     file, problems = document.check(ProfileFile)
     if file is None:
         raise refuse(path, problems)

@@ -21,7 +21,9 @@ from drivers.codec.frames import CLASSIC_BYTES, EFF_FLAG, Frames
 from drivers.sim.bms import PROFILES, SimulatedBms
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "can_profiles"
-NAMES = sorted(path.stem for path in share_path("config/profiles").glob("*.yaml"))
+NAMES = sorted(
+    path.stem for path in share_path("config/profiles").glob("*.yaml") if "driver: can\n" in path.read_text()
+)
 Values = dict[str, float | None]
 
 
@@ -261,7 +263,8 @@ def test_an_unknown_profile_gets_a_near_name() -> None:
         ("Voltage}", "Voltage, scael: 1}", "6:49: unknown key `scael`; did you mean `scale`?"),
         ("demo_pack.dbc", "demo_pak.dbc", "4:7: `demo_pak.dbc` is neither beside the profile nor in the program's dbc"),
         ("name: mine", "name: other", "1:7: `other` is not the file's name; write `name: mine`, or rename the file"),
-        ("driver: can", "driver: modbus", "2:9: `driver` must be one of can, not the text 'modbus'"),
+        ("driver: can", "driver: cann", "2:9: no profile is for the driver `cann`; did you mean `can`?"),
+        ("driver: can\n", "", "1:1: `driver` is missing here; add `driver: can` or `driver: modbus`"),
         ("source: the maker\n", "", "1:1: `source` is missing here; add `source: ...`: where the facts come from"),
         (
             "Voltage}\n",
