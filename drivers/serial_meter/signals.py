@@ -108,14 +108,15 @@ class MeterSignals:
         points: dict[str, Number] = {}
         others: dict[_Key, float] = {}
         for reading in (one for telegram in telegrams for one in telegram.readings):
-            if isinstance(reading.value, str):
+            number = reading.number
+            if number is None:
                 continue
             if reading.point is not None:
-                points.setdefault(reading.point, exact(reading.value, reading.scale))
+                points.setdefault(reading.point, exact(number, reading.scale))
             elif self._keep_unmapped:
-                others.setdefault((reading.code, reading.unit or ""), float(reading.value))
+                others.setdefault((reading.code, reading.unit or ""), _float(number))
         for name, value in derive(points.items()).items():
-            yield (name, _unit(name)), float(value)
+            yield (name, _unit(name)), _float(value)
         yield from others.items()
 
     async def _learn(self, keys: Sequence[_Key], sink: Sink, now_s: float) -> None:
@@ -158,6 +159,13 @@ def exact(value: Number, scale: Number) -> Number:
         return value * scale
     product = Decimal(str(value)) * Decimal(str(scale))
     return float(product)
+
+
+def _float(value: Number) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of 400 digits
+        return math.inf
 
 
 def _unit(name: str) -> str:
