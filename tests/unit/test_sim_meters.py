@@ -42,7 +42,7 @@ def test_dsmr_telegrams_are_read_by_dsmr_parser() -> None:
     low, normal = telegram.ELECTRICITY_USED_TARIFF_1.value, telegram.ELECTRICITY_USED_TARIFF_2.value
     assert float(low + normal) == pytest.approx(sum(house.energy_wh) / 1000, abs=0.002)
     assert telegram.P1_MESSAGE_TIMESTAMP.value.timestamp() == NOON_US // 1_000_000
-    assert float(telegram.VOLTAGE_L1.value) == pytest.approx(house.voltages_v[0], abs=0.06)
+    assert float(telegram.INSTANTANEOUS_VOLTAGE_L1.value) == pytest.approx(house.voltages_v[0], abs=0.06)
 
 
 def test_sml_files_are_read_by_smllib() -> None:
