@@ -15,6 +15,9 @@ from typing import Protocol
 
 from agent.core.model import BadFrame, Number
 
+#: A state has fewer; Python refuses to read a number of thousands of digits.
+_MAX_DIGITS = 18
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -38,7 +41,8 @@ class Reading:
         """  # noqa: D205 - one sentence
         if not isinstance(self.value, str):
             return self.value
-        return int(self.value) if self.point is not None and self.value.isdecimal() and self.value.isascii() else None
+        digits = self.value.isdecimal() and self.value.isascii() and len(self.value) <= _MAX_DIGITS
+        return int(self.value) if self.point is not None and digits else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Telegram:
     meter: str | None  #: the meter's own number, as it sends it
     readings: tuple[Reading, ...]
     identity: tuple[tuple[str, str], ...] = ()  #: what it says of itself: ("model", "ISk5MT174"), ("protocol", "50")
+    more: bool = False  #: the rest of this readout is in further telegrams, to be asked for (M-Bus)
 
 
 class Codec(Protocol):
