@@ -1,10 +1,11 @@
-"""The contract of ``Listener``, over every way in which CAN frames reach us that a machine without CAN can have."""
+"""The contract of ``Listener``, over all wires that speak by themselves, without any hardware."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from agent.core.clock import SystemClock
 from agent.core.errors import DeviceError, Unavailable, Unsupported
+from agent.core.model import float_to_word
 from agent.core.ports import Listener
 from drivers.can.bus import CanListener
 from drivers.can.devices import CanDevice, resolve
@@ -22,7 +24,11 @@ from drivers.can.plan import plan
 from drivers.can.pycan import PycanSource
 from drivers.can.socketcan import SocketSource
 from drivers.codec.dbc import Dbc, MessageDef, SignalDef
-from tests.sinks import RecordingSink
+from drivers.serial_meter.push import PushListener
+from drivers.serial_meter.settings import MeterSettings
+from tests.meters import BracketCodec, telegram
+from tests.ptys import Pty
+from tests.sinks import FIRST_DECLARED, RecordingSink
 
 PACK = MessageDef(
     0x356,
@@ -39,14 +45,19 @@ PATIENCE_S = 5.0
 class Wire(Protocol):
     """A listener under test and the other end of its wire."""
 
+    ids: Sequence[int]  #: the numbers of its signals; the first one is the number that is sent
+
     def listener(self) -> Listener:
         """The listener; the same one each time."""
 
     def send(self, number: int) -> None:
-        """One ``Pack`` frame from the peer."""
+        """One frame or telegram from the peer."""
+
+    def word(self, number: int) -> int:
+        """The word that says this number."""
 
     def vanish(self) -> None:
-        """The adapter is gone."""
+        """The adapter or the connection is gone."""
 
     def close(self) -> None:
         """Close the peer."""
@@ -56,7 +67,16 @@ def payload(number: int) -> bytes:
     return struct.pack("<IHH", number, number & 0xFFFF, 7)
 
 
-class DatagramWire:
+class CanWire:
+    """What all CAN wires have in common."""
+
+    ids: Sequence[int] = (1, 2, 3)
+
+    def word(self, number: int) -> int:
+        return number
+
+
+class DatagramWire(CanWire):
     """A UDP socket on loopback in place of a raw CAN socket: same reader, same calls."""
 
     def __init__(self) -> None:
@@ -93,7 +113,7 @@ class DatagramWire:
         self._peer.close()
 
 
-class PycanWire:
+class PycanWire(CanWire):
     """An interface of python-can, with a second bus as the peer."""
 
     def __init__(self, interface: str, channel: str, **options: int) -> None:
@@ -114,6 +134,68 @@ class PycanWire:
 
     def close(self) -> None:
         self._peer.shutdown()
+
+
+class MeterWire:
+    """What all wires with a meter that speaks by itself have in common."""
+
+    ids: Sequence[int] = (FIRST_DECLARED, FIRST_DECLARED + 1)
+
+    def __init__(self, port: str) -> None:
+        settings = MeterSettings("grid", "sml", port)
+        self._listener = PushListener(settings, BracketCodec(), SystemClock())
+
+    def listener(self) -> Listener:
+        return self._listener
+
+    def word(self, number: int) -> int:
+        return float_to_word(1000.0 * number)
+
+
+class SerialMeterWire(MeterWire):
+    """A pseudo terminal in place of a serial port."""
+
+    def __init__(self, folder: Path) -> None:
+        self._pty = Pty(folder / "usb-meter")
+        super().__init__(str(self._pty.path))
+
+    def send(self, number: int) -> None:
+        self._pty.send(telegram(number))
+
+    def vanish(self) -> None:
+        self._pty.unplug()
+
+    def close(self) -> None:
+        self._pty.close()
+
+
+class SocketMeterWire(MeterWire):
+    """A serial server on loopback."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.setblocking(False)
+        self._peer: socket.socket | None = None
+        super().__init__(f"socket://127.0.0.1:{self._server.getsockname()[1]}")
+
+    def send(self, number: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            peer, _ = self._server.accept()
+            if self._peer is not None:
+                self._peer.close()
+            self._peer = peer
+        if self._peer is not None:
+            with contextlib.suppress(ConnectionError):  # of a connection that was closed meanwhile
+                self._peer.sendall(telegram(number))
+
+    def vanish(self) -> None:
+        assert self._peer is not None
+        self._peer.close()
+
+    def close(self) -> None:
+        self._server.close()
+        if self._peer is not None:
+            self._peer.close()
 
 
 _CHANNELS = count()
@@ -144,16 +226,18 @@ def _multicast() -> Wire:
     return PycanWire("udp_multicast", _GROUP, port=port)
 
 
-WIRES: dict[str, Callable[[], Wire]] = {
-    "datagram": DatagramWire,
-    "virtual": lambda: PycanWire("virtual", f"contract-{next(_CHANNELS)}"),
-    "udp_multicast": _multicast,
+WIRES: dict[str, Callable[[Path], Wire]] = {
+    "datagram": lambda _: DatagramWire(),
+    "virtual": lambda _: PycanWire("virtual", f"contract-{next(_CHANNELS)}"),
+    "udp_multicast": lambda _: _multicast(),
+    "serial meter": SerialMeterWire,
+    "meter behind a serial server": lambda _: SocketMeterWire(),
 }
 
 
 @pytest.fixture(params=WIRES)
-def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
-    made = WIRES[request.param]()
+def wire(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wire]:
+    made = WIRES[request.param](tmp_path)
     yield made
     made.close()
 
@@ -176,7 +260,7 @@ async def speaks(wire: Wire, sink: RecordingSink, task: asyncio.Task[None]) -> N
         nonlocal number
         number += 1
         wire.send(number)
-        return bool(sink.words(1))
+        return bool(sink.words(wire.ids[0]))
 
     await until(heard, task)
     await asyncio.sleep(0.05)
@@ -194,7 +278,7 @@ def run(test: Coroutine[object, object, None]) -> None:
     asyncio.run(test)
 
 
-def test_frames_come_out_as_samples_in_order(wire: Wire) -> None:
+def test_what_is_sent_comes_out_as_samples_in_order(wire: Wire) -> None:
     async def check() -> None:
         sink = RecordingSink()
         task = asyncio.create_task(wire.listener().run(sink))
@@ -202,11 +286,12 @@ def test_frames_come_out_as_samples_in_order(wire: Wire) -> None:
         before_us = time.time_ns() // 1000
         for number in range(200):
             wire.send(number)
-        await until(lambda: len(sink.words(1)) >= 200, task)
+        await until(lambda: len(sink.words(wire.ids[0])) >= 200, task)
         await stop(task)
-        assert sink.words(1) == list(range(200))
-        assert sink.words(2) == list(range(200))
-        assert sink.words(3) == [7] * 200
+        assert sink.words(wire.ids[0]) == [wire.word(number) for number in range(200)]
+        if isinstance(wire, CanWire):
+            assert sink.words(2) == list(range(200))
+            assert sink.words(3) == [7] * 200
         times = [t_us for _, t_us, _, _ in sink.rows]
         assert times == sorted(times)
         assert before_us <= times[0] <= times[-1] <= time.time_ns() // 1000
@@ -214,17 +299,17 @@ def test_frames_come_out_as_samples_in_order(wire: Wire) -> None:
     run(check())
 
 
-def test_a_repeated_payload_is_a_touch(wire: Wire) -> None:
+def test_what_is_repeated_is_a_touch(wire: Wire) -> None:
     async def check() -> None:
         sink = RecordingSink()
         task = asyncio.create_task(wire.listener().run(sink))
         await speaks(wire, sink, task)
         wire.send(5)
-        await until(lambda: sink.words(1) == [5], task)
+        await until(lambda: sink.words(wire.ids[0]) == [wire.word(5)], task)
         sink.touched.clear()
         wire.send(5)
-        await until(lambda: sink.touched == [1, 2, 3], task)
-        assert sink.words(1) == [5]
+        await until(lambda: sink.touched == list(wire.ids), task)
+        assert sink.words(wire.ids[0]) == [wire.word(5)]
         await stop(task)
 
     run(check())
@@ -250,7 +335,7 @@ def test_a_vanished_peer_is_unavailable_and_makes_all_signals_unknown(wire: Wire
         with pytest.raises(Unavailable) as caught:
             await asyncio.wait_for(task, PATIENCE_S)
         assert wire.listener().name in str(caught.value)
-        assert sink.unknown() == [1, 2, 3]
+        assert sink.unknown() == list(wire.ids)
 
     run(check())
 
