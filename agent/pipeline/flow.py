@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from agent.core.clock import Clock
 from agent.core.model import Batch, Column
+from agent.pipeline.columns import Memory, Rows
 from agent.pipeline.gate import Gate
 from agent.pipeline.hub import Hub
 
@@ -21,16 +22,19 @@ class Flow:
         self._gate = gate
         self._hub = hub
         self._append = append
+        self._memory = Memory()
 
     def put(self, batch: Batch) -> int:
         """A wire's batch. Gives the number of rows that were kept."""
-        self._hub.update(batch)
-        return self._keep(self._gate.put(batch, self._clock.monotonic_s()))
+        rows = Rows(batch, self._memory.spots(batch.ids))
+        self._hub.update_rows(rows)
+        return self._keep(self._gate.put_rows(rows, self._clock.monotonic_s()))
 
     def touch(self, ids: Column) -> int:
         """Signals that were read again unchanged. Gives the number of rows that were kept."""
-        self._hub.touch(ids)
-        return self._keep(self._gate.touch(ids, self._clock.monotonic_s(), self._clock.now_us()))
+        spots = self._memory.spots(ids)
+        self._hub.touch_spots(spots)
+        return self._keep(self._gate.touch_spots(spots, self._clock.monotonic_s(), self._clock.now_us()))
 
     def forget(self, ids: Iterable[int]) -> int:
         """Signals that are unknown from now on. Those that were so already give no row again."""
@@ -48,7 +52,9 @@ class Flow:
             self.forget(expired.tolist())
 
     def _keep(self, kept: list[Batch]) -> int:
+        rows = 0
         for batch in kept:
             self._hub.publish(batch)
             self._append(batch)
-        return sum(map(len, kept))
+            rows += len(batch)
+        return rows

@@ -23,14 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.model import Batch, Column, Encoding, Number, Signal, word_to_float
-from agent.pipeline.columns import Ints, Places, batch_of, ints_of, places_of
+from agent.pipeline.columns import Flags, Ints, Places, Rows, Spots, any_of, batch_of, rows_of, spots_of
 
 DEFAULT_MAX_INTERVAL_S = 60.0
 
-Flags = NDArray[np.bool_]
+States = NDArray[np.uint8]
 
-#: A signal that was said to be unknown before it ever had a word is blank: a touch can't bring back what never was.
-_UNSEEN, _VALID, _INVALID, _BLANK = 0, 1, 2, 3
+#: Valid is 0, so that what is not stands out without a comparison. A signal that was said to be unknown before it ever
+#: had a word is blank: a touch can't bring back what never was.
+_VALID, _UNSEEN, _INVALID, _BLANK = 0, 1, 2, 3
 _PLAIN, _EVERY, _SLOW = 0, 1, 2
 _UINT16_SPAN = 1 << 16
 _UINT64 = (1 << 64) - 1
@@ -93,19 +94,23 @@ class Gate:
 
     def put(self, batch: Batch, now_s: float) -> list[Batch]:
         """The rows of a batch that are worth keeping, in their order; an empty list for none."""
-        ids = places_of(batch.ids)
+        return self.put_rows(rows_of(batch), now_s)
+
+    def put_rows(self, rows: Rows, now_s: float) -> list[Batch]:
+        """``put`` of a batch whose columns were converted already."""
+        ids, words = rows.places, rows.words
         if not len(ids):
             return []
-        self._reach(int(ids.max()))
-        if not batch.valid:
-            return self._put_invalid(ids, batch, now_s)
-        words = ints_of(batch.words)
-        if self._repeats(ids):
+        self._reach(rows.highest)
+        if not rows.batch.valid:
+            return self._put_invalid(rows, now_s)
+        if not rows.unique and self._repeats(ids):
             changed = self._changed_in_order(ids, words)
         else:
-            changed = (words != self._word[ids]) | (self._state[ids] != _VALID)
+            changed = words != self._word[ids]
+            changed |= self._state[ids].astype(np.bool_)
         if self._special:
-            self._apply_rules(ids, batch, words, changed, now_s)
+            self._apply_rules(rows, changed, now_s)
         self._word[ids] = words
         self._state[ids] = _VALID
         self._heard_s[ids] = now_s
@@ -114,27 +119,31 @@ class Gate:
             return []
         if kept == len(ids):
             self._kept_s[ids] = now_s
-            return [batch]
-        chosen = np.flatnonzero(changed)
+            return [rows.batch]
+        chosen = changed.nonzero()[0]
         kept_ids = ids[chosen]
         self._kept_s[kept_ids] = now_s
-        return [batch_of(kept_ids, ints_of(batch.times_us)[chosen], words[chosen])]
+        return [batch_of(kept_ids, rows.times_us[chosen], words[chosen])]
 
     def touch(self, column: Column, now_s: float, now_us: int) -> list[Batch]:
         """Note that signals were read again unchanged.
 
         Gives the rows to keep: of signals that were unknown meanwhile, and of those of which every reading is kept.
         """
-        ids = places_of(column)
-        if not len(ids):
-            return []
-        self._reach(int(ids.max()))
+        return self.touch_spots(spots_of(column), now_s, now_us)
+
+    def touch_spots(self, spots: Spots, now_s: float, now_us: int) -> list[Batch]:
+        """``touch`` of a column whose places were looked up already."""
+        ids = spots.places
+        self._reach(spots.highest)
         self._heard_s[ids] = now_s
         state = self._state[ids]
+        if not (self._special or np.count_nonzero(state)):
+            return []
         news = state == _INVALID
         if self._special:
             news |= (self._path[ids] == _EVERY) & (state == _VALID)
-        if not news.any():
+        if not any_of(news):
             return []
         return [self._again(np.unique(ids[news]), now_s, now_us)]
 
@@ -163,12 +172,13 @@ class Gate:
                     self._waiting.discard(number)
         return batch_of(ids, times_us, words)
 
-    def _put_invalid(self, ids: Places, batch: Batch, now_s: float) -> list[Batch]:
+    def _put_invalid(self, rows: Rows, now_s: float) -> list[Batch]:
+        ids = rows.places
         state = self._state[ids]
-        edges = state <= _VALID
-        if not edges.any():
+        edges = state <= _UNSEEN
+        if not any_of(edges):
             return []
-        if self._repeats(ids):
+        if not rows.unique and self._repeats(ids):
             first = np.zeros(len(ids), dtype=np.bool_)
             first[np.unique(ids, return_index=True)[1]] = True
             edges &= first
@@ -176,8 +186,7 @@ class Gate:
         kept = self._release([number for number in chosen.tolist() if number in self._waiting], now_s)
         self._state[chosen] = np.where(state[edges] == _VALID, _INVALID, _BLANK)
         self._kept_s[chosen] = now_s
-        times_us = ints_of(batch.times_us)[edges]
-        kept.append(batch_of(chosen, times_us, np.zeros(len(chosen), dtype=np.int64), valid=False))
+        kept.append(batch_of(chosen, rows.times_us[edges], np.zeros(len(chosen), dtype=np.int64), valid=False))
         return kept
 
     def _repeats(self, ids: Places) -> bool:
@@ -187,7 +196,7 @@ class Gate:
             self._order = np.arange(2 * len(ids))
             order = self._order[: len(ids)]
         self._position[ids] = order
-        return bool((self._position[ids] != order).any())
+        return any_of(self._position[ids] != order)
 
     def _changed_in_order(self, ids: Places, words: Ints) -> Flags:
         """Whether each row's word differs from the row of its signal before it, in this batch or earlier."""
@@ -207,19 +216,19 @@ class Gate:
         result[order] = changed
         return result
 
-    def _apply_rules(self, ids: Places, batch: Batch, words: Ints, changed: Flags, now_s: float) -> None:
+    def _apply_rules(self, rows: Rows, changed: Flags, now_s: float) -> None:
         """Correct ``changed`` for the rows of signals with rules of their own."""
-        path = self._path[ids]
+        path = self._path[rows.places]
         changed |= path == _EVERY
-        rows = np.flatnonzero(path == _SLOW)
-        if not len(rows):
+        slow_rows = (path == _SLOW).nonzero()[0]
+        if not len(slow_rows):
             return
-        slow_ids = ids[rows]
+        slow_ids = rows.places[slow_rows]
         numbers = slow_ids.tolist()
         unknown = set(slow_ids[self._state[slow_ids] != _VALID].tolist())
-        times_us = ints_of(batch.times_us)[rows].tolist()
+        times_us, words = rows.times_us[slow_rows].tolist(), rows.words[slow_rows].tolist()
         kept = []
-        for row, number, t_us, word in zip(rows.tolist(), numbers, times_us, words[rows].tolist(), strict=True):
+        for row, number, t_us, word in zip(slow_rows.tolist(), numbers, times_us, words, strict=True):
             slow = self._slow[number]
             if number in unknown:
                 unknown.discard(number)
@@ -227,7 +236,7 @@ class Gate:
                 kept.append(row)
             elif slow.put(t_us, word, now_s):
                 kept.append(row)
-        changed[rows] = False
+        changed[slow_rows] = False
         changed[kept] = True
         for number in set(numbers):
             if self._slow[number].waiting is None:
@@ -248,7 +257,7 @@ class Gate:
         self._waiting.difference_update(numbers)
         self._kept_s[numbers] = now_s
         columns = np.array(rows, dtype=np.int64)
-        return [batch_of(places_of(numbers), columns[:, 0], columns[:, 1])]
+        return [batch_of(np.array(numbers, dtype=np.intp), columns[:, 0], columns[:, 1])]
 
     def _reach(self, number: int) -> None:
         if number >= len(self._word):
@@ -256,7 +265,7 @@ class Gate:
 
     def _grow(self, number: int) -> None:
         more = max(number + 1, 2 * len(self._word)) - len(self._word)
-        self._state = np.r_[self._state, np.zeros(more, dtype=np.uint8)]
+        self._state = np.r_[self._state, np.full(more, _UNSEEN, dtype=np.uint8)]
         self._path = np.r_[self._path, np.zeros(more, dtype=np.uint8)]
         self._word = np.r_[self._word, np.zeros(more, dtype=np.int64)]
         self._heard_s = np.r_[self._heard_s, np.zeros(more)]

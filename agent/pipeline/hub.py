@@ -21,7 +21,7 @@ import numpy as np
 from agent.core.clock import Clock
 from agent.core.model import Batch, Column, Signal
 from agent.core.ports import Latest
-from agent.pipeline.columns import Ids, Ints, ints_of, places_of
+from agent.pipeline.columns import Ids, Ints, Rows, Spots, rows_of, spots_of
 
 #: Batches that a subscriber may fall behind. One poll or some milliseconds of a bus each.
 QUEUE_BATCHES = 256
@@ -93,26 +93,31 @@ class Hub:
 
     def update(self, batch: Batch) -> None:
         """Remember the newest row of each signal. Of several rows of one signal the last one stays."""
-        ids = places_of(batch.ids)
-        if not len(ids):
-            return
-        self._reach(int(ids.max()))
-        self._time_us[ids] = ints_of(batch.times_us)
-        self._valid[ids] = batch.valid
-        if batch.valid:
-            self._word[ids] = ints_of(batch.words)
+        self.update_rows(rows_of(batch))
+
+    def update_rows(self, rows: Rows) -> None:
+        """``update`` with a batch whose columns were converted already."""
+        ids, valid = rows.places, rows.batch.valid
+        self._reach(rows.highest)
+        self._time_us[ids] = rows.times_us
+        self._valid[ids] = valid
+        if valid:
+            self._word[ids] = rows.words
             self._heard_s[ids] = self._clock.monotonic_s()
 
     def touch(self, column: Column) -> None:
         """These signals were read again unchanged: their values are as young as now, and known again."""
-        ids = places_of(column)
-        if not len(ids):
-            return
-        self._reach(int(ids.max()))
-        # A touch repeats a word; of a signal that never had one it says nothing.
-        ids = ids[self._heard_s[ids] > -np.inf]
+        self.touch_spots(spots_of(column))
+
+    def touch_spots(self, spots: Spots) -> None:
+        """``touch`` of a column whose places were looked up already."""
+        ids = spots.places
+        self._reach(spots.highest)
+        if np.count_nonzero(self._valid[ids]) < len(ids):
+            # A touch repeats a word; of a signal that never had one it says nothing.
+            ids = ids[self._heard_s[ids] > -np.inf]
+            self._valid[ids] = True
         self._heard_s[ids] = self._clock.monotonic_s()
-        self._valid[ids] = True
 
     def expire(self, now_s: float) -> Ids:
         """The signals that became unknown just now because nobody heard them for too long, as int32[n]."""
