@@ -106,17 +106,17 @@ class SmlCodec:
             elif meaning[0] == _END:
                 return at + _ESCAPE_SIZE
             elif meaning == _BEGIN_TAIL:
-                return self._give_up("truncated", at)
+                return self._give_up("truncated", at, at)
             else:
-                return self._give_up("bad_escape", 1)
+                return self._give_up("bad_escape", at + _ESCAPE_SIZE, 1)
         if len(buffer) > self.limit:
-            return self._give_up("too_long", 1)
+            return self._give_up("too_long", self.limit, 1)
         self._seen = max(self._seen, at if at >= 0 else len(buffer) - len(_ESCAPE) + 1)
         return None
 
-    def _give_up(self, reason: str, size: int) -> BadFrame:
-        bad = BadFrame(reason, self._buffer[:_SAMPLE_BYTES])
-        self._drop(size)
+    def _give_up(self, reason: str, end: int, dropped: int) -> BadFrame:
+        bad = BadFrame(reason, self._buffer[: min(end, _SAMPLE_BYTES)])
+        self._drop(dropped)
         return bad
 
     def _drop(self, size: int) -> None:
