@@ -295,12 +295,17 @@ def _translated(op: str, hint: str) -> Iterator[None]:
 
 
 def _translate(op: str, error: Exception, hint: str) -> DeviceError:
-    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    number = _number(error) or _number(error.__context__)  # pyserial hides some in a text
     if number is None:
         return Unavailable(op, str(error) or type(error).__name__, hint)
     if number == errno.EINVAL and isinstance(error, termios.error):
         return Unsupported(op, "the port refuses this speed or framing", "write ones that this port can have")
     return Unavailable(op, os.strerror(number), _HINTS.get(number, hint))
+
+
+def _number(error: BaseException | None) -> int | None:
+    """The system's number of an error."""
+    return error.args[0] if error is not None and error.args and isinstance(error.args[0], int) else None
 
 
 def _address(port: str) -> tuple[str, int]:
