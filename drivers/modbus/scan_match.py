@@ -1,0 +1,139 @@
+"""Which known model a unit is: what to ask it next, and what fits the answers. Pure, no wire.
+
+Rules of this file:
+
+1. All rows of a profile's ``match`` must hold. A profile without rows is never proposed by what registers hold.
+2. A question is asked once, whoever wants it; a row is asked for only while all rows before it hold.
+3. Of several profiles that fit, the one that asks for most comes first: more rows, then longer texts, then its name.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from drivers.codec.registers import Register, TextRegister, number_of, signed_missing, text_of
+from drivers.codec.registers_block import scaled
+from drivers.modbus.model import ModbusMatch, ModbusPoint, ModbusProfile
+from drivers.modbus.scan_ask import Answer
+from drivers.modbus.scan_frames import Question
+
+Answers = Mapping[Question, Answer]
+
+#: Objects of the device identification (Modbus Application Protocol V1.1b3, 6.21).
+OBJECTS = {
+    0: "vendor",
+    1: "product code",
+    2: "revision",
+    3: "vendor url",
+    4: "product name",
+    5: "model name",
+    6: "application",
+}
+#: Points that show a person at once whether a profile is the right one, the best first.
+_TELLING = ("charger_status", "voltage_l1_v", "voltage_v", "frequency_hz", "power_w", "energy_import_wh", "soc_pct")
+_EXAMPLES = 3
+#: Words of makers' names that say nothing.
+_EMPTY_WORDS = {"gmbh", "inc", "the", "and", "electric", "energy", "ltd", "bv"}
+_MIN_WORD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A known model: its profile, and who makes it."""
+
+    profile: ModbusProfile
+    maker: str = ""
+
+
+def question_for(register: Register | TextRegister) -> Question:
+    """The question that reads a register."""
+    return Question(register.table, register.address, register.count)
+
+
+def next_question(models: Iterable[Model], answers: Answers) -> Question | None:
+    """What is still to be asked to know which models fit; None when all is known."""
+    for model in models:
+        for row in model.profile.match:
+            question = question_for(row.register)
+            if question not in answers:
+                return question
+            if not holds(row, answers[question]):
+                break
+    return None
+
+
+def fitting(models: Iterable[Model], answers: Answers) -> list[Model]:
+    """The models that fit, the most specific first."""
+    fit = [
+        model
+        for model in models
+        if model.profile.match
+        and all(holds(row, answers.get(question_for(row.register))) for row in model.profile.match)
+    ]
+    return sorted(fit, key=_rank)
+
+
+def holds(row: ModbusMatch, answer: Answer) -> bool:
+    """Whether a row of ``match`` holds."""
+    if not isinstance(answer, tuple):
+        return False
+    if isinstance(row.register, TextRegister):
+        text, wanted = text_of(row.register, answer), str(row.equals)
+        return text.lower().startswith(wanted.lower()) if row.register.hex else text.startswith(wanted)
+    raw = number_of(row.register, answer)
+    return raw is not None and raw in {row.equals, signed_missing(row.register, int(row.equals))}
+
+
+def by_name(models: Iterable[Model], texts: Sequence[str]) -> list[str]:
+    """Names of profiles whose maker a device names: what to look at when no profile fits."""
+    said = set(_words(" ".join(texts)))
+    return sorted(model.profile.name for model in models if said & set(_words(model.maker)))
+
+
+def default_units(models: Iterable[Model], usual: Iterable[int]) -> tuple[int, ...]:
+    """The addresses to try where nobody says which: the usual ones, then those that known models are delivered with."""
+    units = dict.fromkeys(usual)
+    units |= dict.fromkeys(sorted(model.profile.unit_id for model in models))
+    return tuple(units)
+
+
+def telling_points(profile: ModbusProfile) -> list[ModbusPoint]:
+    """Some points whose values show whether the profile is right."""
+    known = {point.point: point for point in profile.points}
+    return [known[name] for name in _TELLING if name in known][:_EXAMPLES]
+
+
+def value_of(point: ModbusPoint, answers: Answers) -> str | None:
+    """A point's value for people; None when it is not there."""
+    words = answers.get(question_for(point.register))
+    raw = number_of(point.register, words) if isinstance(words, tuple) else None
+    if raw is None or any(low <= raw <= high for low, high in point.missing):
+        return None
+    if point.exponent is not None:
+        power = answers.get(question_for(point.exponent))
+        raw = scaled(raw, number_of(point.exponent, power) if isinstance(power, tuple) else None)
+        if raw is None:
+            return None
+    value = raw * point.scale + point.offset
+    return point.labels.get(int(raw)) or (f"{value:.6g}" if isinstance(value, float) else str(value))
+
+
+def identity_text(register: Register | TextRegister, answer: Answer) -> str | None:
+    """What a row of ``identity`` says; None when it says nothing."""
+    if not isinstance(answer, tuple):
+        return None
+    if isinstance(register, TextRegister):
+        return text_of(register, answer) or None
+    number = number_of(register, answer)
+    return None if number is None else str(number)
+
+
+def _rank(model: Model) -> tuple[int, int, str]:
+    rows = model.profile.match
+    return -len(rows), -sum(len(row.equals) for row in rows if isinstance(row.equals, str)), model.profile.name
+
+
+def _words(text: str) -> Iterator[str]:
+    for word in re.findall(r"[a-z0-9]+", text.lower()):
+        if len(word) >= _MIN_WORD and word not in _EMPTY_WORDS:
+            yield word
