@@ -1,0 +1,159 @@
+"""A wire as the supervisor runs it: a part with devices, and the ``Sink`` of its driver."""
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from agent.core.clock import Clock
+from agent.core.errors import AgentError
+from agent.core.model import Batch, Column, Event, Signal, SignalSpec
+from agent.core.ports import Listener
+from agent.pipeline.flow import Flow
+from agent.pipeline.health import Health, UnitState
+from agent.pipeline.part import Part
+from agent.pipeline.polling import PollListener
+
+logger = logging.getLogger(__name__)
+
+#: Gives numbers to signals that a wire found out about: the store numbers them, the gate learns their rules.
+Declare = Callable[[Sequence[SignalSpec]], Awaitable[Sequence[Signal]]]
+
+
+async def declare_nothing(specs: Sequence[SignalSpec]) -> Sequence[Signal]:
+    """Where nobody numbers signals. Raises ``AgentError``."""
+    raise AgentError(f"declare {specs[0].full_name}", "nobody numbers signals here")
+
+
+class Wire(Part):
+    """A part with devices, and the ``Sink`` of its driver."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        ids: Iterable[int],
+        clock: Clock,
+        flow: Flow,
+        record: Callable[[Event], object],
+        jitter: Callable[[], float],
+        declare: Declare,
+    ) -> None:
+        super().__init__(listener.name, lambda: listener.run(self), clock, jitter, listener.max_retry_s)
+        self._declare = declare
+        self._listener = listener
+        self._ids = dict.fromkeys(ids)
+        self._flow = flow
+        self._record = record
+        self._counts: Counter[str] = Counter()
+        self._last_put_s: float | None = None
+
+    def put(self, batch: Batch) -> None:
+        """``Sink.put``."""
+        if batch.valid:
+            self._heard()
+        self._counts["rows"] += len(batch)
+        self._counts["rows_kept"] += self._flow.put(batch)
+
+    def touch(self, ids: Column) -> None:
+        """``Sink.touch``."""
+        self._heard()
+        self._counts["rows_unchanged"] += len(ids)
+        self._counts["rows_kept"] += self._flow.touch(ids)
+
+    def event(self, event: Event) -> None:
+        """``Sink.event``."""
+        self._record(event)
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """``Sink.count``."""
+        self._counts[name] += amount
+
+    async def declare(self, specs: Sequence[SignalSpec]) -> Sequence[int]:
+        """``Sink.declare``."""
+        ids = [signal.id for signal in await self._declare(specs)]
+        self._ids.update(dict.fromkeys(ids))
+        return ids
+
+    def give_up_signals(self) -> None:
+        """All its signals become unknown: nobody reads them any more."""
+        self._flow.forget(self._ids)
+
+    def _heard(self) -> None:
+        self._last_put_s = self._clock.monotonic_s()
+        if self._state is not Health.ONLINE and self._running_since_s is not None:
+            self._rose()
+
+    def _tell_online(self, *, first: bool) -> None:  # noqa: ARG002 - a wire tells the first time too
+        logger.info("%s: online", self.name)
+        self._tell("device.online", self._listener.devices, {"wire": self.name})
+
+    def _tell_offline(self) -> None:
+        self._flow.forget(self._ids)
+        data = {"wire": self.name, "error": self._error, "hint": self._hint}
+        self._tell("device.offline", self._reachable(), data)
+
+    def _reachable(self) -> Iterable[str]:
+        """Of whom the end of the wire is news."""
+        return self._listener.devices
+
+    def _tell(self, kind: str, devices: Iterable[str], data: Mapping[str, object]) -> None:
+        for device in devices:
+            self._record(Event(kind, self._since_us, device, data))
+
+    def _devices(self) -> tuple[str, ...]:
+        return tuple(self._listener.devices)
+
+    def _counters(self) -> Mapping[str, int]:
+        return dict(self._counts)
+
+    def _last_put_age_s(self) -> float | None:
+        return None if self._last_put_s is None else max(0.0, self._clock.monotonic_s() - self._last_put_s)
+
+
+class PolledWire(Wire):
+    """A wire whose units are asked. That it is open says nothing of them: each tells its own edges (``polling.py``)."""
+
+    def __init__(
+        self,
+        listener: PollListener,
+        ids: Iterable[int],
+        clock: Clock,
+        flow: Flow,
+        record: Callable[[Event], object],
+        jitter: Callable[[], float],
+        declare: Declare,
+    ) -> None:
+        super().__init__(listener, ids, clock, flow, record, jitter, declare)
+        self._polled = listener
+
+    def tick(self) -> None:
+        """Staying open proves nothing here: somebody must answer."""
+
+    def unit_states(self) -> list[UnitState]:
+        """Its units; of those not known to be silent, what the wire's end means for them."""
+        units = self._polled.unit_states()
+        wire = self.snapshot()
+        if wire.state in {Health.STARTING, Health.ONLINE}:
+            return units
+        return [
+            replace(unit, next_try_s=wire.next_try_s)
+            if unit.state is Health.OFFLINE
+            else unit
+            if unit.state is Health.UNSUPPORTED
+            else replace(
+                unit,
+                state=wire.state,
+                since_us=wire.since_us,
+                last_error=wire.last_error,
+                hint=wire.hint,
+                next_try_s=wire.next_try_s,
+            )
+            for unit in units
+        ]
+
+    def _tell_online(self, *, first: bool) -> None:  # noqa: ARG002 - see Wire
+        logger.info("%s: online", self.name)
+
+    def _reachable(self) -> Iterable[str]:
+        gone = {Health.OFFLINE, Health.UNSUPPORTED}
+        return [unit.device for unit in self._polled.unit_states() if unit.state not in gone]
