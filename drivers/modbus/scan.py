@@ -11,7 +11,7 @@ Rules of this file:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -91,7 +91,9 @@ class Search:
     found: Callable[[FoundUnit], None]
 
 
+#: How a unit answers the first questions: with words or which refusal, and what it says of itself.
 _Sign = tuple[object, ...]
+_WORDS = "words"
 
 
 def speeds(bauds: Sequence[int] = BAUDS, parities: Sequence[str] = PARITIES) -> list[tuple[int, str]]:
@@ -145,35 +147,47 @@ class _Host:
     async def scan(self, units: Sequence[int]) -> bool:
         """Ask these units; whether any answered."""
         signs = await self._signs(units)
-        alike: list[int] = []
-        if len(signs) > 1:
-            control = next(one for one in _CONTROLS if one not in units)
-            sign = await self._sign(control)
-            alike = [unit for unit in signs if signs[unit] == sign]
-        described: list[tuple[_Sign, FoundUnit]] = []
-        if alike:
-            described.append((signs[alike[0]], await self._alike(alike)))
-        others = [unit for unit in signs if unit not in alike]
-        for unit in sorted(others, key=lambda one: (one in _MEANINGLESS, one in _MEANINGLESS and -one, one)):
-            found = await self._describe(unit)
-            if unit in _MEANINGLESS and any(_same(found, signs[unit], *other) for other in described):
+        own: dict[int, FoundUnit] = {}
+        alike = await self._alike(signs, units, own) if len(signs) > 1 else []
+        for unit in sorted(signs, key=lambda one: (one in _MEANINGLESS, one)):
+            if unit in alike:
                 continue
-            described.append((signs[unit], found))
-            self._search.found(found)
-        return bool(described)
+            found = own.get(unit) or await self._describe(unit)
+            own[unit] = found
+            if unit in _MEANINGLESS and any(
+                _same(found, other) and signs[unit] == signs[one] for one, other in own.items() if one != unit
+            ):
+                del own[unit]
+            else:
+                self._search.found(found)
+        if alike:
+            await self._tell_alike(alike, own.values())
+        return bool(signs)
 
-    async def _alike(self, units: Sequence[int]) -> FoundUnit:
-        """The one device behind all these unit ids, under the id that its profile expects."""
+    async def _alike(self, signs: Mapping[int, _Sign], units: Sequence[int], own: dict[int, FoundUnit]) -> list[int]:
+        """The unit ids that are answered like one that nobody has. What is learnt of others is put into ``own``."""
+        control = next(one for one in _CONTROLS if one not in units)
+        sign = await self._sign(control)
+        alike = [unit for unit in signs if signs[unit] == sign]
+        if sign is None or sign[0] == _WORDS or not alike:
+            return alike
+        # Some gateways refuse for units that are not there, in the words of a unit that lacks the register.
+        nobody = await self._describe(control)
+        described = {unit: await self._describe(unit) for unit in alike}
+        own |= {unit: found for unit, found in described.items() if not _same(found, nobody)}
+        return [unit for unit in alike if unit not in own]
+
+    async def _tell_alike(self, units: Sequence[int], others: Collection[FoundUnit]) -> None:
+        """The one device behind all these unit ids, under the id that its profile expects.
+
+        When it says nothing of its own and there are others, it is a gateway's way to say that nobody is there.
+        """
         found = await self._describe(1 if 1 in units else units[0])
         expected = {model.profile.name: model.profile.unit_id for model in self._search.models}
         wanted = expected.get(found.models[0]) if found.models else None
-        found = replace(
-            found,
-            unit_id=wanted if wanted is not None and wanted in units else found.unit_id,
-            notes=(*found.notes, "it answers every unit id alike"),
-        )
-        self._search.found(found)
-        return found
+        unit = wanted if wanted is not None and wanted in units else found.unit_id
+        if not others or found.models or found.said not in {(), *(other.said for other in others)}:
+            self._search.found(replace(found, unit_id=unit, notes=(*found.notes, "it answers every unit id alike")))
 
     async def _signs(self, units: Sequence[int]) -> dict[int, _Sign]:
         """How each unit that is there answers."""
@@ -201,11 +215,11 @@ class _Host:
             self.close()
             await self.open()
             return None
-        return (answer if isinstance(answer, Refused) else "words", tuple(sorted(said.items())))
+        return (answer if isinstance(answer, Refused) else _WORDS, tuple(sorted(said.items())))
 
     async def _describe(self, unit: int) -> FoundUnit:
         try:
-            return await describe(self._search, self._asker, unit, f"{self._url.name}")
+            return await describe(self._search, self._asker, unit, self._url.name)
         except Unavailable:
             self.close()
             await self.open()
@@ -213,9 +227,9 @@ class _Host:
             return FoundUnit(self._url.name, unit, notes=(note,))
 
 
-def _same(found: FoundUnit, sign: _Sign, other_sign: _Sign, other: FoundUnit) -> bool:
+def _same(found: FoundUnit, other: FoundUnit) -> bool:
     """Whether two unit ids are the same device, as far as can be seen."""
-    return (sign, found.said, found.models, found.identity) == (other_sign, other.said, other.models, other.identity)
+    return (found.said, found.models, found.identity) == (other.said, other.models, other.identity)
 
 
 # --- RTU ---

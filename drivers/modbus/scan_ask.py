@@ -1,4 +1,8 @@
-"""Asking units that nobody knows yet, one question at a time, over any line."""
+"""Asking units that nobody knows yet, one question at a time, over any line.
+
+The driver's own ``link.py`` is not used here: a search changes the speed of an open port again and again, asks for
+answers of any length (function 43/14), and wants to know whose late answers it hears.
+"""
 
 import asyncio
 from dataclasses import dataclass
