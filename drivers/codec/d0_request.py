@@ -22,7 +22,7 @@ Mode = Literal["A", "B", "C", "E"]
 
 _ADDRESS = re.compile(r"[0-9A-Za-z ]{0,32}")
 #: Manufacturer, baud rate identification, escapes ``\W``, identification (16 characters; some meters send more).
-_IDENT = re.compile(rb"/([A-Za-z]{3})([ -~])((?:\\[ -~])*)([ -.0-~]{0,64}?)\s*")
+_IDENT = re.compile(rb"/([A-Za-z]{3})([ -~])((?:\\[ -~])*)([ \x22-.0-~]{0,64}?)\s*")
 _SEVEN_BITS = bytes(code & 0x7F for code in range(256))
 
 _MODE_B = {"A": 600, "B": 1200, "C": 2400, "D": 4800, "E": 9600, "F": 19200}

@@ -20,10 +20,8 @@ from drivers.codec.obis import Obis, parse_obis, point_of, settle
 from drivers.codec.telegram import Reading
 
 _SET = re.compile(r"([^()\s]*)((?:\([^()\r\n]*\))+)")
-#: An OBIS or EDIS code, or the plain number of an old meter (mode A). A prefix ``A-B:`` wants more than a number.
-_CODE = re.compile(
-    r"(?:\d{1,3}-\d{1,3}:[0-9A-Z]{1,3}(?:\.[0-9A-Z]{1,3}){1,2}|[0-9A-Z]{1,4}(?:\.[0-9A-Z]{1,3}){0,3})(?:[*&]\d{1,3})?"
-)
+#: An OBIS or EDIS code, or the plain number of an old meter (mode A).
+_CODE = re.compile(r"(?:(?:\d{1,3}-\d{1,3}:)?(?:\d{1,3}|[A-Z])(?:\.[0-9A-Z]{1,3}){1,3}|\d{1,4})(?:[*&]\d{1,3})?")
 _NUMBER = re.compile(r"\s*([-+]?\d{1,30})(\.\d{0,30})?\s*")
 #: What meters show in place of a number that they don't have.
 _NO_NUMBER = re.compile(r"[-.: ]*")

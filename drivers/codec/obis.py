@@ -132,6 +132,8 @@ _ABSOLUTE = {
     ("15", "7"): ("power_w", ("power_w", "power_l", "power_import_", "power_export_", "energy_export_")),
     ("15", "8"): ("energy_import_wh", ("energy_import_", "energy_export_")),
 }
+#: An export register, whatever its unit: total, L1 to L3.
+_EXPORT = re.compile(r"(?:1-[01]:)?[246]?2\.[78](?:[.*&].*)?")
 #: Points that no value beyond 1 means.
 _FRACTIONS = frozenset(["power_factor", "power_factor_l1", "power_factor_l2", "power_factor_l3", "relay"])
 
@@ -190,7 +192,10 @@ def _absolute(reading: Reading, all_of_it: Sequence[Reading]) -> Reading:
         return reading
     name, apart = _ABSOLUTE.get((obis.c, obis.d), (None, ()))
     found = _scaled(name, reading.unit)
-    if found is None or any(other.point is not None and other.point.startswith(apart) for other in all_of_it):
+    if found is None or any(
+        (other.point is not None and other.point.startswith(apart)) or _EXPORT.fullmatch(other.code)
+        for other in all_of_it
+    ):
         return reading
     return replace(reading, point=found[0], scale=found[1])
 
