@@ -95,7 +95,7 @@ class MeterSignals:
     def forget(self) -> None:
         """The next telegram gives everything in full."""
         for signal in self._learnt.values():
-            signal.word = None
+            signal.known, signal.word = False, None
 
     def _lose(self, signals: Sequence[_Learnt], sink: Sink, now_us: int) -> None:
         ids = array("i", [signal.id for signal in signals if signal.known])
@@ -129,7 +129,7 @@ class MeterSignals:
         try:
             ids = await sink.declare([self._spec(*key) for key in keys])
         except StoreError:
-            sink.count("not_declared", len(keys))  # they are tried again with the next telegram
+            sink.count("undeclared", len(keys))  # they are tried again with the next telegram
             return
         for key, number in zip(keys, ids, strict=True):
             self._learnt[key] = _Learnt(number, now_s)
