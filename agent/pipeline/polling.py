@@ -188,7 +188,8 @@ class PollListener:
         was_silent = unit.silent
         unit.missed(error, asked_s, now_s, shared=shared)
         if was_silent:
-            self._rest_until_s = now_s + REST * (now_s - asked_s)
+            if shared:
+                self._rest_until_s = now_s + REST * (now_s - asked_s)
         elif unit.misses >= MISSES:
             self._fall_silent(unit, now_s, sink, shared=shared)
         else:

@@ -10,16 +10,19 @@ from itertools import pairwise
 import pytest
 
 from agent.core.clock import FakeClock
-from agent.core.errors import Unavailable, Unsupported
-from agent.core.model import Batch, Event, Signal
+from agent.core.errors import NoAnswer, StoreError, Unavailable, Unsupported
+from agent.core.model import Batch, Event, Signal, SignalSpec
 from agent.core.ports import Sink
 from agent.pipeline.flow import Flow
 from agent.pipeline.gate import Gate
 from agent.pipeline.hub import Hub
+from agent.pipeline.polling import PollListener
 from agent.pipeline.supervisor import MAX_RETRY_S, STAYED_UP_S, STEADY_S, STOP_S, Health, Supervisor
+from tests.polled import FakePoller, FakeUnit, pass_s
 
 SOC = Signal("battery", "soc_pct", id=1)
 POWER = Signal("meter", "power_w", id=2)
+NO_ANSWER = NoAnswer("read charger", "no answer within 1.0 s")
 
 
 @dataclass
@@ -46,7 +49,15 @@ class Rig:
     def __post_init__(self) -> None:
         self.hub = Hub(self.clock)
         self.flow = Flow(self.clock, Gate(), self.hub, self.stored.append)
-        self.supervisor = Supervisor(self.clock, self.flow, self.events.append, jitter=lambda: 1.0)
+        self.supervisor = Supervisor(
+            self.clock, self.flow, self.events.append, jitter=lambda: 1.0, declare=self.declare
+        )
+        self.known: list[SignalSpec] = []
+
+    async def declare(self, specs: Sequence[SignalSpec]) -> Sequence[Signal]:
+        await asyncio.sleep(0)
+        self.known += [spec for spec in specs if spec not in self.known]
+        return [Signal(spec.device, spec.name, id=100 + self.known.index(spec)) for spec in specs]
 
     async def pass_s(self, seconds: float, step_s: float = 0.5) -> None:
         for _ in range(round(seconds / step_s)):
@@ -511,5 +522,219 @@ def test_a_wire_that_says_so_is_tried_more_often() -> None:
         await settle()
         await rig.pass_s(60)
         assert max(later - earlier for earlier, later in pairwise(tries)) <= 3.5
+
+    run(test)
+
+
+def poll(rig: Rig, *units: FakeUnit, name: str = "/dev/ttyUSB1") -> FakePoller:
+    """Add a polled wire with these units."""
+    wire = FakePoller(rig.clock, units, name)
+    signals = [Signal(unit.device, "power_w", id=unit.number) for unit in units]
+    rig.supervisor.add(PollListener(wire, rig.clock), signals)
+    return wire
+
+
+def health(rig: Rig) -> dict[str, Health]:
+    return {unit.device: unit.state for unit in rig.supervisor.unit_states()}
+
+
+@pytest.mark.announced_warnings
+def test_a_unit_that_is_dead_from_the_start_is_never_told_to_be_online() -> None:
+    async def test(rig: Rig) -> None:
+        dead = FakeUnit(rig.clock, "dead", 1, dead=True)
+        poll(rig, dead, FakeUnit(rig.clock, "good", 2))
+        rig.supervisor.start()
+        await pass_s(rig.clock, 30)
+        assert rig.kinds() == ["device.online good", "device.silent dead"]
+        assert rig.state() is Health.ONLINE
+        assert health(rig) == {"dead": Health.OFFLINE, "good": Health.ONLINE}
+        assert rig.supervisor.unit_states()[0].next_try_s is not None
+        dead.dead = False
+        await pass_s(rig.clock, 30)
+        assert rig.kinds()[2:] == ["device.heard dead", "device.online dead"]
+        assert health(rig) == {"dead": Health.ONLINE, "good": Health.ONLINE}
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_a_polled_wire_on_which_nobody_answers_is_not_online(caplog: pytest.LogCaptureFixture) -> None:
+    """Three dead units on a serial line: tried at a sensible rate, told once."""
+    caplog.set_level(logging.INFO)
+
+    async def test(rig: Rig) -> None:
+        units = [FakeUnit(rig.clock, f"meter{n}", n, every_s=(60.0,), dead=True) for n in range(1, 4)]
+        wire = poll(rig, *units)
+        rig.supervisor.start()
+        await pass_s(rig.clock, 2)
+        assert (rig.state(), set(health(rig).values())) == (Health.STARTING, {Health.STARTING})
+        await pass_s(rig.clock, 600)
+        assert rig.state() is Health.OFFLINE
+        assert rig.kinds() == ["device.silent meter1", "device.silent meter2", "device.silent meter3"]
+        assert rig.rows() == [(1, None), (2, None), (3, None)]
+        # Three probes of 1 s each time, then up to max_retry_s (10 s) of quiet.
+        waits = [later - earlier for earlier, later in pairwise(wire.opens)]
+        assert waits[5:] == [13] * len(waits[5:])
+        for unit in rig.supervisor.unit_states():
+            assert unit.state is Health.OFFLINE
+            assert unit.last_error == f"read {unit.device}: no answer within 1.0 s"
+            assert unit.next_try_s == rig.supervisor.states()[0].next_try_s
+        units[1].dead = False
+        await pass_s(rig.clock, 20)
+        assert rig.kinds()[3:] == ["device.heard meter2", "device.online meter2"]
+        assert health(rig) == {"meter1": Health.OFFLINE, "meter2": Health.ONLINE, "meter3": Health.OFFLINE}
+
+    run(test)
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        "/dev/ttyUSB1: offline: poll /dev/ttyUSB1: none of its units answers",
+        "/dev/ttyUSB1: online",
+        "/dev/ttyUSB1: meter2 answers again",
+    ]
+
+
+@pytest.mark.announced_warnings
+@pytest.mark.parametrize("every_s", [0.1, 1.0, 5.0])
+def test_a_connection_that_only_seems_to_stand_is_opened_anew_within_ten_seconds(every_s: float) -> None:
+    """Fault F8: half-open TCP, one unit, time-out 1 s."""
+
+    async def test(rig: Rig) -> None:
+        unit = FakeUnit(rig.clock, "charger", 1, every_s=(every_s,))
+        wire = poll(rig, unit)
+        rig.supervisor.start()
+        await pass_s(rig.clock, 100.01)
+        unit.fault = lambda _: NO_ANSWER if len(wire.opens) == 1 else None
+        await pass_s(rig.clock, 10)
+        assert rig.state() is Health.ONLINE
+        assert len(wire.opens) == 2
+        assert rig.kinds() == ["device.online charger", "device.silent charger", "device.heard charger"]
+        values = [value for _, value in rig.rows()]
+        assert values.count(None) == 1
+        assert values[-1] is not None
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_the_end_of_a_wire_is_told_of_those_who_were_not_silent() -> None:
+    async def test(rig: Rig) -> None:
+        units = [FakeUnit(rig.clock, "good", 1), FakeUnit(rig.clock, "dead", 2, dead=True)]
+        units.append(FakeUnit(rig.clock, "wrong", 3, fault=Unsupported("read wrong", "not a meter")))
+        wire = poll(rig, *units)
+        rig.supervisor.start()
+        await pass_s(rig.clock, 100)
+        before = len(rig.events)
+        units[0].fault = wire.open_fault = Unavailable("open /dev/ttyUSB1", "no such device", "is it plugged in?")
+        await pass_s(rig.clock, 60)
+        assert rig.kinds()[before:] == ["device.offline good"]
+        states = rig.supervisor.unit_states()
+        assert [unit.state for unit in states] == [Health.OFFLINE, Health.OFFLINE, Health.UNSUPPORTED]
+        assert [unit.last_error for unit in states] == [
+            "open /dev/ttyUSB1: no such device",
+            "read dead: no answer within 1.0 s",
+            "read wrong: not a meter",
+        ]
+        assert states[0].next_try_s == states[1].next_try_s == rig.supervisor.states()[0].next_try_s
+        assert states[2].next_try_s is None
+        units[0].fault = wire.open_fault = None
+        await pass_s(rig.clock, 30)
+        assert rig.kinds()[before + 1 :] == ["device.online good"]
+
+    run(test)
+
+
+def test_an_answer_without_values_makes_a_polled_wire_online() -> None:
+    async def test(rig: Rig) -> None:
+        unit = FakeUnit(rig.clock, "relay", 1, fault=StoreError("declare", "disk full"))
+        poll(rig, unit)
+        rig.supervisor.start()
+        await pass_s(rig.clock, 0.5)
+        assert rig.state() is Health.ONLINE
+        assert rig.kinds() == ["device.online relay"]
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_declared_signals_belong_to_their_wire() -> None:
+    power, energy = SignalSpec("meter", "power_w"), SignalSpec("meter", "energy_wh")
+
+    async def test(rig: Rig) -> None:
+        gone = asyncio.get_running_loop().create_future()
+
+        async def body(sink: Sink) -> None:
+            first, second = await asyncio.gather(sink.declare([power, energy]), sink.declare([energy, power, energy]))
+            assert (list(first), list(second)) == ([100, 101], [101, 100, 101])
+            for number in first:
+                sink.put(row(number, 7))
+            await gone
+
+        rig.supervisor.add(Wire("meter0", body, ("meter",)), [SOC])
+        rig.supervisor.start()
+        await settle()
+        gone.set_exception(Unavailable("read meter0", "unplugged"))
+        await settle()
+        assert rig.rows() == [(100, 7), (101, 7), (1, None), (100, None), (101, None)]
+        await rig.supervisor.remove("meter0")
+        assert len(rig.rows()) == 5
+
+    run(test)
+
+
+def test_signals_that_were_declared_are_given_up_with_their_wire() -> None:
+    async def test(rig: Rig) -> None:
+        async def body(sink: Sink) -> None:
+            (number,) = await sink.declare([SignalSpec("meter", "power_w")])
+            sink.put(row(number, 7))
+            await forever(sink)
+
+        rig.supervisor.add(Wire("meter0", body, ("meter",)))
+        rig.supervisor.start()
+        await settle()
+        await rig.supervisor.remove("meter0")
+        assert rig.rows() == [(100, 7), (100, None)]
+
+    run(test)
+
+
+def test_a_wire_may_go_while_its_signals_are_numbered() -> None:
+    async def test(rig: Rig) -> None:
+        numbered = asyncio.Event()
+
+        async def declare(specs: Sequence[SignalSpec]) -> Sequence[Signal]:
+            await numbered.wait()
+            raise AssertionError("nobody waits for it any more")
+
+        supervisor = Supervisor(rig.clock, rig.flow, rig.events.append, declare=declare)
+
+        async def body(sink: Sink) -> None:
+            await sink.declare([SignalSpec("meter", "power_w")])
+
+        supervisor.add(Wire("meter0", body), [SOC])
+        supervisor.start()
+        await settle()
+        await supervisor.remove("meter0")
+        numbered.set()
+        assert rig.rows() == [(1, None)]
+        await supervisor.stop()
+
+    run(test)
+
+
+@pytest.mark.announced_warnings
+def test_a_full_store_is_the_declaring_drivers_to_handle() -> None:
+    async def test(rig: Rig) -> None:
+        async def declare(_: Sequence[SignalSpec]) -> Sequence[Signal]:
+            raise StoreError("number signals", "disk full", "free some space")
+
+        supervisor = Supervisor(rig.clock, rig.flow, rig.events.append, jitter=lambda: 1.0, declare=declare)
+
+        async def body(sink: Sink) -> None:
+            await sink.declare([SignalSpec("meter", "power_w")])
+
+        supervisor.add(Wire("meter0", body))
+        supervisor.start()
+        await settle()
+        assert supervisor.states()[0].last_error == "number signals: disk full"
+        await supervisor.stop()
 
     run(test)
