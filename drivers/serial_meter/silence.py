@@ -5,8 +5,8 @@ Rules of this file:
 1. Silence is three of the meter's own periods without a good telegram, at least ``SHORTEST_S``; ``FIRST_S`` while its
    period is not known. What the configuration says comes before that.
 2. The period is the longest of the last few pauses, for there are meters that send in bursts. A pause that was silence
-   counts only while nothing better is known: a meter that sends each quarter of an hour is learnt so, and an outage
-   does not make anybody more patient.
+   counts when the silence before it was about as long: a meter that sends each quarter of an hour is learnt so, and an
+   outage does not make anybody more patient.
 3. Each edge is told once.
 """
 
@@ -15,7 +15,9 @@ from collections import deque
 SHORTEST_S = 5.0
 FIRST_S = 30.0
 PERIODS = 3
-PAUSES = 8
+PAUSES = 16
+#: "About as long": neither is longer than the other by more than this.
+ALIKE = 1.5
 
 
 class Silence:
@@ -24,7 +26,7 @@ class Silence:
     def __init__(self, stale_after_s: float | None) -> None:
         self._stale_after_s = stale_after_s
         self._pauses: deque[float] = deque(maxlen=PAUSES)
-        self._guessed = False
+        self._silence_s = 0.0  #: how long the last silence was, from telegram to telegram
         self._since_s = 0.0  #: of the last telegram, or of the opening
         self._last_s: float | None = None
         self.silent = False
@@ -46,14 +48,10 @@ class Silence:
         ended, self.silent = self.silent, False
         if self._last_s is not None:
             pause_s = now_s - self._last_s
-            if not ended and self._guessed:
-                self._pauses.clear()
-                self._guessed = False
-            if not ended:
+            if not ended or self._silence_s / ALIKE <= pause_s <= self._silence_s * ALIKE:
                 self._pauses.append(pause_s)
-            elif not self._pauses:
-                self._pauses.append(pause_s)
-                self._guessed = True
+            if ended:
+                self._silence_s = pause_s
         self._since_s = self._last_s = now_s
         return ended
 
