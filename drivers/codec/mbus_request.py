@@ -12,6 +12,7 @@ manufacturer (2 bytes), version and medium as they follow each other on the wire
 rest stand for "any".
 """
 
+import re
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -28,6 +29,7 @@ _SND_NKE, _SND_UD, _REQ_UD2 = 0x40, 0x53, 0x5B
 _FRAME_COUNT = 0x20
 _SELECT, _APPLICATION_RESET = 0x52, 0x50
 _ADDRESS_DIGITS = 16
+_SECONDARY = re.compile(r"[0-9A-Fa-f]{16}")
 _NUMBER_DIGITS = 8
 
 
@@ -55,9 +57,9 @@ def select(secondary: str) -> bytes:
 
 
 def secondary_bytes(secondary: str) -> bytes:
-    """A secondary address as it stands on the wire."""
-    if len(secondary) != _ADDRESS_DIGITS:
-        raise ValueError(secondary)
+    """A secondary address as it stands on the wire. Raises ``ValueError``."""
+    if _SECONDARY.fullmatch(secondary) is None:
+        raise ValueError(f"`{secondary}` is no secondary address")
     address = bytes.fromhex(secondary)
     return address[3::-1] + address[4:]
 

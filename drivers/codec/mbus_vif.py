@@ -161,7 +161,8 @@ FIXED_UNITS = {
 
 #: Combinable extensions that say where (behind FC).
 _PHASE_NAMES = {1: "l1", 2: "l2", 3: "l3", 4: "n", 5: "l1_l2", 6: "l2_l3", 7: "l3_l1"}
-_IMPORT, _EXPORT = 0x3B, 0x3C
+#: Combinable extensions that say which way: only what was drawn is counted, or only what was given.
+_WAYS = {0x3B: "import", 0x3C: "export"}
 
 #: Record errors: something of the request was not possible, or there is no data.
 _RECORD_ERRORS = {*range(0x01, 0x10), *range(0x15, 0x19), 0x1C}
@@ -169,7 +170,8 @@ _RECORD_ERRORS = {*range(0x01, 0x10), *range(0x15, 0x19), 0x1C}
 _TIMES = {0x39, *(code for code in range(0x40, 0x70) if code & 0b0010 and not 0x50 <= code < 0x68)}  # noqa: PLR2004
 _DURATIONS = range(0x50, 0x68)
 _COUNTS = {0x41, 0x49}
-_FACTORS, _THOUSAND = range(0x70, 0x78), 0x7D
+#: Extensions that multiply: 10**-6 to 10, and 1,000.
+_FACTORS, _FACTOR_ONE, _THOUSAND = range(0x70, 0x78), 0x76, 0x7D
 
 
 def read_meaning(data: bytes, start: int) -> tuple[Meaning, int]:
@@ -220,7 +222,8 @@ def _meaning(vif: int, text: str, extensions: bytes) -> Meaning:
 
 def _combined(meaning: Meaning, extensions: bytes) -> Meaning:
     """A meaning with the combinable extensions behind its code."""
-    details = []
+    details: list[str] = []
+    power, invalid = 0, False
     codes = iter(extensions)
     for extension in codes:
         code = extension & _CODE
@@ -229,18 +232,18 @@ def _combined(meaning: Meaning, extensions: bytes) -> Meaning:
             break
         if extension == _PHASES:
             details.append(_PHASE_NAMES.get(next(codes, 0) & _CODE, "other"))
-        elif code in {_IMPORT, _EXPORT}:
-            details.append("import" if code == _IMPORT else "export")
+        elif code in _WAYS:
+            details.append(_WAYS[code])
         elif code in _FACTORS:
-            meaning = replace(meaning, exponent=meaning.exponent + code - 0x76)
+            power += code - _FACTOR_ONE
         elif code == _THOUSAND:
-            meaning = replace(meaning, exponent=meaning.exponent + 3)
+            power += 3
         elif code in _RECORD_ERRORS:
-            meaning = replace(meaning, invalid=True)
+            invalid = True
         else:
             details.append("other")
             meaning = _changed(meaning, code)
-    return replace(meaning, detail="_".join(details))
+    return replace(meaning, exponent=meaning.exponent + power, invalid=invalid, detail="_".join(details))
 
 
 def _changed(meaning: Meaning, code: int) -> Meaning:
