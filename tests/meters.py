@@ -94,7 +94,8 @@ class FakeLine(Line):
 
     async def _say(self, answer: Sequence[tuple[float, bytes]]) -> None:
         for pause_s, data in answer:
-            await self._clock.sleep_s(pause_s)
+            if pause_s:
+                await self._clock.sleep_s(pause_s)
             if data:
                 self._heard.put_nowait(data)
 

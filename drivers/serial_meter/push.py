@@ -30,8 +30,12 @@ MAX_RETRY_S = 3.0
 TICK_S = 1.0
 ENCRYPTED_PROOF = 3
 
+_NOTHING = "nothing comes: check the cable, and that the meter's port is switched on"
 _WRONG_LINE = "bytes come, but no telegram: check `protocol:`, `baud:` and `framing:`"
-_NOTHING = "check the cable, and that the meter's port is switched on"
+_BAD = {
+    "not_decrypted": "the telegrams can't be decrypted: check `key_file:` and `auth_key_file:`",
+    "encrypted": "the telegrams are encrypted: ask the network operator for the key and write `key_file:`",
+}
 
 OpenLine: TypeAlias = Callable[[str, int, str], Awaitable[Line]]
 
@@ -48,6 +52,7 @@ class PushListener:
         self._silence = Silence(settings.stale_after_s)
         self._encrypted = 0
         self._bytes = 0  #: since the last good telegram
+        self._bad = ""  #: what was wrong with the last bad one since then
 
     @property
     def name(self) -> str:
@@ -82,7 +87,7 @@ class PushListener:
     async def _listen(self, line: Line, sink: Sink) -> None:
         ticked_s = self._clock.monotonic_s()
         self._silence.opened(ticked_s)
-        self._encrypted = self._bytes = 0
+        self._forget_faults()
         while True:
             data = await within(self._clock, TICK_S, line.read())
             now_s = self._clock.monotonic_s()
@@ -102,24 +107,26 @@ class PushListener:
                 self._doubt(found)
                 continue
             sink.count("telegrams")
-            self._encrypted = self._bytes = 0
+            self._forget_faults()
             if self._silence.heard(now_s):
                 self._tell("device.heard", {}, sink)
             await self._signals.take([found], sink, now_us, now_s)
 
     def _doubt(self, bad: BadFrame) -> None:
-        if bad.reason != "encrypted":
-            return
-        self._encrypted += 1
+        self._bad = bad.reason
+        if bad.reason == "encrypted":
+            self._encrypted += 1
         if self._encrypted >= ENCRYPTED_PROOF:
-            hint = "ask the network operator for its key and write `key_file:`"
-            raise Unsupported(f"read {self.name}", "the meter's telegrams are encrypted", hint)
+            raise Unsupported(f"read {self.name}", "no key is configured", _BAD["encrypted"])
+
+    def _forget_faults(self) -> None:
+        self._encrypted, self._bytes, self._bad = 0, 0, ""
 
     def _tick(self, sink: Sink, now_s: float) -> None:
         silent_s = self._silence.tick(now_s)
         if silent_s is not None:
             self._signals.lost(sink, self._clock.now_us())
-            hint = _WRONG_LINE if self._bytes else _NOTHING
+            hint = _BAD.get(self._bad, _WRONG_LINE) if self._bytes else _NOTHING
             data = {"silent_s": round(silent_s, 3), "bytes": self._bytes, "hint": hint}
             self._tell("device.silent", data, sink)
         elif not self._silence.silent:
