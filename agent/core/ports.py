@@ -78,7 +78,9 @@ class PolledUnit(Protocol):
 
     @property
     def jobs(self) -> Sequence[PollJob]:
-        """What it is asked. The first one is also the probe while it does not answer."""
+        """What it is asked. The first one is also the probe while it does not answer. May change at any time: it is
+        looked at each second, and what is new is run at once.
+        """  # noqa: D205 - one sentence
 
     @property
     def signals(self) -> Sequence[int]:

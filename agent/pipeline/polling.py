@@ -4,7 +4,7 @@ Rules of this file (``units.py`` holds them for one unit):
 
 1. One question at a time. Each job has a fixed grid of slots; the job whose slot is oldest is asked first. A late job
    runs once: slots that went by are counted (``overrun``) and never caught up. No unit starves: whoever was just asked
-   is due later than all who wait.
+   is due later than all who wait. A unit's jobs may change while it runs: they are looked at each second.
 2. A question without a good answer is a *miss* of its unit: ``NoAnswer``, ``BadData`` (also counted: ``bad``), or a bug
    of its driver (counted: ``crashed``; the traceback is logged once until it answers). After a miss the others on the
    wire have as much time as the miss took.
@@ -43,8 +43,8 @@ logger = logging.getLogger(__name__)
 REST = 10
 #: How long closing may take; within what the supervisor grants.
 CLOSE_S = 1.0
-#: How often a wire on which there is nothing to ask is looked at.
-IDLE_S = 60.0
+#: How often the units' jobs are looked at: a setting may have to be repeated from now on.
+LOOK_S = 1.0
 
 _NOTHING = array("i")
 
@@ -125,13 +125,18 @@ class PollListener:
 
     async def _ask_all(self, sink: Sink) -> None:
         order = count()
-        queue = [(unit.next_s, next(order), unit) for unit in self._units]
-        heapq.heapify(queue)
+        queue: list[tuple[float, int, Unit]] = []
+        look_s = -math.inf
         while True:
-            due_s, _, unit = queue[0] if queue else (math.inf, 0, None)
             now_s = self._clock.monotonic_s()
+            if now_s >= look_s:
+                look_s = now_s + LOOK_S
+                if sum(unit.learn(now_s) for unit in self._units) or not queue:
+                    queue = [(unit.next_s, next(order), unit) for unit in self._units]
+                    heapq.heapify(queue)
+            due_s, _, unit = queue[0] if queue else (math.inf, 0, None)
             if unit is None or due_s > now_s:
-                await self._clock.sleep_s(min(due_s - now_s, IDLE_S))
+                await self._clock.sleep_s(min(due_s, look_s) - now_s)
             elif unit.silent and due_s < self._rest_until_s and self._anybody():
                 heapq.heapreplace(queue, (self._rest_until_s, next(order), unit))
             else:

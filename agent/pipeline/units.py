@@ -113,7 +113,7 @@ class Unit:
             self.known_s = now_s
         self.tried = self.heard = False
         self._jobs, self._asked = [], ()
-        self._take_jobs(now_s)
+        self.learn(now_s)
         start_s = now_s + share * min(SPREAD_S, self._shortest_s)
         for job in self._jobs:
             job.start(start_s)
@@ -154,8 +154,7 @@ class Unit:
                     job.at_once(now_s)
         if self.crashed:
             self.crashed.clear()
-        if self.polled.jobs is not self._asked:
-            self._take_jobs(now_s)
+        self.learn(now_s)
 
     def missed(self, error: Exception, asked_s: float, now_s: float, *, shared: bool) -> None:
         """No good answer to what was asked at ``asked_s``. ``shared``: others on the wire are alive and come first."""
@@ -185,15 +184,19 @@ class Unit:
             self.error = f"{type(error).__name__}: {error}"
             self.hint = "this is a bug of Enlace: the log holds its traceback"
 
-    def _take_jobs(self, now_s: float) -> None:
-        """The unit's jobs as they are now: it may have learned what it has. New ones are due at once."""
-        asked = tuple(self.polled.jobs)
+    def learn(self, now_s: float) -> bool:
+        """Take the unit's jobs as they are now; whether they have changed. New ones are due at once."""
+        jobs = self.polled.jobs
+        if jobs is self._asked:
+            return False
+        asked = tuple(jobs)
         if asked == self._asked:
-            return
+            return False
         known = {id(job.job): job for job in self._jobs}
         self._jobs = [known.get(id(job)) or _Job(job, now_s) for job in asked]
         self._asked = asked
         self._shortest_s = min((job.every_s for job in asked), default=math.inf)
+        return True
 
 
 def _due_s(job: _Job) -> float:

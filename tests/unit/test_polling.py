@@ -176,9 +176,27 @@ def test_jobs_that_a_unit_learns_of_are_asked_too(clock: FakeClock) -> None:
         assert unit.times(2) == [5, 16, 27]
         unit.jobs = found[2:]
         await rig.pass_s(30)
-        assert unit.times(0) == [0, 5, 10, 15, 20, 25, 30, 35]
+        assert unit.times(0) == [0, 5, 10, 15, 20, 25, 30]
+        assert unit.times(2)[-1] == 60
 
     unit.jobs = found[:1]
+    run(rig, test)
+
+
+def test_a_job_that_comes_between_two_rounds_is_run_soon(clock: FakeClock) -> None:
+    """A charger was commanded: what was set must be repeated long before it is read again."""
+    unit = FakeUnit(clock, "charger", every_s=(60.0, 5.0))
+    found = unit.jobs
+    unit.jobs = found[:1]
+    rig = Rig(unit, FakeUnit(clock, "meter", 2, every_s=(0.01,)))
+
+    async def test() -> None:
+        await rig.pass_s(9.7)
+        unit.jobs = found
+        await rig.pass_s(20)
+        assert unit.times(0) == [0]
+        assert unit.times(1) == [10, 15, 20, 25]
+
     run(rig, test)
 
 
