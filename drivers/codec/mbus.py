@@ -50,9 +50,10 @@ _MORE_FOLLOW, _MANUFACTURER_DATA, _FILL = 0x1F, 0x0F, 0x2F
 _EXTENSION = 0x80
 _MAX_EXTENSIONS = 10
 
-#: Encryption modes of the configuration field (DES, AES); other numbers are what old meters put there.
-_ENCRYPTED = {2, 3, 4, 5, 7, 8, 9, 10, 13}
-_COUNTED = {4, 5, 7}  #: modes that say how many blocks are encrypted
+#: Encryption modes of the configuration field: DES and AES, where the masked low byte is how many bytes are encrypted,
+#: and those that don't say how many. Other numbers are no modes, but what meters of before put there.
+_COUNTED = {2: 0xFF, 3: 0xFF, 4: 0xF0, 5: 0xF0, 7: 0xF0}
+_UNCOUNTED = {8, 9, 10, 13}
 _DECRYPTED = b"\x2f\x2f"  #: what encrypted data begin with once they are decrypted
 
 #: In fixed data the media from 10 on repeat earlier ones, for meters that send the high byte first.
@@ -141,9 +142,10 @@ def _ordered(data: bytes, *, high_first: bool) -> bytes:
 
 def _is_encrypted(configuration: bytes, content: bytes) -> bool:
     mode = configuration[1] & 0x1F
-    if mode not in _ENCRYPTED or content.startswith(_DECRYPTED):
+    if content.startswith(_DECRYPTED):
         return False
-    return mode not in _COUNTED or bool(configuration[0] & 0xF0)
+    encrypted = configuration[0] & _COUNTED.get(mode, 0)
+    return mode in _UNCOUNTED or 0 < encrypted <= len(content)
 
 
 def _identity(header: bytes, *, high_first: bool) -> tuple[str, tuple[tuple[str, str], ...]]:

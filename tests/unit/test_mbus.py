@@ -405,6 +405,7 @@ def test_fixed_data(information: int, data: str, expected: list[tuple[object, ..
         (frame(0x73, bytes(15)), "bad_size"),
         (frame(0x73, bytes(17)), "bad_size"),
         (frame(0x72, header(configuration=b"\x20\x05") + bytes(32)), "encrypted"),
+        (frame(0x72, header(configuration=b"\x10\x02") + bytes(16)), "encrypted"),
         (frame(0x7A, b"\x01\x00\x00\x08" + bytes(32)), "encrypted"),
         (TYPICAL[:-2] + bytes((TYPICAL[-2] ^ 1,)) + TYPICAL[-1:], "bad_checksum"),
         (TYPICAL[:-1] + b"\x17", "bad_stop"),
@@ -421,7 +422,7 @@ def test_ten_extensions_are_allowed() -> None:
 
 
 def test_a_configuration_field_that_is_none_or_says_that_nothing_is_encrypted() -> None:
-    for configuration in ("27b6", "0005", "0001", "1fc0"):
+    for configuration in ("27b6", "0005", "0001", "1fc0", "c402"):
         data = header(configuration=bytes.fromhex(configuration)) + b"\x04\x03\x05\0\0\0"
         assert [reading.value for reading in one(frame(0x72, data)).readings] == [5]
     decrypted = header(configuration=b"\x20\x05") + b"\x2f\x2f\x04\x03\x05\0\0\0"
