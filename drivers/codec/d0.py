@@ -24,7 +24,7 @@ from drivers.codec.telegram import Telegram
 _SEVEN_BITS = bytes(code & 0x7F for code in range(256))
 _STX, _ETX = 0x02, 0x03
 #: Identification, then what may stand in front of the data: an acknowledgement's echo, noise while the rate changes.
-_HEAD = re.compile(rb"/([^\r\n]*)[\r\n]+(?:\x06[^\r\n]*[\r\n]+)?")
+_HEAD = re.compile(rb"/([^\r\n]*)[\r\n]+(?:\x06[0-9A-Za-z]{3}[\r\n]+)?")
 _LINE_END = re.compile(rb"[\r\n]{0,4}")
 
 

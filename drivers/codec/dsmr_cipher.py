@@ -8,8 +8,11 @@ title and the counter as nonce; the control and the authentication key are authe
 from agent.core.errors import ConfigError
 
 #: The beginning up to the security control: encrypted, with or without a tag, AES-128 (security suites 0 and 1). A
-#: title begins with the three letters of the manufacturer.
-CIPHER_START = rb"\xdb\x08[A-Za-z]{3}.{5}(?:\x82..|\x81.|[\x11-\x7f])[\x20\x21\x30\x31]"
+#: title begins with the three letters of the manufacturer; at least control, counter and tag follow.
+CIPHER_START = (
+    rb"\xdb\x08[A-Za-z]{3}.{5}"
+    rb"(?:\x82(?:\x00[\x11-\xff]|[\x01-\xff].)|\x81[\x11-\xff]|[\x11-\x7f])[\x20\x21\x30\x31]"
+)
 CIPHER_START_MAX = 14
 #: The same, not complete: what may become one.
 CIPHER_OPEN = rb"\xdb(?:\x08.{0,11})?\Z"
