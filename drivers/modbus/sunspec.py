@@ -136,7 +136,10 @@ async def _strings(read: Read, model: SunspecModel) -> list[ModbusPoint]:
     room = (model.length + _HEADER - INPUTS.first) // INPUTS.stride
     if room < 1:
         return []
-    (count,) = await read("holding", model.address + INPUTS.count, 1)
+    try:
+        (count,) = await read("holding", model.address + INPUTS.count, 1)
+    except Unsupported:
+        return []  # a device that refuses what its chain promises still has its other models
     found = []
     for index in range(min(count, room, _MAX_INPUTS)):
         group = model.address + INPUTS.first + index * INPUTS.stride
@@ -147,11 +150,15 @@ async def _strings(read: Read, model: SunspecModel) -> list[ModbusPoint]:
 
 
 async def _text(read: Read, models: Sequence[SunspecModel], row: TextRow) -> str:
-    """A text of the first of these models; empty when there is none."""
+    """A text of the first of these models; empty when there is none, or the device refuses it."""
     for model in models:
         if _holds(model, row.offset + row.count):
             address = model.address + row.offset
-            return text_of(TextRegister("holding", address, row.count), await read("holding", address, row.count))
+            try:
+                words = await read("holding", address, row.count)
+            except Unsupported:
+                return ""
+            return text_of(TextRegister("holding", address, row.count), words)
     return ""
 
 

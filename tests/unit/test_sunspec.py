@@ -476,6 +476,19 @@ def test_inputs_never_outnumber_the_registers_that_the_model_has() -> None:
     assert not [name for name in device(INVERTER_103, none).values() if name.startswith("string")]
 
 
+def test_registers_that_are_refused_in_spite_of_the_chain_cost_no_more_than_themselves() -> None:
+    found = device(*SITE)
+    inputs = 40000 + 2 + 68 + 52  # marker, common model, inverter
+    for at in range(inputs + 2, inputs + len(INPUTS_160)):
+        del found.image[at]
+    points = {point.point for point in found.discover().points}
+    assert "power_w" in points
+    assert not [name for name in points if name.startswith("string")]
+    for at in range(40004, 40020):  # who made it
+        del found.image[at]
+    assert "power_w" in {point.point for point in found.discover("meter").points}
+
+
 def test_of_two_inverters_the_first_counts() -> None:
     second = list(INVERTER_103)
     second[14] = 1
