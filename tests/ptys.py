@@ -75,6 +75,13 @@ class Pty:
         assert self._far is not None
         return self._far
 
+    @property
+    def speed(self) -> int:
+        """The speed to which the port is set, as a constant of ``termios``: a pty keeps it, and does not mind it."""
+        assert self._near is not None
+        speed: int = termios.tcgetattr(self._near)[5]
+        return speed
+
     def close(self) -> None:
         """Unplug, if that was not done."""
         self.unplug()
