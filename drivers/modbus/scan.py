@@ -73,8 +73,8 @@ class FoundUnit:
 class Watcher(Protocol):
     """Who wants to know how it goes."""
 
-    def step(self, text: str, left_s: float) -> None:
-        """What is tried now, and about how long the rest of it takes."""
+    def step(self, stage: str, detail: str, left_s: float) -> None:
+        """What is tried now, where in it, and about how long the rest of it takes."""
 
     def say(self, text: str) -> None:
         """A finding that stays."""
@@ -194,7 +194,7 @@ class _Host:
         signs: dict[int, _Sign] = {}
         for index, unit in enumerate(units):
             left_s = (len(units) - index) * self._search.patience.timeout_s
-            self._search.watch.step(f"{self._url.name}: unit {unit}", left_s)
+            self._search.watch.step(f"{self._url.name}: asking for Modbus units", f"unit {unit}", left_s)
             sign = await self._sign(unit)
             if sign is not None:
                 signs[unit] = sign
@@ -277,7 +277,9 @@ async def scan_line(search: Search, line: Line, plan: RtuPlan) -> bool:
 
 async def _answering(search: Search, asker: Asker, told: str, plan: RtuPlan, tried: int) -> AsyncIterator[int]:
     for index, unit in enumerate(plan.units):
-        search.watch.step(f"{told}: Modbus unit {unit}", plan.left_s(search.patience, tried, index))
+        search.watch.step(
+            f"{told}: asking for Modbus units", f"unit {unit}", plan.left_s(search.patience, tried, index)
+        )
         if await _probe(asker, unit, search.models) is not None:
             yield unit
 
@@ -319,7 +321,7 @@ async def describe(search: Search, asker: Asker, unit: int, url: str) -> FoundUn
     answers: dict[Question, Answer] = {}
     silent = 0
     while (question := next_question(search.models, answers)) is not None:
-        search.watch.step(f"{url}: what is unit {unit}?", 0)
+        search.watch.step(f"{url}: asking unit {unit} what it is", f"register {question.address}", 0)
         answers[question] = None if silent >= _MAX_SILENT else await asker.read(unit, question)
         silent += answers[question] is None
     names = [model.profile.name for model in fitting(search.models, answers)]

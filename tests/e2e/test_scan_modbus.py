@@ -49,11 +49,11 @@ class Watch:
     """Keeps what was said."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[str, float]] = []
+        self.steps: list[tuple[str, str, float]] = []
         self.said: list[str] = []
 
-    def step(self, text: str, left_s: float) -> None:
-        self.steps.append((text, left_s))
+    def step(self, stage: str, detail: str, left_s: float) -> None:
+        self.steps.append((stage, detail, left_s))
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -193,7 +193,7 @@ def test_a_host_that_takes_connections_and_keeps_silent_gives_nothing() -> None:
 
     scan = asyncio.run(main())
     assert scan.found == []
-    assert [left for _, left in scan.watch.steps] == pytest.approx([0.15, 0.12, 0.09, 0.06, 0.03])
+    assert [left for _, _, left in scan.watch.steps] == pytest.approx([0.15, 0.12, 0.09, 0.06, 0.03])
 
 
 def test_a_unit_that_keeps_silent_on_registers_that_it_lacks_is_still_recognised() -> None:
