@@ -11,9 +11,10 @@ Rules of this file:
    are equal, for then only the manufacturer knows which one is what.
 4. Requests of a master give nothing: level converters hand them back.
 
-pyMeterBus was measured first. It takes 0.5 ms for 3 records and 3.4 ms for 32 (this: a tenth), and decodes wrongly:
-half of a record as a record with no value, binary data of variable length as more records, BCD with digits above 9 as a
-number; fixed data and reserved codes it refuses. It and libmbus are the oracles of the tests.
+The records are decoded here and not by pyMeterBus, which with libmbus is the oracle of the tests: it takes half of a
+record for one without a value, binary data of variable length for more records, BCD with digits above 9 for a number;
+it refuses fixed data and raises for reserved codes. A telegram takes it 0.4 to 1.5 ms (7 to 32 records, so fewer than
+1,000 a second), this 0.09 to 0.45 ms.
 """
 
 from collections.abc import Iterator, Sequence
