@@ -14,7 +14,7 @@ Rules of this file:
 
 The messages are decoded here and not by smllib, the oracle of the tests, which falls short: ``get_obis`` knows no codes
 but those of electricity (group A = 1) and takes what looks like one out of a list's signature too; both it and
-``parse_frame`` raise for the whole telegram when one entry has no value; neither looks at the messages' own checksums. A
+``parse_frame`` raise for the whole telegram when one entry has no value; neither looks at the messages' checksums. A
 telegram takes it 340 to 650 µs (4 to 21 values), this 110 to 330 µs.
 """
 
