@@ -10,9 +10,12 @@ Rules of this file:
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import compress
+from operator import ne, not_
+from typing import cast
 
-from agent.core.model import Batch
+from agent.core.model import Batch, Column
 from agent.core.ports import Sink
 from drivers.codec.registers_block import Block, Exponents, blocks_for
 from drivers.modbus.frames import Question
@@ -27,6 +30,7 @@ class ReadBlock:
         self.block = block
         self.question = question
         self.ids = tuple(ids)
+        self._all = array("i", ids)
         self._exponents = exponents
         self._alone = all(
             field.exponent is None or field.exponent in block.exponents for field in block.fields
@@ -49,21 +53,31 @@ class ReadBlock:
                 sink.touch(self._known)
             return
         words = self.block.decode(data, self._exponents)
-        fresh = self._words is None
-        before: Sequence[int | None] = [None] * len(words) if self._words is None else self._words
-        self._data, self._words = data, words
-        rows = list(zip(self.ids, words, before, strict=True))
-        news = [(number, word) for number, word, old in rows if word != old and word is not None]
+        before, self._data, self._words = self._words, data, words
+        if before is not None and None not in words and None not in before:
+            changed = list(map(ne, words, before))
+            if not all(changed):
+                put_known(array("i", compress(self._all, changed)), compress(words, changed), now_us, sink)
+                sink.touch(array("i", compress(self._all, map(not_, changed))))
+                return
+            put_known(self._all, words, now_us, sink)
+            return
+        self._put_some_missing(words, before, now_us, sink)
+
+    def _put_some_missing(
+        self, words: Sequence[int | None], before: Sequence[int | None] | None, now_us: int, sink: Sink
+    ) -> None:
+        """The same where some values are not there, or everything is news."""
+        fresh = before is None
+        rows = list(zip(self._all, words, before or [None] * len(words), strict=True))
+        news = [(number, word) for number, word, old in rows if word is not None and word != old]
         gone = [number for number, word, old in rows if word is None and (fresh or old is not None)]
+        same = array("i", [number for number, word, old in rows if word is not None and word == old])
         if news:
-            times_us = array("q", (now_us,)) * len(news)
-            sink.put(Batch(array("i", [one[0] for one in news]), times_us, array("q", [one[1] for one in news])))
-        if len(news) < len(rows):
-            same = array("i", [number for number, word, old in rows if word == old and word is not None])
-            if same:
-                sink.touch(same)
-        if gone:
-            put_unknown(gone, now_us, sink)
+            put_known(array("i", [number for number, _ in news]), [word for _, word in news], now_us, sink)
+        if same:
+            sink.touch(same)
+        put_unknown(gone, now_us, sink)
         self._known = array("i", [number for number, word, _ in rows if word is not None])
 
     def missed(self, now_us: int, sink: Sink) -> None:
@@ -91,6 +105,12 @@ class ReadBlock:
             Block(block.span, block.fields, block.exponents, tuple(places[place] for place in block.places))
             for block in made
         ]
+
+
+def put_known(ids: Column, words: Iterable[int | None], now_us: int, sink: Sink) -> None:
+    """Hand values on, none of which is missing."""
+    if ids:
+        sink.put(Batch(ids, array("q", (now_us,)) * len(ids), array("q", cast("Iterable[int]", words))))
 
 
 def put_unknown(ids: Sequence[int], now_us: int, sink: Sink) -> None:

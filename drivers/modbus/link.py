@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CONNECT_S = 3.0
 #: What comes after a question's time is waited out for so long, then the next one is asked regardless.
 MAX_SETTLE_S = 1.0
+#: The longest answer has 260 bytes: more than these hold none that is worth finding.
+MAX_BYTES = 1024
 _SILENT_CHARACTERS = 3.5
 _LEAST_SILENCE_S = 0.00175
 _SAMPLE_BYTES = 64
@@ -42,6 +44,7 @@ class Link:
         self._client: Client | None = None
         self._scanner: MbapScanner | RtuScanner = MbapScanner()
         self._question: Question | None = None
+        self._flooded = False  # more came than any answer has
         self.line = asyncio.Lock()  #: the right to ask
         self._busy_s = clock.monotonic_s()  # when there was last something on the wire
         self.counts: Counter[str] = Counter()
@@ -103,6 +106,7 @@ class Link:
             await self._settle(silence_s)
         transfer_s = (len(question.pdu) + question.length + 8) * self._character_s
         self._question = question
+        self._flooded = False
         try:
             reply = await client.exchange(question, timeout_s + transfer_s)
             _still_wanted()
@@ -125,13 +129,16 @@ class Link:
         if self._question is None:
             self.counts["unasked"] += 1
             return len(data), None
+        if len(data) > MAX_BYTES:
+            self._flooded = True
+            return len(data), None
         return self._scanner.scan(data, self._question, tid)
 
     def _nothing(self, question: Question, client: "Client") -> NoAnswer | BadData:
         """The error for a question whose time is up."""
         op = f"ask unit {question.unit} on {self._url.name}"
         leftover = client.leftover
-        fault = self._scanner.blame(leftover, question)
+        fault = "too_long" if self._flooded else self._scanner.blame(leftover, question)
         if isinstance(self._scanner, MbapScanner):
             self._scanner.strange = ""
             self._scanner.unanswered.append(client.tid)

@@ -2,12 +2,13 @@
 
 Rules of this file:
 
-1. The library brings the connection, the transaction numbers, the envelopes of what is sent and the time-out. What is
-   an answer is decided by whoever gave ``scan``: our framer replaces the library's, whose checks are weaker and whose
-   exceptions would end the connection.
-2. No retries, no reconnecting, no counting of misses that closes the connection; its log is off, for all that goes
-   wrong is raised here, once.
-3. A connection that is lost ends the question on it at once; the library would let it wait for its time-out.
+1. The library brings the connection (TCP and serial), the transaction numbers and the frames of what is sent. What is
+   an answer is decided by whoever gave ``scan``: the library's own checks are weaker, and raise exceptions that would
+   end the connection. So what arrives goes past its framer, and past the record that it keeps of all bytes.
+2. Waiting for the answer is done here too: no retries, no reconnecting, no counting of misses that closes the
+   connection, and a connection that is lost ends the question on it at once. The library's log is off, for all that
+   goes wrong is raised here, once.
+3. Whoever asks waits until the answer is there before he asks again: ``link.py`` sees to that.
 """
 
 import asyncio
@@ -16,9 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
-from pymodbus.exceptions import ConnectionException, ModbusIOException
-from pymodbus.framer import FramerRTU, FramerSocket, FramerType
-from pymodbus.pdu import DecodePDU, ModbusPDU
+from pymodbus.framer import FramerRTU, FramerType
+from pymodbus.pdu import ModbusPDU
 
 from drivers.modbus.frames import Question, Reply
 from drivers.modbus.settings import ModbusUrl
@@ -26,9 +26,6 @@ from drivers.modbus.settings import ModbusUrl
 #: Given what arrived and the transaction's number: how many bytes are done with, and the answer if it is there.
 Scan = Callable[[bytes, int], tuple[int, Reply | None]]
 
-#: A buffer this long holds no answer: the longest one has 260 bytes.
-_BUFFER_BYTES = 1024
-_NEVER = 1 << 30
 _CLOSING_TURNS = 100
 
 
@@ -43,6 +40,7 @@ class Client:
     def __init__(self, url: ModbusUrl, connect_s: float, scan: Scan) -> None:
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)
         self._failed: OSError | None = None
+        self._answer: asyncio.Future[Reply | None] | None = None
         self._client: AsyncModbusTcpClient | AsyncModbusSerialClient
         framer = FramerType.SOCKET if url.scheme == "tcp" else FramerType.RTU
         if url.scheme == "rtu":
@@ -68,10 +66,10 @@ class Client:
                 retries=0,
                 trace_connect=self._connection,
             )
-        self._client.set_max_no_responses(_NEVER)
         self._ctx = self._client.ctx
-        self._ctx.max_buffer_size = _BUFFER_BYTES
-        self._ctx.framer = _MbapFramer(scan) if url.scheme == "tcp" else _RtuFramer(scan)
+        self._ctx.data_received = self._received  # type: ignore[method-assign]
+        self._ctx.low_level_send = self._send
+        self._scan = scan
         self._create = self._ctx.call_create
         self._ctx.call_create = self._remember
 
@@ -116,17 +114,35 @@ class Client:
 
         Raises ``ConnectionError`` when there is no connection, or no longer.
         """
-        if self._ctx.transport is None:
+        ctx = self._ctx
+        if ctx.transport is None:
             raise ConnectionResetError("the connection was closed")
-        self._ctx.comm_params.timeout_connect = timeout_s
+        loop = ctx.loop
+        answer: asyncio.Future[Reply | None] = loop.create_future()
+        self._answer = answer
+        request = _Request(question)
+        request.transaction_id = ctx.getNextTID()
+        ctx.recv_buffer = b""
+        timer = loop.call_later(timeout_s, _time_is_up, answer)
         try:
-            response: Any = await self._client.execute(False, _Request(question))
-        except ModbusIOException:
-            return None
-        except ConnectionException as error:
-            raise ConnectionResetError(str(error)) from error
-        reply: Reply = response.reply
-        return reply
+            ctx.pdu_send(request)
+            return await answer
+        finally:
+            timer.cancel()
+            self._answer = None
+
+    def _send(self, data: bytes, addr: tuple[str, int] | None = None) -> None:  # noqa: ARG002 - the library's call
+        transport: Any = self._ctx.transport
+        if transport is not None:
+            transport.write(data)
+
+    def _received(self, data: bytes) -> None:
+        ctx = self._ctx
+        buffer = ctx.recv_buffer + data
+        used, reply = self._scan(buffer, ctx.request_transaction_id)
+        ctx.recv_buffer = buffer[used:]
+        if reply is not None and self._answer is not None and not self._answer.done():
+            self._answer.set_result(reply)
 
     async def _remember(self) -> Any:  # noqa: ANN401 - what the library's own function gives
         """The library's way to connect, which would keep the reason of a failure to itself."""
@@ -137,10 +153,13 @@ class Client:
             raise
 
     def _connection(self, connected: bool) -> None:  # noqa: FBT001 - the library calls it so
-        future = self._ctx.response_future
-        if not connected and not future.done():
-            future.set_exception(ConnectionResetError("the connection was closed by the other end"))
-            future.exception()  # it is told to whoever asks; when nobody does, that is no mistake
+        if not connected and self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionResetError("the connection was closed by the other end"))
+
+
+def _time_is_up(answer: "asyncio.Future[Reply | None]") -> None:
+    if not answer.done():
+        answer.set_result(None)
 
 
 class _Request(ModbusPDU):
@@ -153,35 +172,3 @@ class _Request(ModbusPDU):
 
     def encode(self) -> bytes:
         return self._data
-
-
-class _Response(ModbusPDU):
-    """An answer as the library hands it on."""
-
-    def __init__(self, reply: Reply, unit: int, tid: int) -> None:
-        super().__init__(dev_id=unit, transaction_id=tid)
-        self.reply = reply
-
-
-class _MbapFramer(FramerSocket):
-    """Puts questions into MBAP frames, and leaves the finding of answers to ``scan``."""
-
-    def __init__(self, scan: Scan) -> None:
-        super().__init__(DecodePDU(is_server=False))
-        self._scan = scan
-
-    def handleFrame(self, data: bytes, exp_devid: int, exp_tid: int) -> tuple[int, ModbusPDU | None]:  # noqa: N802
-        used, reply = self._scan(data, exp_tid)
-        return used, None if reply is None else _Response(reply, exp_devid, exp_tid)
-
-
-class _RtuFramer(FramerRTU):
-    """The same for RTU frames."""
-
-    def __init__(self, scan: Scan) -> None:
-        super().__init__(DecodePDU(is_server=False))
-        self._scan = scan
-
-    def handleFrame(self, data: bytes, exp_devid: int, exp_tid: int) -> tuple[int, ModbusPDU | None]:  # noqa: N802
-        used, reply = self._scan(data, exp_tid)
-        return used, None if reply is None else _Response(reply, exp_devid, exp_tid)
