@@ -19,7 +19,8 @@ from agent.core.model import Number
 from drivers.codec.obis import Obis, parse_obis, point_of, settle
 from drivers.codec.telegram import Reading
 
-_SET = re.compile(r"([^()\s]*)((?:\([^()\r\n]*\))+)")
+#: A code begins behind a blank or a bracket: looking for one elsewhere would take the square of a long line's length.
+_SET = re.compile(r"(?<![^()\s])([^()\s]{0,40}+)((?:\([^()\r\n]*\))+)")
 #: An OBIS or EDIS code, or the plain number of an old meter (mode A).
 _CODE = re.compile(r"(?:(?:\d{1,3}-\d{1,3}:)?(?:\d{1,3}|[A-Z])(?:\.[0-9A-Z]{1,3}){1,3}|\d{1,4})(?:[*&]\d{1,3})?")
 _NUMBER = re.compile(r"\s*([-+]?\d{1,30})(\.\d{0,30})?\s*")
@@ -28,8 +29,8 @@ _NO_NUMBER = re.compile(r"[-.: ]*")
 #: ``170102192002W`` (DSMR: summer or winter time), ``0912011200`` and ``1040416001500`` (EDIS).
 _TIME = re.compile(r"\d{12}[SW]?|\d{10}|\d{13}")
 
-#: Group D of a quantity's mean, last mean, maximum, value now and integral, and of counters of sags and swells.
-_QUANTITIES = {"4", "5", "6", "7", "8", "32", "36"}
+#: Group D of a quantity's sum of maxima, means, maximum, value now and integrals, and of counts of sags and swells.
+_QUANTITIES = {"2", "4", "5", "6", "7", "8", "9", "32", "36"}
 _LAST_QUANTITY = 80  #: groups C from 81 on are angles and what manufacturers define
 #: Groups C and D of counters that are sent without a unit, group A 0: power failures, the code of a message.
 _COUNTERS = {("96", "7", 9), ("96", "7", 21), ("96", "13", 1)}

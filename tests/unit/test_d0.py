@@ -3,6 +3,7 @@
 from functools import reduce
 from operator import xor
 from pathlib import Path
+from time import process_time
 
 import pytest
 
@@ -126,6 +127,19 @@ def test_a_pushed_telegram_is_there_with_its_last_character() -> None:
 def test_a_meter_without_a_value_says_so_in_its_own_way() -> None:
     (telegram,) = telegrams(D0Codec(), PUSHED.replace(b"00001013.0368091", b"--------.-------"))
     assert telegram.readings[0] == Reading("1-0:1.8.0*255", "--------.-------", "kWh")
+
+
+@pytest.mark.parametrize("line", ["A" * 16_000, "(" * 16_000, "1.8.0(" * 2_600, ")(" * 8_000, "1.8.0(" + "5" * 16_000])
+def test_the_effort_for_long_nonsense_grows_with_its_length_and_not_faster(line: str) -> None:
+    def effort(length: int) -> float:
+        data, best = b"/ABC5PUSH\r\n" + line[:length].encode() + b"!", float("inf")
+        for _ in range(5):
+            start = process_time()
+            assert reasons(D0Codec(), data) == ["bad_line"]
+            best = min(best, process_time() - start)
+        return best
+
+    assert effort(len(line)) < 64 * effort(len(line) // 16), "16 if it grows with the length, 256 with its square"
 
 
 def test_a_block_with_checksum_needs_it_even_if_the_line_is_slow() -> None:
