@@ -18,8 +18,6 @@ Network = ipaddress.IPv4Network
 PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 #: A larger network of our own is not looked through unasked: 1,022 addresses take some seconds.
 SMALLEST_PREFIX = 22
-#: And not even when it is named.
-SMALLEST_NAMED_PREFIX = 16
 
 ROUTES = Path("/proc/net/route")
 CONSOLES = Path("/sys/class/tty/console/active")
@@ -52,9 +50,9 @@ class Configured:
         parts = urlsplit(port)
         return self.has_address(parts.hostname or "", parts.port or 0)
 
-    def has_address(self, host: str, port: int, resolve: Resolve = lambda host: (host,)) -> bool:
-        """Whether a TCP port is in use."""
-        return any((one, port) in self.addresses for one in (host, *resolve(host)))
+    def has_address(self, host: str, port: int, addresses: Iterable[str] = ()) -> bool:
+        """Whether a TCP port is in use. ``addresses`` are those of the host."""
+        return any((one, port) in self.addresses for one in (host, *addresses))
 
 
 def addresses_of(host: str) -> list[str]:
@@ -104,9 +102,10 @@ def _wire(text: str) -> Path | tuple[str, int] | None:
         return Path(url.host) if url.scheme == "rtu" else (url.host, url.port)
     try:
         parts = urlsplit(text)
-        return (parts.hostname, parts.port) if parts.hostname and parts.port else None
+        host, port = parts.hostname, parts.port
     except ValueError:
         return None
+    return (host, port) if host and port else None
 
 
 # --- networks ---
@@ -191,9 +190,7 @@ def named_port(text: str) -> SerialPort:
     if not text.startswith("/"):
         return SerialPort(text, text)
     node = str(Path(text).resolve())
-    lasting = (
-        next((str(one) for one in sorted(BY_ID.iterdir()) if str(one.resolve()) == node), text)
-        if BY_ID.is_dir()
-        else text
-    )
-    return SerialPort(lasting if text == node else text, node)
+    if text != node:
+        return SerialPort(text, node)
+    links = sorted(BY_ID.iterdir()) if BY_ID.is_dir() else []
+    return SerialPort(next((str(link) for link in links if str(link.resolve()) == node), text), node)

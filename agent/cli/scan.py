@@ -1,0 +1,187 @@
+"""``enlace scan``: finds devices on Modbus and on serial ports, and proposes a ``devices:`` entry for each.
+
+Rules of this file:
+
+1. Nothing that is configured is opened, by whatever name; that is said.
+2. Standard output carries the proposals and nothing else, also after Ctrl-C; all that happens goes to standard error.
+3. A port or a host that can't be used is one line, and the others go on. That nothing was found is no error.
+"""
+
+import argparse
+import asyncio
+import ipaddress
+import re
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from agent.cli.output import write_out
+from agent.core.clock import Clock, SystemClock
+from agent.core.errors import ConfigError
+from drivers.modbus.settings import ModbusUrl
+
+#: Not even a network that is named may be larger.
+SMALLEST_PREFIX = 16
+_MAX_UNIT = 255
+_UNITS = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
+_REFRESH_S = 0.2
+_WIDTH = 100
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("scan", help="find devices and propose their entries in the configuration")
+    parser.add_argument("kind", nargs="?", choices=("modbus", "serial"), help="what to look for; default: both")
+    parser.add_argument("--host", metavar="H[:PORT]", action="append", type=_host, help="modbus: this host")
+    parser.add_argument("--network", metavar="CIDR", action="append", type=_network, help="modbus: all of this network")
+    parser.add_argument("--port", metavar="P", action="append", type=_port, help="this serial port")
+    parser.add_argument("--baud", metavar="N", action="append", type=_baud, help="RTU: only at this speed")
+    parser.add_argument("--parity", choices=("N", "E", "O"), action="append", help="RTU: only with this parity")
+    parser.add_argument("--units", metavar="1-247|LIST", type=_units, help="only these unit ids")
+    parser.add_argument("--timeout", metavar="S", type=_seconds, help="how long an answer may take")
+    parser.add_argument("--seconds", metavar="N", type=_seconds, help="serial: how long to listen (11)")
+    parser.add_argument("--config", type=Path, metavar="F", help="what is configured there is left alone")
+    parser.add_argument("--format", choices=("yaml", "jsonl"), default="yaml", help="YAML to paste, or JSON lines")
+    parser.set_defaults(run=run, usage=parser.error)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Scan, and print what was found. Raises ``ConfigError`` when nobody knows what is configured."""
+    from agent.cli.scan_job import Job, load_models  # noqa: PLC0415 - see the package's docstring
+    from agent.cli.scan_proposal import as_jsonl, as_yaml, propose  # noqa: PLC0415
+    from agent.cli.scan_targets import Configured, read_configured  # noqa: PLC0415
+
+    if arguments.kind == "serial" and (arguments.host or arguments.network):
+        arguments.usage("--host and --network are for `scan modbus`")
+    screen = Screen(sys.stderr)
+    path = arguments.config
+    if not path.exists():
+        screen.say(f"there is no configuration at {path}: nothing is left out")
+    configured = read_configured(path) if path.exists() else Configured()
+    models, products = load_models(path.resolve().parent, screen)
+    job = Job(arguments, configured, models, products, screen, SystemClock())
+    try:
+        asyncio.run(job.run())
+        if not job.results:
+            screen.say(_NOTHING)
+    finally:
+        screen.end()
+        proposals = propose(job.results, products, configured)
+        text = as_yaml(proposals) if arguments.format == "yaml" else as_jsonl(proposals)
+        write_out(iter((text,)), "the proposals", lambda: None)
+    return 0
+
+
+_NOTHING = """nothing was found. What to check:
+  Modbus TCP: is it switched on in the device? is the device in one of these networks? name it with --host
+  RS-485: are A and B exchanged? is the line terminated, and the device's address within --units?
+  meters: is the optical head in place, the P1 port enabled, the M-Bus powered?
+  this machine: is the user in group dialout? does another program hold the port?"""
+
+
+class Screen:
+    """Standard error: a line for each stage, or on a terminal one line that changes."""
+
+    def __init__(self, stream: TextIO, clock: Clock | None = None) -> None:
+        self._stream = stream
+        self._clock = clock or SystemClock()
+        self._live = stream.isatty()
+        self._stages: dict[str, str] = {}  #: of each wire, for plain lines
+        self._drawn_s = float("-inf")
+        self._pending = False
+
+    def step(self, stage: str, detail: str, left_s: float) -> None:
+        """What is tried now. See ``Watcher``."""
+        left = f", at most {_duration(left_s)} left" if left_s >= 1 else ""
+        if not self._live:
+            wire = stage.partition(" ")[0].rstrip(":")
+            if self._stages.get(wire) != stage:
+                self._stages[wire] = stage
+                self._stream.write(f"{stage}{left}\n")
+                self._stream.flush()
+            return
+        now_s = self._clock.monotonic_s()
+        if now_s - self._drawn_s >= _REFRESH_S:
+            self._drawn_s = now_s
+            self._pending = True
+            self._stream.write("\r\x1b[K" + " ".join(part for part in (stage, detail) if part)[:_WIDTH] + left)
+            self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """A finding that stays. See ``Watcher``."""
+        self.end()
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Take the changing line away."""
+        if self._pending:
+            self._pending = False
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+# --- arguments ---
+
+
+def _host(text: str) -> tuple[str, int]:
+    try:
+        url = ModbusUrl.parse(f"tcp://{text}")
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no host: write 10.0.0.21, charger.local:1502 or [::1]"
+        ) from error
+    return url.host, url.port
+
+
+def _network(text: str) -> ipaddress.IPv4Network:
+    try:
+        network = ipaddress.IPv4Network(text, strict=False)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no network: write 192.168.1.0/24") from error
+    if network.prefixlen < SMALLEST_PREFIX:
+        raise argparse.ArgumentTypeError(f"{text} is too large: at most a /{SMALLEST_PREFIX} at once")
+    return network
+
+
+def _port(text: str) -> str:
+    if not text.startswith(("/", "socket://")):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no port: write /dev/serial/by-id/…, /dev/tty… or socket://host:port"
+        )
+    return text
+
+
+def _units(text: str) -> tuple[int, ...]:
+    units: dict[int, None] = {}
+    for part in text.split(","):
+        found = _UNITS.fullmatch(part.strip())
+        if found is None:
+            raise argparse.ArgumentTypeError(f"{text!r}: write 1-247, or a list such as 1,3,10-20")
+        first = int(found[1])
+        last = int(found[2] or first)
+        if first > last or last > _MAX_UNIT:
+            raise argparse.ArgumentTypeError(f"{part}: unit ids are 0 to {_MAX_UNIT}, the smaller one first")
+        units |= dict.fromkeys(range(first, last + 1))
+    return tuple(units)
+
+
+def _baud(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number such as 9600")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= 3600:  # noqa: PLR2004 - an hour; also refuses nan
+        raise argparse.ArgumentTypeError(f"{text!r}: write seconds, such as 2 or 0.5")
+    return seconds

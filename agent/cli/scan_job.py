@@ -1,0 +1,202 @@
+"""The work of ``enlace scan``: which hosts and ports are looked at, and how many at once."""
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from agent.cli import scan_targets as targets
+from agent.cli.scan_proposal import Found, Product, summary_of
+from agent.core.clock import Clock
+from agent.core.errors import AgentError, BadData, ConfigError
+from agent.modbus_loader import load_modbus_profile
+from agent.profiles import profile_folders
+from agent.yamlfile import parse, read_text
+from drivers.line import open_line
+from drivers.modbus.scan import (
+    BAUDS,
+    PARITIES,
+    RTU_UNITS,
+    TCP_UNITS,
+    RtuPlan,
+    Search,
+    Watcher,
+    scan_host,
+    scan_line,
+    speeds,
+)
+from drivers.modbus.scan_ask import Patience
+from drivers.modbus.scan_match import Model, default_units
+from drivers.modbus.settings import TCP_PORT
+from drivers.serial_meter.scan import LISTEN_S, PortSearch, ask_d0, listen
+from drivers.serial_meter.scan_mbus import ask_mbus
+
+T = TypeVar("T")
+
+TCP_TIMEOUT_S, RTU_TIMEOUT_S = 1.0, 0.25
+#: How long a connection may take: of an address that was named, and of one of many.
+CONNECT_S, SWEEP_S = 3.0, 0.5
+HOSTS_AT_ONCE, PORTS_AT_ONCE = 64, 8
+
+
+def load_models(base: Path, watch: Watcher) -> tuple[list[Model], dict[str, Product]]:
+    """The device models that travel with the program, and those beside the configuration, which come first."""
+    models: dict[str, Model] = {}
+    products: dict[str, Product] = {}
+    for folder in dict.fromkeys(profile_folders(base, base / "profiles")):
+        for path in sorted(folder.glob("*.yaml")) if folder.is_dir() else ():
+            try:
+                document, _ = parse(read_text(path), str(path))
+                if document is None or not isinstance(document.data, dict) or document.data.get("driver") != "modbus":
+                    continue
+                loaded = load_modbus_profile(document, path)
+            except ConfigError as error:
+                watch.say(f"{error}\nthis profile is left out")
+                continue
+            if loaded.name not in models:
+                models[loaded.name] = Model(loaded.profile, loaded.file.maker)
+                products[loaded.name] = Product(loaded.file.maker, loaded.file.model)
+    return list(models.values()), products
+
+
+@dataclass
+class Job:
+    """One run of the command. ``results`` is what was found so far."""
+
+    arguments: argparse.Namespace
+    configured: targets.Configured
+    models: Sequence[Model]
+    products: Mapping[str, Product]
+    watch: Watcher
+    clock: Clock
+    results: list[Found] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Look everywhere."""
+        asked = self.arguments
+        named = asked.host or asked.network or asked.port
+        ports: list[targets.SerialPort] = []
+        if asked.port or not named:
+            known = [targets.named_port(port) for port in asked.port] if named else targets.serial_ports()
+            ports = list(self._free(known))
+        networks = self._networks() if asked.kind != "serial" and (asked.network or not named) else []
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_pool(PORTS_AT_ONCE, ports, self._port))
+            group.create_task(self._hosts(networks))
+
+    # --- TCP ---
+
+    def _networks(self) -> list[targets.Network]:
+        if self.arguments.network:
+            return list(self.arguments.network)
+        if not targets.ROUTES.is_file():
+            self.watch.say("this machine's networks are not known: name them with --network")
+            return []
+        networks, skipped = targets.own_networks(targets.ROUTES.read_text())
+        for line in skipped:
+            self.watch.say(line)
+        return networks
+
+    async def _hosts(self, networks: Sequence[targets.Network]) -> None:
+        named = list(dict.fromkeys(self.arguments.host or ()))
+        await _pool(HOSTS_AT_ONCE, named, lambda one: self._host(*one, connect_s=self._timeout_s(CONNECT_S)))
+        if not networks:
+            return
+        seen = {host for host, port in named if port == TCP_PORT}
+        connect_s = self._timeout_s(SWEEP_S)
+        stage = f"{', '.join(map(str, networks))}: looking for port {TCP_PORT}"
+        left = sum(network.num_addresses for network in networks)
+
+        async def look(host: str) -> None:
+            nonlocal left
+            self.watch.step(stage, host, left / HOSTS_AT_ONCE * connect_s)
+            left -= 1
+            await self._host(host, TCP_PORT, connect_s=connect_s, quiet=True)
+
+        await _pool(HOSTS_AT_ONCE, (host for host in targets.hosts_in(networks) if host not in seen), look)
+
+    async def _host(self, host: str, port: int, *, connect_s: float, quiet: bool = False) -> None:
+        """Look behind one address. ``quiet``: it is one of many, that nobody is there is no news."""
+        addresses = [host] if quiet else await asyncio.to_thread(targets.addresses_of, host)
+        if self.configured.has_address(host, port, addresses):
+            self.watch.say(f"{host}:{port} is configured: left alone")
+            return
+        units = self.arguments.units or default_units(self.models, TCP_UNITS)
+        search = self._search(self._timeout_s(TCP_TIMEOUT_S))
+        try:
+            if not await scan_host(search, host, port, units, connect_s):
+                self.watch.say(f"{host}:{port} takes connections, but no unit id that was tried answers: try --units")
+        except AgentError as error:
+            if not quiet or isinstance(error, BadData):
+                self.watch.say(f"{host}:{port}: {error.reason}" + (f" ({error.hint})" if error.hint else ""))
+
+    # --- serial ports ---
+
+    def _free(self, ports: Iterable[targets.SerialPort]) -> Iterator[targets.SerialPort]:
+        """The ports that nobody uses."""
+        known: set[str] = set()
+        for port in ports:
+            if port.node in known:
+                continue
+            known.add(port.node)
+            if self.configured.has_port(port.path) or self.configured.has_port(port.node):
+                self.watch.say(f"{port.told} is configured: left alone")
+            else:
+                self.watch.say(f"serial port {port.told}")
+                yield port
+        if not known:
+            self.watch.say("this machine has no serial port")
+
+    async def _port(self, port: targets.SerialPort) -> None:
+        try:
+            if self.arguments.kind == "modbus" or not await self._meter(port.path):
+                await self._rtu(port.path)
+        except AgentError as error:
+            self.watch.say(f"{error}")
+
+    async def _meter(self, port: str) -> bool:
+        """Whether a meter was found that is no Modbus unit."""
+        search = PortSearch(port, self.clock, self.watch, self._found, open_line)
+        meter = await listen(search, self.arguments.seconds or LISTEN_S) or await ask_d0(search)
+        if meter is not None:
+            self._found(meter)
+            return True
+        return await ask_mbus(search)
+
+    async def _rtu(self, port: str) -> bool:
+        asked = self.arguments
+        units = [unit for unit in asked.units or default_units(self.models, RTU_UNITS) if unit]
+        plan = RtuPlan(speeds(asked.baud or BAUDS, asked.parity or PARITIES), units, widen=asked.units is None)
+        baud, parity = plan.speeds[0]
+        line = await open_line(port, baud, f"8{parity}1")
+        try:
+            return await scan_line(self._search(self._timeout_s(RTU_TIMEOUT_S)), line, plan)
+        finally:
+            line.close()
+
+    # --- both ---
+
+    def _search(self, timeout_s: float) -> Search:
+        return Search(self.models, Patience(timeout_s), self.clock, self.watch, self._found)
+
+    def _timeout_s(self, default_s: float) -> float:
+        return self.arguments.timeout or default_s
+
+    def _found(self, found: Found) -> None:
+        self.results.append(found)
+        self.watch.say(f"found {summary_of(found, self.products)}")
+
+
+async def _pool(size: int, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Work on all items, so many at once."""
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(size):
+            group.create_task(worker())
