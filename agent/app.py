@@ -21,7 +21,7 @@ from agent.core.clock import Clock
 from agent.core.errors import ConfigError, StoreError
 from agent.core.model import Event, Signal, SignalSpec
 from agent.core.ports import Listener
-from agent.devices import Prepared, Preparer
+from agent.devices import Plans, Prepared, Preparer, plan_all
 from agent.overview import Overview
 from agent.pipeline import gate as pipeline_gate
 from agent.pipeline.flow import Flow
@@ -30,11 +30,12 @@ from agent.pipeline.hub import Hub
 from agent.pipeline.supervisor import Supervisor
 from agent.store.db import Store
 from agent.store.settings import DAY_S, StoreSettings
-from drivers.can.plan import CanPlan, plan
+from drivers.can.bus import CanListener
 
 if TYPE_CHECKING:
     from agent.api.server import ApiServer
     from cloud_sync.uplink import Uplink
+    from drivers.can.plan import CanPlan
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ DISK_SHARE = 0.8
 WATCH_S = 1.0
 
 #: Makes the wires of a site: from what is planned and the signals' numbers. Replay puts a log in their place.
-MakeListeners = Callable[[CanPlan, Mapping[tuple[str, str], int], Store], Sequence[Listener]]
+MakeListeners = Callable[["CanPlan", Mapping[tuple[str, str], int], Store], Sequence[Listener]]
 
 
 class Gateway:
@@ -157,13 +158,13 @@ class _Devices:
     """What the devices of a configuration come to."""
 
     prepared: Sequence[Prepared]
-    can: CanPlan
+    plans: Plans
 
 
 def _prepare(config: Config, base: Path) -> _Devices:
     """Load profiles and DBC files, resolve all names. Takes some 100 ms. Raises ``ConfigError``."""
     prepared = Preparer(base).all(config.devices)
-    return _Devices(prepared, plan(one.device for one in prepared))
+    return _Devices(prepared, plan_all(prepared))
 
 
 class _Running:
@@ -209,7 +210,7 @@ class _Running:
 
     async def apply(self, config: Config, devices: _Devices) -> None:
         """Make the running parts those of this configuration. Raises ``StoreError`` before anything is changed."""
-        signals = await asyncio.to_thread(self._store.assign, devices.can.specs)
+        signals = await asyncio.to_thread(self._store.assign, devices.plans.specs)
         if (config.data_dir, config.store) != (self._config.data_dir, self._config.store):
             logger.warning("changes of data_dir and store: take effect at the next start")
         if config.log != self._config.log:
@@ -217,7 +218,9 @@ class _Running:
         self._config = config
         for one in devices.prepared:
             if one.findings:
-                logger.warning("%s: %d findings in its DBC files, see enlace check", one.device.id, len(one.findings))
+                logger.warning(
+                    "%s: %d findings in its DBC files, see enlace check", one.configured.id, len(one.findings)
+                )
         await self._apply_wires(devices, signals)
         self.overview.show(config, devices.prepared, signals, self._declared.values())
         if self._make_listeners is None:
@@ -228,19 +231,19 @@ class _Running:
     async def _apply_wires(self, devices: _Devices, signals: Sequence[Signal]) -> None:
         ids = {(item.device, item.name): item.id for item in signals}
         if self._make_listeners is not None:
-            listeners = self._make_listeners(devices.can, ids, self._store)
+            listeners = self._make_listeners(devices.plans.can, ids, self._store)
             wanted: dict[str, tuple[Listener, object]] = {one.name: (one, object()) for one in listeners}
         else:
-            made = devices.can.listeners(ids, self._clock)
-            wanted = {one.name: (one, wire) for one, wire in zip(made, devices.can.wires, strict=True)}
-            for one in made:
-                for text in one.left_out if one.name not in self._wires else ():
-                    logger.warning("%s: not read: %s", one.name, text)
+            wanted = {one.name: (one, wire) for one, wire in devices.plans.wires(ids, self._clock)}
+            for one, _ in wanted.values():
+                if isinstance(one, CanListener) and one.name not in self._wires:
+                    for text in one.left_out:
+                        logger.warning("%s: not read: %s", one.name, text)
         for name, wire in list(self._wires.items()):
             if name not in wanted or wanted[name][1] != wire:
                 await self.supervisor.remove(name)
                 del self._wires[name]
-        self._rules = {one.device.id: self._rule(one.configured.report) for one in devices.prepared}
+        self._rules = {one.configured.id: self._rule(one.configured.report) for one in devices.prepared}
         self._declared = {key: item for key, item in self._declared.items() if item.device in self._rules}
         for item in (*signals, *self._declared.values()):
             self._gate.configure(item, self._rules[item.device])

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar, get_args, get_origin
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
@@ -193,7 +193,8 @@ class SerialMeterDevice(Section):
 
 
 #: One more driver = one more class here.
-Device = CanDevice
+DEVICES = (CanDevice, ModbusDevice, SerialMeterDevice)
+Device = Annotated[CanDevice | ModbusDevice | SerialMeterDevice, Field(discriminator="driver")]
 
 
 class StoreSection(Section):
@@ -344,10 +345,10 @@ def scalars(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tupl
     for name, field in model.model_fields.items():
         kinds = [field.annotation, *get_args(field.annotation)]
         section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
-        if section is None:
-            yield (*path, name), field
-        elif field.annotation in {section, section | None}:
+        if section is not None:
             yield from scalars(section, (*path, name))
+        elif get_origin(field.annotation) is not tuple:
+            yield (*path, name), field
 
 
 def _override(document: Document, environ: Mapping[str, str]) -> list[Problem]:

@@ -1,26 +1,66 @@
 """From the configuration to what the drivers are given: profiles and DBC files are found, loaded and joined."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent import config as cfg
+from agent.core.clock import Clock
 from agent.core.errors import ConfigError
-from agent.profiles import CanProfile, load_profile, profile_folders
+from agent.core.model import SignalSpec
+from agent.core.ports import Listener
+from agent.modbus_loader import LoadedModbusProfile
+from agent.pipeline.polling import PollListener
+from agent.profiles import CanProfile, load_modbus, load_profile, profile_folders
 from agent.share import share_path
 from drivers.can.devices import CanDevice
+from drivers.can.plan import CanPlan, plan
 from drivers.codec.dbc import load_dbc
 from drivers.codec.dbc_model import Dbc, Finding
+from drivers.modbus.model import ModbusDevice
+from drivers.modbus.plan import ModbusPlan, plan_modbus
+from drivers.modbus.settings import ModbusUrl
+from drivers.serial_meter.plan import MeterPlan, plan_meters
+from drivers.serial_meter.push import PushListener
+from drivers.serial_meter.settings import MeterSettings
+
+#: The profile of devices that say themselves what they have.
+SUNSPEC = "sunspec"
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A configured device, ready for its driver. ``findings`` are about its DBC files: it works as far as they do."""
 
-    configured: cfg.CanDevice
-    device: CanDevice
-    profile: CanProfile | None
-    findings: tuple[Finding, ...]
+    configured: cfg.Device
+    device: CanDevice | tuple[ModbusDevice, ModbusUrl] | MeterSettings
+    profile: CanProfile | LoadedModbusProfile | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """What the devices of a site come to: the signals that are known beforehand, and the wires."""
+
+    can: CanPlan
+    modbus: ModbusPlan
+    meters: MeterPlan
+
+    @property
+    def specs(self) -> list[SignalSpec]:
+        """Every signal that the configuration and its profiles name, for the store to number."""
+        return [*self.can.specs, *self.modbus.specs]
+
+    def wires(self, ids: Mapping[tuple[str, str], int], clock: Clock) -> Iterator[tuple[Listener, object]]:
+        """A listener for each wire, with what it is made of: it is made anew when that differs."""
+        yield from zip(self.can.listeners(ids, clock), self.can.wires, strict=True)
+        polled = (PollListener(poller, clock) for poller in self.modbus.pollers(ids, clock))
+        yield from zip(polled, self.modbus.wires, strict=True)
+        meters = (
+            part if isinstance(part, PushListener) else PollListener(part, clock) for part in self.meters.parts(clock)
+        )
+        yield from zip(meters, self.meters.wires, strict=True)
 
 
 class Preparer:
@@ -30,13 +70,20 @@ class Preparer:
         self._base = base
         self._loaded: dict[Path, Dbc] = {}
 
-    def can(self, device: cfg.CanDevice) -> Prepared:
-        """One CAN device. Raises ``ConfigError`` when its profile or a DBC file can't be used at all."""
-        profile = None
-        if device.profile is not None:
-            folders = profile_folders(self._base, self._base / "profiles")
-            name = device.profile
-            profile = load_profile(str(self._base / name) if "/" in name or name.endswith(".yaml") else name, folders)
+    def one(self, device: cfg.Device) -> Prepared:
+        """One device. Raises ``ConfigError`` when its profile or a file of it can't be used at all."""
+        if isinstance(device, cfg.CanDevice):
+            return self._can(device)
+        if isinstance(device, cfg.ModbusDevice):
+            return self._modbus(device)
+        return Prepared(device, device.settings())
+
+    def all(self, devices: Sequence[cfg.Device]) -> list[Prepared]:
+        """All devices. Raises ``ConfigError``."""
+        return [self.one(device) for device in devices]
+
+    def _can(self, device: cfg.CanDevice) -> Prepared:
+        profile = None if device.profile is None else load_profile(*self._search(device.profile))
         paths = (*(profile.dbc if profile else ()), *(self._find(device.id, name) for name in device.dbc))
         dbcs = tuple(self._load(device.id, path) for path in paths)
         keep_unmapped = device.keep_unmapped
@@ -59,9 +106,23 @@ class Preparer:
         )
         return Prepared(device, ready, profile, tuple(finding for dbc in dbcs for finding in dbc.findings))
 
-    def all(self, devices: Sequence[cfg.CanDevice]) -> list[Prepared]:
-        """All devices. Raises ``ConfigError``."""
-        return [self.can(device) for device in devices]
+    def _modbus(self, device: cfg.ModbusDevice) -> Prepared:
+        loaded = None if device.profile == SUNSPEC else load_modbus(*self._search(device.profile))
+        # Of a SunSpec device nothing is known beforehand: the defaults of a profile stand in.
+        default = loaded.profile if loaded else ModbusDevice(device.id, None)
+        ready = ModbusDevice(
+            id=device.id,
+            profile=loaded.profile if loaded else None,
+            unit_id=default.unit_id if device.unit_id is None else device.unit_id,
+            every_s=device.every_s or default.every_s,
+            timeout_s=device.timeout_s or default.timeout_s,
+        )
+        return Prepared(device, (ready, ModbusUrl.parse(device.url)), loaded)
+
+    def _search(self, name: str) -> tuple[str, tuple[Path, ...]]:
+        """A profile's name or path, and the folders where it is looked for."""
+        is_path = "/" in name or name.endswith(".yaml")
+        return str(self._base / name) if is_path else name, profile_folders(self._base, self._base / "profiles")
 
     def _find(self, device: str, name: str) -> Path:
         places = (self._base / name, share_path("dbc") / name)
@@ -84,3 +145,17 @@ class Preparer:
                 "give a DBC file (Vector CAN database)",
             )
         return dbc
+
+
+def plan_all(prepared: Iterable[Prepared]) -> Plans:
+    """Resolve all names and claims. Raises ``ConfigError``, naming the device."""
+    devices = [one.device for one in prepared]
+    can = [one for one in devices if isinstance(one, CanDevice)]
+    modbus = [one for one in devices if isinstance(one, tuple)]
+    meters = [one for one in devices if isinstance(one, MeterSettings)]
+    lines = {os.path.realpath(url.host): device.id for device, url in modbus if url.scheme == "rtu"}
+    for one in meters:
+        if (owner := lines.get(os.path.realpath(one.port))) is not None:
+            reason = f"port {one.port} is the Modbus line of device {owner}"
+            raise ConfigError(f"device {one.device}", reason, "a port is read by one driver: use another one")
+    return Plans(plan(can), plan_modbus(modbus), plan_meters(meters))

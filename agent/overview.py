@@ -77,7 +77,8 @@ class Overview:
     def devices(self) -> Sequence[DeviceInfo]:
         """The configured devices with the state of their wires."""
         wires = {device: wire for wire in self._supervisor.states() for device in wire.devices}
-        return [DeviceInfo(one.device.id, one.configured.driver, wires.get(one.device.id)) for one in self._prepared]
+        found = [one.configured for one in self._prepared]
+        return [DeviceInfo(one.id, one.driver, wires.get(one.id)) for one in found]
 
     def latest(self, signals: Iterable[Signal]) -> list[Latest]:
         """The newest values."""

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from agent.config import CanDevice, Config, Report, env_names
+from agent.config import DEVICES, Config, Report, env_names
 from agent.yamlfile import Section
 
 PAGE = Path(__file__).with_name("configuration.md")
@@ -45,7 +45,9 @@ def render() -> str:
         section = _section(field)
         if section is not None and name != "devices":
             parts.append(_table(f"`{name}:`", section.__doc__ or "", section))
-    parts.append(_table("`devices:` with `driver: can`", CanDevice.__doc__ or "", CanDevice))
+    for device in DEVICES:
+        (driver,) = get_args(device.model_fields["driver"].annotation)
+        parts.append(_table(f"`devices:` with `driver: {driver}`", device.__doc__ or "", device))
     parts.append(_table("`report:` of a device", Report.__doc__ or "", Report))
     rows = [f"| `{variable}` | `{'.'.join(path)}` |" for variable, path in env_names().items()]
     parts.append(ENVIRONMENT + "\n".join(rows) + "\n")

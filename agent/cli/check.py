@@ -2,12 +2,15 @@
 
 import argparse
 import os
+import re
 import shutil
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from agent.core.errors import ConfigError, StoreError
 
@@ -47,6 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 Found = tuple[str, str]
+Place = tuple[int | str, ...]
+#: Where the system names serial adapters by what they are, not by when they were plugged in.
+_BY_ID = Path("/dev/serial/by-id")
 
 
 def _findings(path: Path) -> Iterator[Found]:
@@ -70,37 +76,34 @@ def _findings(path: Path) -> Iterator[Found]:
             yield "error", _at(reading, ("uplink",), f"{error}")
 
 
-def _at(reading: "Reading", place: tuple[int | str, ...], text: str) -> str:
+def _at(reading: "Reading", place: Place, text: str) -> str:
     assert reading.document is not None  # noqa: S101 - a configuration came out of it
     return str(reading.document.problem(place, text))
 
 
 def _devices(reading: "Reading", config: "Config", base: Path) -> Iterator[Found]:
-    from agent.devices import Preparer  # noqa: PLC0415 - see the package's docstring
-    from drivers.can.plan import plan  # noqa: PLC0415
+    from agent.config import CanDevice, SerialMeterDevice  # noqa: PLC0415 - see the package's docstring
+    from agent.devices import Preparer, plan_all  # noqa: PLC0415
 
     preparer = Preparer(base)
     ready: list[Prepared] = []
     for index, device in enumerate(config.devices):
         place = ("devices", index)
         try:
-            one = preparer.can(device)
-            plan([one.device])
+            one = preparer.one(device)
+            plan_all([one])
         except ConfigError as error:
             yield "error", _at(reading, place, str(error))
             continue
         ready.append(one)
-        if one.profile is not None:
-            messages = [message for dbc in one.device.dbc for message in dbc.messages]
-            yield from (("error", str(problem)) for problem in one.profile.check(messages))
-        for finding in one.findings[:_MAX_FINDINGS_PER_DBC]:
-            yield "warning", str(finding)
-        left_out = len(one.findings) - _MAX_FINDINGS_PER_DBC
-        if left_out > 0:
-            yield "warning", _at(reading, place, f"and {left_out} more findings in its DBC files")
-        yield from _interface(reading, place, device)
+        if isinstance(device, CanDevice):
+            yield from _can(reading, place, device, one)
+        elif isinstance(device, SerialMeterDevice):
+            yield from _serial_port(reading, (*place, "port"), device.port)
+        elif device.url.startswith("rtu:"):
+            yield from _serial_port(reading, (*place, "url"), urlsplit(device.url).path)
     try:
-        can = plan(one.device for one in ready)
+        can = plan_all(ready).can
     except ConfigError as error:
         yield "error", _at(reading, ("devices",), str(error))
         return
@@ -110,7 +113,44 @@ def _devices(reading: "Reading", config: "Config", base: Path) -> Iterator[Found
         yield from _bus_load(reading, wire[0].device.channel, messages, bitrate)
 
 
-def _interface(reading: "Reading", place: tuple[int | str, ...], device: "CanDevice") -> Iterator[Found]:
+def _can(reading: "Reading", place: Place, device: "CanDevice", one: "Prepared") -> Iterator[Found]:
+    from agent.profiles import CanProfile  # noqa: PLC0415 - see the package's docstring
+    from drivers.can.devices import CanDevice as Ready  # noqa: PLC0415
+
+    if isinstance(one.profile, CanProfile) and isinstance(one.device, Ready):
+        messages = [message for dbc in one.device.dbc for message in dbc.messages]
+        yield from (("error", str(problem)) for problem in one.profile.check(messages))
+    for finding in one.findings[:_MAX_FINDINGS_PER_DBC]:
+        yield "warning", str(finding)
+    left_out = len(one.findings) - _MAX_FINDINGS_PER_DBC
+    if left_out > 0:
+        yield "warning", _at(reading, place, f"and {left_out} more findings in its DBC files")
+    yield from _interface(reading, place, device)
+
+
+def _serial_port(reading: "Reading", place: Place, port: str) -> Iterator[Found]:
+    """What is wrong with a serial port now: the gateway waits for it, but somebody should know."""
+    if port.startswith("socket://"):
+        return
+    path = Path(port)
+    if not path.exists():
+        text = (
+            f"this machine has no {port} now; the gateway will wait for it: `ls -l /dev/serial/by-id` lists the ports"
+        )
+        yield "warning", _at(reading, place, text)
+    elif not stat.S_ISCHR(path.stat().st_mode):
+        yield "error", _at(reading, place, f"{port} is no serial port")
+    elif not os.access(path, os.R_OK | os.W_OK):
+        text = f"{port} can't be opened by this user: add the user that runs enlace to the group dialout"
+        yield "warning", _at(reading, place, text)
+    elif re.fullmatch(r"/dev/tty(USB|ACM)\d+", port):
+        named = next((link for link in _BY_ID.glob("*") if link.resolve() == path.resolve()), None)
+        if named is not None:
+            text = f"{port} may be another device after the next start: write {named}"
+            yield "warning", _at(reading, place, text)
+
+
+def _interface(reading: "Reading", place: Place, device: "CanDevice") -> Iterator[Found]:
     if device.interface != "socketcan":
         return
     names = [name for _, name in socket.if_nameindex()]

@@ -22,11 +22,13 @@ _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 8.0
 _API_PORT = 8080
 _MULTICAST_GROUP = "239.74.163.2"
+#: The meters of config/demo.yaml, and what they speak.
+_METERS = {"grid": "dsmr", "sub1": "sml"}
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    parser = commands.add_parser("demo", help="a simulated site: battery, broker and subscriber, no hardware, no root")
+    parser = commands.add_parser("demo", help="a simulated site with the real drivers: no hardware, no root")
     parser.add_argument("--data-dir", type=Path, metavar="D", help="keep the database there (default: thrown away)")
     parser.add_argument("--seconds", type=float, metavar="N", help="end by itself after that long")
     parser.set_defaults(run=run)
@@ -81,6 +83,7 @@ class _Demo:
         self._bus = find_bus()
         self._broker_port = _free_port()
         self._can_port = _free_port()
+        self._charger_port = _free_port()
         self._api_port = _API_PORT if _is_free(_API_PORT) else _free_port()
 
     def run(self, seconds: float | None) -> int:
@@ -92,6 +95,10 @@ class _Demo:
             self._wait("broker", lambda: not _is_free(self._broker_port))
             self._start("central", "cloud_sync.watch", "--broker", broker, "--root", "enlace", "--site", "demo")
             self._start("battery", "drivers.sim.bms", *self._bus_arguments())
+            self._start("charger", "drivers.sim.charger_modbus", "--port", str(self._charger_port))
+            for meter, protocol in _METERS.items():
+                self._start(meter, f"drivers.sim.meter_{protocol}", "--port-link", str(self._tty(meter)))
+            self._wait("charger", lambda: not _is_free(self._charger_port))
             config = self._write_config()
             self._start("gateway", "agent", "run", "--config", str(config), environ=self._environ(url, broker))
             self._wait("gateway", lambda: _answers(f"{url}/api/system/health"))
@@ -99,6 +106,8 @@ class _Demo:
                 f"\n  Live values   {url}/\n"
                 f"  API           {url}/docs  {url}/api/devices/battery1/latest\n"
                 f"  CAN           {self._bus.interface} {self._bus.channel}\n"
+                f"  Modbus        tcp://127.0.0.1:{self._charger_port}\n"
+                f"  Serial        {'  '.join(str(self._tty(meter)) for meter in _METERS)}\n"
                 f"  MQTT          {broker}  enlace/demo/#\n"
                 f"  Database      {self._data_dir}\n"
                 "  Ctrl-C ends the site.\n",
@@ -112,20 +121,27 @@ class _Demo:
         arguments = ["--interface", self._bus.interface, "--channel", self._bus.channel]
         return [*arguments, "--port", str(self._can_port)] if self._bus.interface == "udp_multicast" else arguments
 
+    def _tty(self, meter: str) -> Path:
+        return self._folder / f"tty-{meter}"
+
     def _write_config(self) -> Path:
-        """The demo's configuration with the bus that there is; its comments are kept."""
+        """The demo's configuration with the bus, ports and lines that there are; its comments are kept."""
         from ruamel.yaml import YAML  # noqa: PLC0415 - see the package's docstring
 
         from agent.share import share_path  # noqa: PLC0415
 
         yaml = YAML()
         data = yaml.load((share_path("config") / "demo.yaml").read_text())
-        battery = data["devices"][0]
+        devices = {device["id"]: device for device in data["devices"]}
+        battery = devices["battery1"]
         battery["interface"], battery["channel"] = self._bus.interface, self._bus.channel
         if self._bus.interface == "udp_multicast":
             battery["options"]["port"] = self._can_port
         else:
             del battery["options"]
+        devices["cp2"]["url"] = f"tcp://127.0.0.1:{self._charger_port}"
+        for meter in _METERS:
+            devices[meter]["port"] = str(self._tty(meter))
         path = self._folder / "site.yaml"
         with path.open("w") as file:
             yaml.dump(data, file)
@@ -169,7 +185,7 @@ class _Demo:
 
     def _end(self) -> None:
         """The gateway before the broker, so that what it still has leaves the house."""
-        order = ("battery", "gateway", "central", "broker")
+        order = ("battery", "charger", *_METERS, "gateway", "central", "broker")
         for name, process in sorted(self._processes, key=lambda item: order.index(item[0])):
             process.terminate()
             try:

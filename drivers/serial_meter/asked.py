@@ -190,14 +190,14 @@ class AskedMeter(ABC):
         self._signals.forget()
 
     async def _run(self, sink: Sink) -> None:
-        telegrams = await self._readout(sink)
+        telegrams = await self.readout(sink)
         sink.count("telegrams", len(telegrams))
         now_us, now_s = self._wire.clock.now_us(), self._wire.clock.monotonic_s()
         await self._signals.take(telegrams, sink, now_us, now_s)
         self._signals.expire(sink, now_us, now_s, self._stale_after_s)
 
     @abstractmethod
-    async def _readout(self, sink: Sink) -> Sequence[Telegram]:
+    async def readout(self, sink: Sink) -> Sequence[Telegram]:
         """Ask, and give what the meter says. Raises ``NoAnswer``, ``BadData`` or ``Unavailable``."""
 
     def _bad(self, reason: str, text: str, hint: str, sink: Sink) -> BadData:

@@ -38,7 +38,8 @@ class D0Meter(AskedMeter):
         self._request = request(settings.address or "")
         self._codec = D0Codec()
 
-    async def _readout(self, sink: Sink) -> Sequence[Telegram]:
+    async def readout(self, sink: Sink) -> Sequence[Telegram]:
+        """See ``AskedMeter``."""
         self._codec.reset()
         await self._wire.switch(*self._line)
         try:

@@ -21,7 +21,7 @@ from drivers.codec.mbus_frame import MAX_FRAME, Ack, Frame, FrameReader, LongFra
 from drivers.codec.mbus_request import SELECTED, Readout, secondary_bytes, select, snd_nke
 from drivers.codec.telegram import Telegram
 from drivers.serial_meter.asked import AskedMeter, AskedWire
-from drivers.serial_meter.settings import MeterSettings
+from drivers.serial_meter.settings import ANYBODY, MeterSettings
 
 REPEATS = 2
 ANSWER_BITS = 330
@@ -57,7 +57,8 @@ class MbusMeter(AskedMeter):
         super().forget()
         self._known = False
 
-    async def _readout(self, sink: Sink) -> Sequence[Telegram]:
+    async def readout(self, sink: Sink) -> Sequence[Telegram]:
+        """See ``AskedMeter``."""
         try:
             repeats = REPEATS if await self._prepare() else 0
             self._known = True
@@ -150,7 +151,7 @@ class MbusMeter(AskedMeter):
     def _is_mine(self, frame: LongFrame) -> bool:
         """Whether it comes from the slave that was asked."""
         if self._secondary is None:
-            return frame.address == self._address
+            return self._address in {frame.address, ANYBODY}
         wanted = secondary_bytes(self._secondary)
         sent = frame.data[: _KNOWN.get(frame.information, 0)]
         if frame.information & _HIGH_FIRST:

@@ -56,7 +56,7 @@ def _check_codec(meter: PlannedMeter) -> None:
     """Let the codecs refuse what they can't work with."""
     settings = meter.settings
     if not settings.asks:
-        _codec(meter)
+        codec_of(meter)
     elif settings.protocol == "d0":
         from drivers.codec.d0_request import request  # noqa: PLC0415
 
@@ -103,8 +103,8 @@ def _key(settings: MeterSettings, path: Path | None) -> bytes | None:
     return bytes.fromhex(text)
 
 
-def _codec(meter: PlannedMeter) -> Codec:
-    """The codec of a meter that speaks by itself; what a site does not use is not imported."""
+def codec_of(meter: PlannedMeter) -> Codec:
+    """What decodes the bytes of a meter; what a site does not use is not imported."""
     if meter.settings.protocol == "dsmr":
         from drivers.codec.dsmr import DsmrCodec  # noqa: PLC0415
 
@@ -113,15 +113,27 @@ def _codec(meter: PlannedMeter) -> Codec:
         from drivers.codec.sml import SmlCodec  # noqa: PLC0415
 
         return SmlCodec()
+    if meter.settings.protocol == "mbus":
+        from drivers.codec.mbus import MbusCodec  # noqa: PLC0415
+
+        return MbusCodec()
     from drivers.codec.d0 import D0Codec  # noqa: PLC0415
 
     return D0Codec()
 
 
+def asked_alone(meter: PlannedMeter, clock: Clock) -> tuple[AskedWire, AskedMeter]:
+    """A wire and the one meter on it that is asked."""
+    wire = AskedWire(meter.settings.port, meter.settings.line, clock)
+    unit = _unit(meter.settings, wire)
+    wire.join([unit])
+    return wire, unit
+
+
 def _part(wire: Sequence[PlannedMeter], clock: Clock) -> "PushListener | AskedWire":
     first = wire[0].settings
     if not first.asks:
-        return PushListener(first, _codec(wire[0]), clock)
+        return PushListener(first, codec_of(wire[0]), clock)
     asked = AskedWire(first.port, first.line, clock)
     asked.join([_unit(one.settings, asked) for one in wire])
     return asked

@@ -20,6 +20,8 @@ _LINES: dict[str, tuple[int, str]] = {
 D0_REQUEST_BAUD = 300
 DEFAULT_EVERY_S = 60.0
 MAX_PRIMARY = 250
+#: The address that every slave answers (EN 13757-2, 5.7.5): for a line with one of them.
+ANYBODY = 254
 _SECONDARY = re.compile(r"[0-9A-Fa-f]{16}")
 
 
@@ -58,8 +60,10 @@ class MeterSettings:
             if self.protocol == "mbus":
                 raise ConfigError(op, "`address:` is missing", "write the meter's primary or secondary address")
         elif self.protocol == "mbus":
-            if not self.secondary and not (self.address.isdecimal() and int(self.address) <= MAX_PRIMARY):
-                hint = "write 0 to 250 (primary) or 16 hex digits (secondary)"
+            if not self.secondary and not (
+                self.address.isdecimal() and int(self.address) in (*range(MAX_PRIMARY + 1), ANYBODY)
+            ):
+                hint = "write 0 to 250 (primary), 254 (whoever is alone there) or 16 hex digits (secondary)"
                 raise ConfigError(op, f"`{self.address}` is no M-Bus address", hint)
         elif not self.request:
             raise ConfigError(op, "`address:` is for meters that are asked", "delete it, or write `request: true` (d0)")

@@ -112,10 +112,10 @@ def _names_by_source(config: Path) -> dict[str, str]:
     """DBC signal -> the name that it has on the site, from the profile that maps it."""
     from agent.config import load_config  # noqa: PLC0415
     from agent.devices import Preparer  # noqa: PLC0415
-    from drivers.can.devices import resolve  # noqa: PLC0415
+    from drivers.can.devices import CanDevice, resolve  # noqa: PLC0415
 
     prepared = Preparer(config.parent).all(load_config(config, {}).devices)
-    planned = [resolve(one.device) for one in prepared]
+    planned = [resolve(one.device) for one in prepared if isinstance(one.device, CanDevice)]
     return {
         f"{device.messages[item.message].name}.{item.signal.name}": item.spec.full_name
         for device in planned

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Config, dotenv, env_names, load_config, read_config, split_address
+from agent.config import CanDevice, Config, dotenv, env_names, load_config, read_config, split_address
 from agent.core.errors import ConfigError
 
 GOOD = """\
@@ -28,6 +28,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert not problems
     assert config is not None
     assert config.site.import_limit_a == 63
+    assert isinstance(config.devices[0], CanDevice)
     assert config.devices[0].profile == "pylontech_lv"
     assert config.devices[0].report.max_interval_s == 60
     assert config.uplink is not None
@@ -139,3 +140,34 @@ def test_load_config_names_every_problem(tmp_path: Path) -> None:
         load_config(path, {})
     assert f"{path}:1:12" in str(caught.value)
     assert f"{path}:2:1" in str(caught.value)
+
+
+SITE = "site: {id: a}\ndevices:\n"
+
+
+@pytest.mark.parametrize(
+    ("device", "complaint"),
+    [
+        ("{id: a, driver: modbus, profile: x, url: 10.0.0.1}", "this is no Modbus wire; write tcp://10.0.0.21:502"),
+        ("{id: a, driver: modbus, profile: x, url: 'tcp://10.0.0.1?unit=1'}", "this is no Modbus wire"),
+        ("{id: a, driver: modbus, profile: x, url: 'rtu:///dev/ttyS0?parity=X'}", "parity=X; write one of N, E, O"),
+        ("{id: a, driver: modbus, profile: x, url: 'rtu:///dev/ttyS0?speed=9600'}", "`speed` is unknown"),
+        ("{id: a, driver: modbus, url: 'tcp://10.0.0.1'}", "`profile` is missing here"),
+        ("{id: a, driver: modbus, profile: x, url: 'tcp://10.0.0.1', unit_id: 256}", "must be at most 255"),
+        (
+            "{id: a, driver: serial_meter, protocol: dsmr, port: ttyUSB0}",
+            "`ttyUSB0` is no port; write /dev/serial/by-id",
+        ),
+        ("{id: a, driver: serial_meter, protocol: smart, port: /dev/ttyS0}", "must be one of dsmr, sml, d0, mbus"),
+        ("{id: a, driver: serial_meter, protocol: sml, port: /dev/ttyS0, every_s: 5}", "is for meters that are asked"),
+        ("{id: a, driver: serial_meter, protocol: mbus, port: /dev/ttyS0}", "`address:` is missing"),
+        ("{id: a, driver: serial_meter, protocol: mbus, port: /dev/ttyS0, address: '251'}", "is no M-Bus address"),
+        ("{id: a, driver: modubs, profile: x}", "did you mean `modbus`?"),
+    ],
+)
+def test_a_device_that_can_not_be_is_refused_with_what_to_write(tmp_path: Path, device: str, complaint: str) -> None:
+    config, problems = read(tmp_path, f"{SITE}  - {device}\n")
+    assert config is None
+    assert len(problems) == 1
+    assert problems[0].startswith("site.yaml:3:")
+    assert complaint in problems[0]
