@@ -10,6 +10,7 @@ Rules of this file:
    is no proof of it, ``ENCRYPTED_PROOF`` in a row are.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
@@ -22,7 +23,6 @@ from drivers.line import Line, open_line
 from drivers.serial_meter.settings import MeterSettings
 from drivers.serial_meter.signals import MeterSignals
 from drivers.serial_meter.silence import Silence
-from drivers.serial_meter.waiting import within
 
 #: The longest pause before the port is opened again: a meter that is plugged in again is read within 5 s.
 MAX_RETRY_S = 3.0
@@ -85,18 +85,28 @@ class PushListener:
             self._signals.forget()
 
     async def _listen(self, line: Line, sink: Sink) -> None:
-        ticked_s = self._clock.monotonic_s()
-        self._silence.opened(ticked_s)
+        self._silence.opened(self._clock.monotonic_s())
         self._forget_faults()
+        reading = asyncio.ensure_future(self._read(line, sink))
+        try:
+            while not reading.done():
+                timer = asyncio.ensure_future(self._clock.sleep_s(TICK_S))
+                try:
+                    await asyncio.wait({reading, timer}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    timer.cancel()
+                if not reading.done():
+                    line.check()
+                    self._tick(sink, self._clock.monotonic_s())
+            reading.result()
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self, line: Line, sink: Sink) -> None:
         while True:
-            data = await within(self._clock, TICK_S, line.read())
-            now_s = self._clock.monotonic_s()
-            if data:
-                await self._take(data, sink, now_s)
-            if now_s - ticked_s >= TICK_S:
-                ticked_s = now_s
-                line.check()
-                self._tick(sink, now_s)
+            data = await line.read()
+            await self._take(data, sink, self._clock.monotonic_s())
 
     async def _take(self, data: bytes, sink: Sink, now_s: float) -> None:
         now_us = self._clock.now_us()
