@@ -11,7 +11,7 @@ from drivers.codec.telegram import Codec
 from drivers.line import check_port
 from drivers.serial_meter.asked import AskedMeter, AskedWire
 from drivers.serial_meter.push import PushListener
-from drivers.serial_meter.settings import MeterSettings
+from drivers.serial_meter.settings import ANYBODY, MeterSettings
 
 _KEY_DIGITS = 32
 
@@ -77,8 +77,8 @@ def _check_shared(wire: Sequence[MeterSettings]) -> None:
             if _name(one) == _name(other):
                 reason = f"{other.device} on the same port has the same address"
                 raise ConfigError(op, reason, "write the address that stands on the meter")
-    if len(wire) > 1 and any(not one.address for one in wire):
-        nameless = next(one for one in wire if not one.address)
+    nameless = next((one for one in wire if one.address in {None, str(ANYBODY)}), None)
+    if len(wire) > 1 and nameless is not None:
         reason = "whoever is on the port would answer it, and there are others"
         raise ConfigError(f"device {nameless.device}", reason, "write its `address:`")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from agent.core.clock import FakeClock
-from agent.core.errors import AgentError, BadData, DeviceError, NoAnswer
+from agent.core.errors import AgentError, BadData, ConfigError, DeviceError, NoAnswer
 from drivers.serial_meter.asked import AskedWire, bits_of
 from drivers.serial_meter.mbus import MbusMeter
 from drivers.serial_meter.settings import MeterSettings
@@ -79,6 +79,24 @@ def test_a_link_is_reset_once_and_then_the_frame_count_goes_on() -> None:
     assert bench.sink.touched == [1_000_000]
     assert bench.line is not None
     assert [said[0][1] for said in bench.line.said] == [0x7B]  # after 7B and 5B: the bit has changed each time
+
+
+def test_whoever_is_alone_on_the_wire_is_read_by_the_address_of_all() -> None:
+    slave = Slave(5)
+
+    def hear(question: bytes) -> Sequence[tuple[float, bytes]]:
+        assert question[2] == 254
+        return [(ANSWER_S, slave.hear(short_frame(question[1], 5)))]
+
+    bench = Bench(hear, "254")
+    assert bench.read(0) == [None]
+    assert bench.sink.values() == {"m0.energy_import_wh": 1000.0}
+
+
+@pytest.mark.parametrize("address", ["251", "255", "12345", "xyz"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match="M-Bus address"):
+        MeterSettings("m", "mbus", "/dev/x", address=address)
 
 
 @pytest.mark.parametrize("echo", [False, True])

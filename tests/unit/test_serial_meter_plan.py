@@ -80,6 +80,7 @@ def test_plans_are_equal_as_long_as_nothing_has_changed(tmp_path: Path) -> None:
         ([mbus("a", "5"), mbus("b", "6", baud=9600)], "differs from"),
         ([asked("a", "1"), asked("b", "1")], "same address"),
         ([asked("a", "1"), asked("b")], "there are others"),
+        ([mbus("a", "5"), mbus("b", "254")], "there are others"),
         ([asked("a", "no?such!")], "is no address"),
         ([dsmr("socket://nowhere")], "no address of a serial server"),
         ([dsmr(key_file=Path("/nonexistent/key"))], "can't read"),
