@@ -77,8 +77,9 @@ class Overview:
     def devices(self) -> Sequence[DeviceInfo]:
         """The configured devices with the state of their wires."""
         wires = {device: wire for wire in self._supervisor.states() for device in wire.devices}
+        units = {unit.device: unit for unit in self._supervisor.unit_states()}
         found = [one.configured for one in self._prepared]
-        return [DeviceInfo(one.id, one.driver, wires.get(one.id)) for one in found]
+        return [DeviceInfo(one.id, one.driver, wires.get(one.id), units.get(one.id)) for one in found]
 
     def latest(self, signals: Iterable[Signal]) -> list[Latest]:
         """The newest values."""

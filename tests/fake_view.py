@@ -9,8 +9,8 @@ from agent.core.clock import Clock
 from agent.core.errors import StoreError
 from agent.core.model import Batch, Encoding, Kind, Number, Signal
 from agent.core.ports import Latest
+from agent.pipeline.health import Health, UnitState, WireState
 from agent.pipeline.hub import Hub, Subscription
-from agent.pipeline.supervisor import Health, WireState
 
 SOC = Signal("battery1", "soc_pct", unit="%", source="0x355 Pack.SOC", id=1)
 VOLTAGE = Signal("battery1", "voltage_v", unit="V", scale=0.01, id=2)
@@ -49,6 +49,7 @@ class FakeView:
     points: list[HistoryPoint] = field(default_factory=list)
     asked: list[tuple[Signal, int, int, int]] = field(default_factory=list)
     history_error: Exception | None = None
+    units: dict[str, UnitState] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.hub = Hub(self.clock)
@@ -87,7 +88,7 @@ class FakeView:
 
     def devices(self) -> Sequence[DeviceInfo]:
         return [
-            DeviceInfo("battery1", "can", self.wires[0]),
+            DeviceInfo("battery1", "can", self.wires[0], self.units.get("battery1")),
             DeviceInfo("meter1", "can", self.wires[1]),
             DeviceInfo("later", "can", None),
         ]

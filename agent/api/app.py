@@ -24,6 +24,7 @@ from agent.api.models import (
     DeviceLatestOut,
     DeviceOut,
     DevicePage,
+    DevicesOut,
     HealthOut,
     HistoryOut,
     PartOut,
@@ -114,20 +115,22 @@ class _Routes:
         return router
 
     async def health(self) -> HealthOut:
-        """Answer 200 whenever the gateway answers; ``status`` says whether all its parts and wires are well."""
+        """Answer 200 whenever the gateway answers; ``status`` says whether all its parts and devices are well."""
         site = self._view.site()
         parts = [
             PartOut(name=part.name, ok=part.ok, detail=part.detail, hint=part.hint) for part in self._view.health()
         ]
-        wires = {device.wire.name: device.wire.state for device in self._view.devices() if device.wire}
-        states = list(wires.values())
+        devices = self._view.devices()
+        wires = list({device.wire.name: device.wire.state for device in devices if device.wire}.values())
+        states = [device.state for device in devices]
         db_ok = all(part.ok for part in parts if part.name == "db")
         lame = Health.OFFLINE in states or Health.UNSUPPORTED in states or not all(part.ok for part in parts)
         return HealthOut(
             status="degraded" if lame else "OK",
             db="OK" if db_ok else "error",
             parts=parts,
-            wires=WiresOut(total=len(states), **{state.value: states.count(state) for state in Health}),
+            wires=WiresOut(total=len(wires), **{state.value: wires.count(state) for state in Health}),
+            devices=DevicesOut(total=len(states), **{state.value: states.count(state) for state in Health}),
             site=site.id,
             version=site.version,
             boot=site.boot,

@@ -63,6 +63,8 @@ def _samples(view: GatewayView, clock: Clock, started_s: float) -> Iterator[_Sam
             yield "enlace_wire_last_put_age_seconds", labels, wire.last_put_age_s
         for name, count in sorted(wire.counters.items()):
             yield "enlace_wire_events_total", (*labels, ("name", name)), count
+    for device in view.devices():
+        yield "enlace_device_online", (("device", device.id),), int(device.state is Health.ONLINE)
     for part_name, figures in view.counters().items():
         for name, figure in figures.items():
             yield _NOT_IN_A_NAME.sub("_", f"enlace_{part_name}_{name}"), (), figure

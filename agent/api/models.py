@@ -35,6 +35,16 @@ class WiresOut(Model):
     unsupported: int
 
 
+class DevicesOut(Model):
+    """How many devices are in which state."""
+
+    total: int
+    online: int
+    starting: int
+    offline: int
+    unsupported: int
+
+
 class HealthOut(Model):
     """Health of the whole gateway. The answer is 200 also when it is degraded: the gateway itself works."""
 
@@ -42,6 +52,7 @@ class HealthOut(Model):
     db: Literal["OK", "error"]
     parts: list[PartOut]
     wires: WiresOut
+    devices: DevicesOut
     site: str
     version: str
     boot: str
@@ -124,17 +135,17 @@ def label_of(signal: Signal, value: Number | None) -> str | None:
 
 
 class DeviceOut(Model):
-    """A device, its wire's health and its age."""
+    """A device, its health and its age. Its health is its own where it is asked, otherwise its wire's."""
 
     id: str
     driver: str
     wire: str | None
     state: Literal["starting", "online", "offline", "unsupported"]
-    since: str | None = Field(description="when its wire came into this state")
+    since: str | None = Field(description="when it came into this state")
     last_error: str
     hint: str
-    next_try_s: float | None = Field(description="seconds until the wire is tried again; null while it runs")
-    restarts: int
+    next_try_s: float | None = Field(description="seconds until it is tried again; null while it answers")
+    restarts: int = Field(description="how often its wire was opened again")
     signals: int
     known: int = Field(description="signals with a value now")
     age_s: float | None = Field(description="seconds since any of its signals was read; null before the first time")
@@ -142,17 +153,17 @@ class DeviceOut(Model):
     @classmethod
     def of(cls, device: DeviceInfo, latest: list[Latest]) -> "DeviceOut":
         """A device as JSON; ``latest`` of all its signals."""
-        wire = device.wire
+        wire, health = device.wire, device.unit or device.wire
         ages = [entry.age_s for entry in latest if entry.age_s is not None]
         return cls(
             id=device.id,
             driver=device.driver,
             wire=wire.name if wire else None,
-            state=wire.state.value if wire else "starting",
-            since=iso(wire.since_us) if wire else None,
-            last_error=wire.last_error if wire else "",
-            hint=wire.hint if wire else "",
-            next_try_s=None if wire is None or wire.next_try_s is None else round(wire.next_try_s, 1),
+            state=device.state.value,
+            since=iso(health.since_us) if health else None,
+            last_error=health.last_error if health else "",
+            hint=health.hint if health else "",
+            next_try_s=None if health is None or health.next_try_s is None else round(health.next_try_s, 1),
             restarts=wire.restarts if wire else 0,
             signals=len(latest),
             known=sum(entry.value is not None for entry in latest),

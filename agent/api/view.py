@@ -10,8 +10,8 @@ from typing import Protocol
 
 from agent.core.model import Number, Signal
 from agent.core.ports import Latest
+from agent.pipeline.health import Health, UnitState, WireState
 from agent.pipeline.hub import Subscription
-from agent.pipeline.supervisor import WireState
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,21 @@ class SiteInfo:
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """A configured device and the wire that it is on; None before its wire was made."""
+    """A configured device and the wire that it is on; None before its wire was made.
+
+    ``unit`` is its own health where it is one of those that are asked on a wire: the wire may be well while it is not.
+    """
 
     id: str
     driver: str
     wire: WireState | None
+    unit: UnitState | None = None
+
+    @property
+    def state(self) -> Health:
+        """How the device is, as far as that is known: its own health, else its wire's."""
+        health = self.unit or self.wire
+        return health.state if health else Health.STARTING
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from agent.api.pages import STATIC
 from agent.api.view import HistoryPoint, PartHealth
 from agent.core.clock import FakeClock
 from agent.core.model import Signal, float_to_word
+from agent.pipeline.health import Health, UnitState
 from tests.fake_view import MODE, POWER, RETIRED, SOC, START_US, STORE_DOWN, TEMPERATURE, VOLTAGE, FakeView
 
 Json = dict[str, object]
@@ -76,6 +77,7 @@ def test_health_says_ok_only_when_all_is_well(api: Api) -> None:
     assert body["status"] == "degraded", "a wire is offline"
     assert body["db"] == "OK"
     assert body["wires"] == {"total": 2, "online": 1, "starting": 0, "offline": 1, "unsupported": 0}
+    assert body["devices"] == {"total": 3, "online": 1, "starting": 1, "offline": 1, "unsupported": 0}
     assert (body["site"], body["version"], body["boot"]) == ("depot-7", "1.2.3", "0f" * 16)
     assert body["time"] == "2023-11-14T22:13:20.000000Z"
     api.view.wires[1] = api.view.wires[0]
@@ -84,6 +86,32 @@ def test_health_says_ok_only_when_all_is_well(api: Api) -> None:
     body = api.json("/api/system/health")
     assert (body["status"], body["db"]) == ("degraded", "error")
     assert body["parts"] == [{"name": "db", "ok": False, "detail": "disk full", "hint": "free some space"}]
+
+
+def test_a_silent_unit_on_a_wire_that_is_well_shows_its_own_health(api: Api) -> None:
+    api.view.wires[1] = api.view.wires[0]
+    api.view.units["battery1"] = UnitState(
+        "battery1",
+        "socketcan:can0",
+        Health.OFFLINE,
+        START_US,
+        "ask unit 3: no answer",
+        "is it switched on?",
+        next_try_s=12.34,
+        misses=4,
+        last_answer_age_s=60,
+    )
+    device = items(api.json("/api/devices"))[0]
+    assert {key: device[key] for key in ("wire", "state", "last_error", "hint", "next_try_s")} == {
+        "wire": "socketcan:can0",
+        "state": "offline",
+        "last_error": "ask unit 3: no answer",
+        "hint": "is it switched on?",
+        "next_try_s": 12.3,
+    }
+    body = api.json("/api/system/health")
+    assert (body["status"], body["wires"]["offline"], body["devices"]["offline"]) == ("degraded", 0, 1)
+    assert 'enlace_device_online{device="battery1"} 0' in api.get("/metrics").text
 
 
 def test_signals_are_paged_and_filtered(api: Api) -> None:
