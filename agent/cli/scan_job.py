@@ -43,6 +43,7 @@ HOSTS_AT_ONCE, PORTS_AT_ONCE = 64, 8
 
 def load_models(base: Path, watch: Watcher) -> tuple[list[Model], dict[str, Product]]:
     """The device models that travel with the program, and those beside the configuration, which come first."""
+    watch.step("reading the device models", "", 0)
     models: dict[str, Model] = {}
     products: dict[str, Product] = {}
     for folder in dict.fromkeys(profile_folders(base, base / "profiles")):

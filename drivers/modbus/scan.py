@@ -91,6 +91,7 @@ class Search:
     found: Callable[[FoundUnit], None]
 
 
+_HINT = "is it on, Modbus TCP enabled in it, and its address right?"
 #: How a unit answers the first questions: with words or which refusal, and what it says of itself.
 _Sign = tuple[object, ...]
 _WORDS = "words"
@@ -134,8 +135,9 @@ class _Host:
             async with asyncio.timeout(self._connect_s):
                 self._line = await open_line(f"socket://{address}", 0, "8N1")
         except TimeoutError:
-            reason = f"no answer within {self._connect_s:g} s"
-            raise Unavailable(f"open {self._url.name}", reason, "is it switched on, and its address right?") from None
+            raise Unavailable(f"open {self._url.name}", f"no answer within {self._connect_s:g} s", _HINT) from None
+        except Unavailable as error:
+            raise Unavailable(f"open {self._url.name}", error.reason, _HINT) from error
         self._asker = Asker(self._line, self._search.patience, self._search.clock)
 
     def close(self) -> None:
