@@ -110,7 +110,8 @@ def test_a_silent_unit_on_a_wire_that_is_well_shows_its_own_health(api: Api) -> 
         "next_try_s": 12.3,
     }
     body = api.json("/api/system/health")
-    assert (body["status"], body["wires"]["offline"], body["devices"]["offline"]) == ("degraded", 0, 1)
+    wires, devices = cast("Json", body["wires"]), cast("Json", body["devices"])
+    assert (body["status"], wires["offline"], devices["offline"]) == ("degraded", 0, 1)
     assert 'enlace_device_online{device="battery1"} 0' in api.get("/metrics").text
 
 
