@@ -6,7 +6,9 @@ Rules of this file (clauses of EN 13757-7 unless said otherwise):
    selection of all: several answers at once are garbage.
 2. Slaves are found by their identification numbers with wildcards (``find_secondary``): one sound acknowledgement and
    one sound telegram are one slave, anything else that is heard are several.
-3. Noise must not make the search endless: it ends after ``_MAX_FRUITLESS`` questions in a row that found nobody, more
+3. New meters of one delivery have numbers in sequence, and nothing counted yet: bit by bit together, their telegrams can
+   make a sound one. So where wildcards found one slave, its neighbours are asked for by the last digit.
+4. Noise must not make the search endless: it ends after ``_MAX_FRUITLESS`` questions in a row that found nobody, more
    than the way from one slave to the next can need (ten digits in each of eight places).
 """
 
@@ -123,7 +125,10 @@ class _Bus:
             fruitless += 1
             if frame is not None:
                 fruitless = 0
-                self._tell(frame, _secondary(frame, mask))
+                address = _secondary(frame, mask)
+                self._tell(frame, address)
+                if _ANY in mask[:_NUMBER_DIGITS]:
+                    await self._neighbours(address)
             elif answer is Answer.MANY and _ANY not in mask[:_NUMBER_DIGITS]:
                 self._search.watch.say(f"{self._name}: several M-Bus slaves have the number {mask[:_NUMBER_DIGITS]}")
             try:
@@ -134,10 +139,22 @@ class _Bus:
         if mask is not None:
             self._search.watch.say(f"{self._name}: the search for M-Bus slaves was given up, the answers make no sense")
 
-    async def _probe(self, mask: str) -> tuple[Answer, LongFrame | None]:
+    async def _neighbours(self, address: str) -> None:
+        """Look for slaves whose number differs from a found one in the last digit only (rule 3)."""
+        number = address[:_NUMBER_DIGITS]
+        if len(address) != _ADDRESS_DIGITS or not number.isdecimal():
+            return
+        for digit in "0123456789":
+            if digit != number[-1]:
+                mask = number[:-1] + digit + _ANY * (_ADDRESS_DIGITS - _NUMBER_DIGITS)
+                _, frame = await self._probe(mask, tries=1)
+                if frame is not None:
+                    self._tell(frame, _secondary(frame, mask))
+
+    async def _probe(self, mask: str, tries: int = _TRIES) -> tuple[Answer, LongFrame | None]:
         """Select by a mask, and read who is selected."""
         heard = _Heard(0, ())
-        for _ in range(_TRIES):
+        for _ in range(tries):
             heard = await self._ask(select(mask))
             if heard.count:
                 break
