@@ -1,6 +1,7 @@
 """What a row costs between the driver and the store: hub and gate together, without the store."""
 
 import time
+from array import array
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from agent.pipeline.hub import Hub
 BATCHES = 50
 ROUNDS = 40
 TARGET_ROW_NS = 100.0
-TARGET_SMALL_US = 150.0
+TARGET_SMALL_US = 20.0
+TARGET_TOUCH_US = 8.0
 TARGET_RULED_ROW_NS = 2000.0  # these rows take a Python loop
 
 
@@ -42,6 +44,21 @@ def _seconds_per_batch(batches: list[Batch], gate: Gate) -> float:
     return best_s
 
 
+def _seconds_per_touch(signals: int) -> float:
+    """The best of many rounds, as above."""
+    clock = SystemClock()
+    flow = Flow(clock, Gate(), Hub(clock), lambda _: None)
+    ids = array("i", range(1, signals + 1))
+    flow.put(Batch(ids, array("q", [1]) * signals, array("q", [5]) * signals))
+    best_s = float("inf")
+    for _ in range(ROUNDS):
+        start_s = time.perf_counter()
+        for _ in range(BATCHES):
+            flow.touch(ids)
+        best_s = min(best_s, (time.perf_counter() - start_s) / BATCHES)
+    return best_s
+
+
 def main() -> None:
     """Print ns per row of large batches and µs per small batch, each with its ratio to the target."""
     for signals, changing in ((2000, 1.0), (2000, 0.2), (100, 1.0), (100, 0.2)):
@@ -54,6 +71,11 @@ def main() -> None:
         print(
             f"{name}: {batch_us:.0f} µs/batch ({TARGET_SMALL_US / batch_us:.1f}x better) target {TARGET_SMALL_US:.0f}"
         )
+    touch_us = _seconds_per_touch(20) * 1e6
+    print(
+        f"gate+hub, 20 signals read unchanged: {touch_us:.1f} µs ({TARGET_TOUCH_US / touch_us:.1f}x better)"
+        f" target {TARGET_TOUCH_US:.0f}"
+    )
     gate = Gate()
     for number in range(1, 101):
         gate.configure(Signal("battery", str(number), scale=0.1, id=number), Report(deadband=1.0, min_interval_s=0.1))
