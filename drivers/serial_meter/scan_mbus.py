@@ -6,7 +6,7 @@ Rules of this file (clauses of EN 13757-7 unless said otherwise):
    selection of all: several answers at once are garbage.
 2. Slaves are found by their identification numbers with wildcards (``find_secondary``): one sound acknowledgement and
    one sound telegram are one slave, anything else that is heard are several.
-3. New meters of one delivery have numbers in sequence, and nothing counted yet: bit by bit together, their telegrams can
+3. New meters of one delivery have numbers in sequence and nothing counted yet: bit by bit together, their telegrams can
    make a sound one. So where wildcards found one slave, its neighbours are asked for by the last digit.
 4. Noise must not make the search endless: it ends after ``_MAX_FRUITLESS`` questions in a row that found nobody, more
    than the way from one slave to the next can need (ten digits in each of eight places).

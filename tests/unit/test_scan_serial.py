@@ -265,7 +265,7 @@ def test_one_slave_costs_few_questions() -> None:
 
 def test_new_meters_of_one_delivery_are_told_apart() -> None:
     """Numbers in sequence, no address yet, nothing counted: together, two telegrams are a sound one."""
-    wire = Wire(Bus(*(Slave(0, number, [energy(0)]) for number in ("12345678", "12345679"))))
+    wire = Wire(Bus(*(Slave(0, number, [energy(1)]) for number in ("12345678", "12345679"))))
     assert run(wire, ask_mbus) is True
     assert [meter.meter for meter in wire.found] == ["12345678", "12345679"]
 
