@@ -211,6 +211,7 @@ class _Running:
     async def apply(self, config: Config, devices: _Devices) -> None:
         """Make the running parts those of this configuration. Raises ``StoreError`` before anything is changed."""
         signals = await asyncio.to_thread(self._store.assign, devices.plans.specs)
+        learnt = _learnt(self._store, devices.prepared, signals)
         if (config.data_dir, config.store) != (self._config.data_dir, self._config.store):
             logger.warning("changes of data_dir and store: take effect at the next start")
         if config.log != self._config.log:
@@ -221,14 +222,14 @@ class _Running:
                 logger.warning(
                     "%s: %d findings in its DBC files, see enlace check", one.configured.id, len(one.findings)
                 )
-        await self._apply_wires(devices, signals)
+        await self._apply_wires(devices, signals, learnt)
         self.overview.show(config, devices.prepared, signals, self._declared.values())
         if self._make_listeners is None:
             await self._apply_part("api", config.api, self._api(config))
         site = config.site.id
         await self._apply_part("uplink", config.uplink and (config.uplink, site), self._uplink(config))
 
-    async def _apply_wires(self, devices: _Devices, signals: Sequence[Signal]) -> None:
+    async def _apply_wires(self, devices: _Devices, signals: Sequence[Signal], learnt: Sequence[Signal]) -> None:
         ids = {(item.device, item.name): item.id for item in signals}
         if self._make_listeners is not None:
             listeners = self._make_listeners(devices.plans.can, ids, self._store)
@@ -244,13 +245,14 @@ class _Running:
                 await self.supervisor.remove(name)
                 del self._wires[name]
         self._rules = {one.configured.id: self._rule(one.configured.report) for one in devices.prepared}
-        self._declared = {key: item for key, item in self._declared.items() if item.device in self._rules}
+        declared = [*self._declared.values(), *learnt]
+        self._declared = {item.id: item for item in declared if item.device in self._rules}
         for item in (*signals, *self._declared.values()):
             self._gate.configure(item, self._rules[item.device])
         for name, (listener, wire) in wanted.items():
             if name not in self._wires:
                 owned = set(listener.devices)
-                self.supervisor.add(listener, [item for item in signals if item.device in owned])
+                self.supervisor.add(listener, [item for item in (*signals, *learnt) if item.device in owned])
                 self._wires[name] = wire
 
     async def _apply_part(self, name: str, settings: object, run: Callable[[], Awaitable[None]]) -> None:
@@ -296,6 +298,15 @@ class _Running:
             await made[0].run()
 
         return run
+
+
+def _learnt(store: Store, prepared: Sequence[Prepared], planned: Sequence[Signal]) -> list[Signal]:
+    """What devices that are known only by what they say have said in former times: unknown until they say it again."""
+    said_by = {one.configured.id for one in prepared} - {signal.device for signal in planned}
+    _, catalogue = store.catalog()
+    found = [signal for signal in catalogue if signal.device in said_by]
+    newest = {store.ids_of(*name)[-1] for name in {(signal.device, signal.name) for signal in found}}
+    return [signal for signal in found if signal.id in newest]
 
 
 def _log_lost(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
