@@ -77,7 +77,7 @@ def span_of(register: Register) -> Span:
 
 
 def blocks_for(fields: Sequence[Field], max_registers: int = MAX_REGISTERS, max_gap: int = 0) -> "list[Block]":
-    """The blocks that read all these fields, those with exponents for others first; each field lies in one of them."""
+    """The blocks that read all these fields, each in one of them. Those that need exponents of others come last."""
     homes = [field.spans(max_registers) for field in fields]
     questions = pack((span for spans in homes for span in spans), max_registers, max_gap)
 
@@ -94,7 +94,7 @@ def blocks_for(fields: Sequence[Field], max_registers: int = MAX_REGISTERS, max_
         Block(question, [fields[index] for index in inside], sorted(others, key=lambda one: one.address), inside)
         for question, inside, others in zip(questions, members, exponents, strict=True)
     ]
-    return sorted(made, key=lambda block: not block.exponents)
+    return sorted(made, key=lambda block: block.needs_others)
 
 
 class Block:
@@ -129,6 +129,11 @@ class Block:
         self._repack = any(encoding is not Encoding.INT for encoding in encodings)
         self._from_numbers = struct.Struct("<" + "".join(_WORD_LETTERS[encoding] for encoding in encodings))
         self._to_words = struct.Struct(f"<{len(encodings)}q")
+
+    @property
+    def needs_others(self) -> bool:
+        """Whether some of its values depend on an exponent that lies in another block."""
+        return any(exponent not in self.exponents for _, exponent in self._scaled)
 
     def decode(self, data: bytes, exponents: Exponents) -> Sequence[int | None]:
         """The words of the fields, in their order. ``data`` has ``length`` bytes, as the answer carries them.

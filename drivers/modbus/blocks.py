@@ -32,9 +32,7 @@ class ReadBlock:
         self.ids = tuple(ids)
         self._all = array("i", ids)
         self._exponents = exponents
-        self._alone = all(
-            field.exponent is None or field.exponent in block.exponents for field in block.fields
-        )  # its values depend on nothing outside of it
+        self._alone = not block.needs_others
         self._data: bytes | None = None
         self._words: Sequence[int | None] | None = None
         self._known = array("i")
