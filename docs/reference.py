@@ -40,15 +40,15 @@ Each of these variables, in the process's environment or in a file `.env` in its
 
 def render() -> str:
     """The page, as it must stand in ``docs/configuration.md``."""
-    parts = [HEAD, _table("The file", "", Config)]
+    parts = [HEAD, table("The file", "", Config)]
     for name, field in Config.model_fields.items():
         section = _section(field)
         if section is not None and name != "devices":
-            parts.append(_table(f"`{name}:`", section.__doc__ or "", section))
+            parts.append(table(f"`{name}:`", section.__doc__ or "", section))
     for device in DEVICES:
         (driver,) = get_args(device.model_fields["driver"].annotation)
-        parts.append(_table(f"`devices:` with `driver: {driver}`", device.__doc__ or "", device))
-    parts.append(_table("`report:` of a device", Report.__doc__ or "", Report))
+        parts.append(table(f"`devices:` with `driver: {driver}`", device.__doc__ or "", device))
+    parts.append(table("`report:` of a device", Report.__doc__ or "", Report))
     rows = [f"| `{variable}` | `{'.'.join(path)}` |" for variable, path in env_names().items()]
     parts.append(ENVIRONMENT + "\n".join(rows) + "\n")
     return "\n".join(parts)
@@ -59,10 +59,11 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
 
 
-def _table(title: str, text: str, model: type[BaseModel]) -> str:
+def table(title: str, text: str, model: type[BaseModel]) -> str:
+    """The keys of a model as a section of a page."""
     lines = [f"## {title}", "", *([text, ""] if text else []), "| key | default | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
-        lines.append(f"| `{name}` | {_default(field)} | {field.description or _section_words(field)} |")
+        lines.append(f"| `{field.alias or name}` | {_default(field)} | {field.description or _section_words(field)} |")
     return "\n".join(lines) + "\n"
 
 

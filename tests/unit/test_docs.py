@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from agent.config import Config, read_config
+from agent.modbus_profiles import ModbusProfileFile
+from agent.yamlfile import validate
+from docs import profiles
 from docs.reference import PAGE, render
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,6 +16,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_configuration_page_is_what_the_models_say() -> None:
     assert PAGE.read_text() == render(), "docs/configuration.md is out of date: run `make docs`"
+
+
+def test_the_page_of_device_models_is_what_the_profiles_say() -> None:
+    assert profiles.PAGE.read_text() == profiles.render(), "docs/profiles.md is out of date: run `make docs`"
+
+
+def test_the_sample_of_a_device_model_is_one() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", profiles.PAGE.read_text(), re.DOTALL)
+    _, problems = validate(block, "sample", ModbusProfileFile)
+    assert not problems
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)

@@ -22,6 +22,8 @@ OWNERS = {
     "uvicorn": ("agent/api/",),
     "can": ("drivers/can/", "drivers/sim/"),
     "cantools": ("drivers/codec/",),
+    "pymodbus": ("drivers/modbus/pymodbus_client.py", "drivers/sim/"),
+    "serial": ("drivers/line.py", "agent/cli/scan_targets.py"),
     "time": ("agent/core/clock.py",),
 }
 
@@ -114,6 +116,10 @@ def test_no_module_is_called_utils() -> None:
         ("drivers/can/bus.py", "cloud_sync.payload"),
         ("cloud_sync/payload.py", "drivers.can"),
         ("drivers/codec/dbc.py", "time"),
+        ("drivers/codec/sml.py", "serial"),
+        ("drivers/serial_meter/push.py", "serial"),
+        ("drivers/modbus/unit.py", "pymodbus"),
+        ("drivers/modbus/unit.py", "agent.pipeline.polling"),
         ("agent/api/app.py", "sqlite3"),
         ("cloud_sync/uplink.py", "paho.mqtt.client"),
     ],
