@@ -212,7 +212,7 @@ class RtuScanner:
     def blame(self, buffer: bytes, question: Question) -> str:
         """What was wrong with what came while no answer did; empty when nothing came, or only our echo."""
         rest = buffer[max(0, self._behind_echo(buffer, question)) :]
-        if not rest or self._frame(question).startswith(rest):
+        if not rest or (self.echoes and self._frame(question).startswith(rest)):
             return ""
         if self._sound(rest):  # a frame of its own, and not what was asked for
             return "wrong_unit" if rest[0] != question.unit else judge(question, rest[1:-_CRC_BYTES]).fault or "late"
