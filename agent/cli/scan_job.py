@@ -16,6 +16,7 @@ from agent.profiles import profile_folders
 from agent.yamlfile import parse, read_text
 from drivers.line import open_line
 from drivers.modbus.scan import (
+    ALL_UNITS,
     BAUDS,
     PARITIES,
     RTU_UNITS,
@@ -168,7 +169,9 @@ class Job:
 
     async def _rtu(self, port: str) -> bool:
         asked = self.arguments
-        units = [unit for unit in asked.units or default_units(self.models, RTU_UNITS) if unit]
+        # Unit 0 is the broadcast, which nobody answers; above 247 are ids of TCP (Modbus over Serial Line V1.02, 2.2).
+        usual = (unit for unit in default_units(self.models, RTU_UNITS) if unit in ALL_UNITS)
+        units = [unit for unit in asked.units or usual if unit]
         plan = RtuPlan(speeds(asked.baud or BAUDS, asked.parity or PARITIES), units, widen=asked.units is None)
         baud, parity = plan.speeds[0]
         line = await open_line(port, baud, f"8{parity}1")

@@ -115,7 +115,9 @@ def _of_unit(found: FoundUnit, products: Mapping[str, Product]) -> Proposal:
     else:
         name, short = "an unknown device", known.get("product name") or known.get("product code") or "modbus"
         notes.append("no profile fits: write the name of one, or make one for it")
-        if found.similar:
+        if found.guesses:
+            notes.append(f"plausible values are read with: {', '.join(found.guesses)}")
+        elif found.similar:
             notes.append(f"profiles of this maker: {', '.join(found.similar)}")
     entry: dict[str, Value] = {
         "id": f"{_slug(short) or 'modbus'}_{found.unit_id}",

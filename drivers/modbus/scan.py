@@ -24,10 +24,15 @@ from drivers.modbus.scan_ask import NO_PATH, NO_TARGET, Answer, Asker, Patience,
 from drivers.modbus.scan_frames import Question
 from drivers.modbus.scan_match import (
     OBJECTS,
+    Answers,
+    Guess,
     Model,
     by_name,
     fitting,
+    guesses,
     identity_text,
+    input_only,
+    next_guess_question,
     next_question,
     question_for,
     telling_points,
@@ -54,6 +59,8 @@ _MEANINGLESS = (255, 0)
 _MAX_SILENT = 20
 #: How much longer a unit is waited for that was too slow for the first question.
 _SLOWER = 4
+#: So many plausible values make a profile that is the only one of its kind more than a guess.
+_SURE_EVIDENCE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class FoundUnit:
     said: tuple[tuple[str, str], ...] = ()  #: what it says of itself, by function 43/14
     identity: tuple[tuple[str, str], ...] = ()  #: what the profile reads as its identity
     values: tuple[tuple[str, str], ...] = ()  #: some points, in their units
+    guesses: tuple[str, ...] = ()  #: profiles whose values are plausible, where none is known to fit
     similar: tuple[str, ...] = ()  #: profiles of the same maker, where none fits
     notes: tuple[str, ...] = ()
 
@@ -94,6 +102,7 @@ class Search:
 _HINT = "is it on, Modbus TCP enabled in it, and its address right?"
 #: How a unit answers the first questions: with words or which refusal, and what it says of itself.
 _Sign = tuple[object, ...]
+_Following = Callable[[Sequence[Model], Answers], Question | None]
 _WORDS = "words"
 
 
@@ -154,8 +163,9 @@ class _Host:
         for unit in sorted(signs, key=lambda one: (one in _MEANINGLESS, one)):
             if unit in alike:
                 continue
-            found = own.get(unit) or await self._describe(unit)
-            own[unit] = found
+            found = own.get(unit)
+            if found is None or not found.models:
+                found = own[unit] = await self._describe(unit)
             if unit in _MEANINGLESS and any(
                 _same(found, other) and signs[unit] == signs[one] for one, other in own.items() if one != unit
             ):
@@ -174,8 +184,8 @@ class _Host:
         if sign is None or sign[0] == _WORDS or not alike:
             return alike
         # Some gateways refuse for units that are not there, in the words of a unit that lacks the register.
-        nobody = await self._describe(control)
-        described = {unit: await self._describe(unit) for unit in alike}
+        nobody = await self._describe(control, guess=False)
+        described = {unit: await self._describe(unit, guess=False) for unit in alike}
         own |= {unit: found for unit, found in described.items() if not _same(found, nobody)}
         return [unit for unit in alike if unit not in own]
 
@@ -219,9 +229,9 @@ class _Host:
             return None
         return (answer if isinstance(answer, Refused) else _WORDS, tuple(sorted(said.items())))
 
-    async def _describe(self, unit: int) -> FoundUnit:
+    async def _describe(self, unit: int, *, guess: bool = True) -> FoundUnit:
         try:
-            return await describe(self._search, self._asker, unit, self._url.name)
+            return await describe(self._search, self._asker, unit, self._url.name, guess=guess)
         except Unavailable:
             self.close()
             await self.open()
@@ -310,28 +320,36 @@ async def _describe_all(
 
 
 async def _probe(asker: Asker, unit: int, models: Sequence[Model]) -> Answer:
-    """Any answer of a unit. Few devices know no holding registers: those addresses are asked for input ones too."""
+    """Any answer of a unit."""
     answer = await asker.read(unit, _PROBE)
-    if answer is None and (unit == 1 or any(model.profile.unit_id == unit for model in models)):
+    if answer is None and unit in input_only(models):
         answer = await asker.read(unit, _SECOND_PROBE)
     return answer
 
 
-async def describe(search: Search, asker: Asker, unit: int, url: str) -> FoundUnit:
-    """What a unit is. Raises what the asker raises."""
+async def describe(search: Search, asker: Asker, unit: int, url: str, *, guess: bool = True) -> FoundUnit:
+    """What a unit is. ``guess``: where no profile is known to fit, try whose values are plausible.
+
+    Raises what the asker raises.
+    """
     said = await asker.identify(unit)
+    texts = [text for _, text in sorted(said.items())]
     answers: dict[Question, Answer] = {}
-    silent = 0
-    while (question := next_question(search.models, answers)) is not None:
-        search.watch.step(f"{url}: asking unit {unit} what it is", f"register {question.address}", 0)
-        answers[question] = None if silent >= _MAX_SILENT else await asker.read(unit, question)
-        silent += answers[question] is None
+    await _ask_all(search, asker, unit, url, answers, next_question)
     names = [model.profile.name for model in fitting(search.models, answers)]
-    best = next((model.profile for model in search.models if names and model.profile.name == names[0]), None)
     sunspec, notes = await _sunspec(asker, unit)
     if sunspec is not None:
         names.append(SUNSPEC)
-        best = best or sunspec
+    similar = () if names else tuple(by_name(search.models, texts))
+    guessed: list[Guess] = []
+    if guess and not names:
+        await _ask_all(search, asker, unit, url, answers, next_guess_question)
+        guessed = guesses(search.models, answers)
+        guessed = [one for one in guessed if one.name in similar] or guessed
+        if len(guessed) == 1 and guessed[0].evidence >= _SURE_EVIDENCE:
+            names = [guessed.pop().name]
+            notes = (*notes, "recognised by its values, not by its name: check that this is its profile")
+    best = next((model.profile for model in search.models if names and model.profile.name == names[0]), sunspec)
     identity: list[tuple[str, str]] = []
     values: list[tuple[str, str]] = []
     if best is not None:
@@ -339,7 +357,6 @@ async def describe(search: Search, asker: Asker, unit: int, url: str) -> FoundUn
             text = identity_text(register, await asker.read(unit, question_for(register)))
             identity += [(name, text)] if text else []
         values = [pair async for pair in _values(asker, unit, best)]
-    texts = [text for _, text in sorted(said.items())]
     return FoundUnit(
         url,
         unit,
@@ -347,9 +364,21 @@ async def describe(search: Search, asker: Asker, unit: int, url: str) -> FoundUn
         said=tuple((OBJECTS.get(number, f"object {number}"), text) for number, text in sorted(said.items()) if text),
         identity=tuple(identity),
         values=tuple(values),
-        similar=() if names else tuple(by_name(search.models, texts)),
+        guesses=tuple(one.name for one in guessed),
+        similar=similar,
         notes=notes,
     )
+
+
+async def _ask_all(
+    search: Search, asker: Asker, unit: int, url: str, answers: dict[Question, Answer], following: _Following
+) -> None:
+    """Ask until nothing more follows. A unit that keeps silent too often is taken to be silent on the rest."""
+    silent = 0
+    while (question := following(search.models, answers)) is not None:
+        search.watch.step(f"{url}: asking unit {unit} what it is", f"register {question.address}", 0)
+        answers[question] = None if silent >= _MAX_SILENT else await asker.read(unit, question)
+        silent += answers[question] is None
 
 
 async def _values(asker: Asker, unit: int, profile: ModbusProfile) -> AsyncIterator[tuple[str, str]]:

@@ -5,12 +5,15 @@ Rules of this file:
 1. All rows of a profile's ``match`` must hold. A profile without rows is never proposed by what registers hold.
 2. A question is asked once, whoever wants it; a row is asked for only while all rows before it hold.
 3. Of several profiles that fit, the one that asks for most comes first: more rows, then longer texts, then its name.
+4. Where no rows tell, values do: a profile whose points all answer, and give mains voltages, mains frequencies and the
+   like, is a guess, told as one. A value that can't be ends it; 0 says nothing.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.core.model import Number
 from drivers.codec.registers import Register, TextRegister, number_of, signed_missing, text_of
 from drivers.codec.registers_block import scaled
 from drivers.modbus.model import ModbusMatch, ModbusPoint, ModbusProfile
@@ -32,6 +35,20 @@ OBJECTS = {
 #: Points that show a person at once whether a profile is the right one, the best first.
 _TELLING = ("charger_status", "voltage_l1_v", "voltage_v", "frequency_hz", "power_w", "energy_import_wh", "soc_pct")
 _EXAMPLES = 3
+#: What values of a device in use lie between, by how the point's name begins: those that tell a register map.
+_PLAUSIBLE = (
+    ("voltage_l1_v", 80, 520),
+    ("voltage_v", 80, 520),
+    ("frequency_hz", 45, 66),
+    ("current_max_a", 6, 125),
+    ("current_limit_a", 6, 125),
+    ("voltage_l2_v", 80, 520),
+    ("soc_pct", 1, 100),
+)
+_STATUS = "charger_status"
+#: One value may be right by chance.
+_MIN_EVIDENCE = 2
+_MAX_GUESSES = 8
 #: Words of makers' names that say nothing.
 _EMPTY_WORDS = {"gmbh", "inc", "the", "and", "electric", "energy", "ltd", "bv"}
 _MIN_WORD = 3
@@ -73,6 +90,62 @@ def fitting(models: Iterable[Model], answers: Answers) -> list[Model]:
     return sorted(fit, key=_rank)
 
 
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A profile whose values are plausible, and how many of them say so."""
+
+    name: str
+    evidence: int
+
+
+def next_guess_question(models: Iterable[Model], answers: Answers) -> Question | None:
+    """What is still to be asked for ``guesses``; None when all is known."""
+    for model in models:
+        for point in _evidence_points(model.profile):
+            questions = [question_for(one) for one in (point.register, point.exponent) if one is not None]
+            missing = next((question for question in questions if question not in answers), None)
+            if missing is not None:
+                return missing
+            if _evidence(point, answers) is None:
+                break
+    return None
+
+
+def guesses(models: Iterable[Model], answers: Answers) -> list[Guess]:
+    """The profiles whose points are plausible, those with most evidence first."""
+    found = []
+    for model in models:
+        evidence = [_evidence(point, answers) for point in _evidence_points(model.profile)]
+        known = [one for one in evidence if one is not None]
+        if len(known) == len(evidence) and sum(known) >= _MIN_EVIDENCE and not _refuted(model, answers):
+            found.append(Guess(model.profile.name, sum(known)))
+    return sorted(found, key=lambda one: (-one.evidence, one.name))[:_MAX_GUESSES]
+
+
+def _refuted(model: Model, answers: Answers) -> bool:
+    """Whether a row of ``match`` says that it is not this model."""
+    rows = model.profile.match
+    return any(not holds(row, answers[one]) for row in rows if (one := question_for(row.register)) in answers)
+
+
+def _evidence_points(profile: ModbusProfile) -> list[ModbusPoint]:
+    known = {point.point: point for point in profile.points}
+    return [known[name] for name in (*(name for name, *_ in _PLAUSIBLE), _STATUS) if name in known]
+
+
+def _evidence(point: ModbusPoint, answers: Answers) -> int | None:
+    """Whether a point's value speaks for its profile: 1, or 0 when it says nothing; None: it speaks against it."""
+    if not all(isinstance(answers.get(question_for(one)), tuple) for one in (point.register, point.exponent) if one):
+        return None
+    value = _number(point, answers)
+    if not value:
+        return 0
+    if point.point == _STATUS:
+        return 1 if round(value) in point.labels else None
+    low, high = next((low, high) for name, low, high in _PLAUSIBLE if name == point.point)
+    return 1 if low <= value <= high else None
+
+
 def holds(row: ModbusMatch, answer: Answer) -> bool:
     """Whether a row of ``match`` holds."""
     if not isinstance(answer, tuple):
@@ -97,6 +170,15 @@ def default_units(models: Iterable[Model], usual: Iterable[int]) -> tuple[int, .
     return tuple(units)
 
 
+def input_only(models: Iterable[Model]) -> frozenset[int]:
+    """Addresses of known models that have no holding registers, and may keep silent when they are asked for one."""
+    return frozenset(
+        model.profile.unit_id
+        for model in models
+        if all(point.register.table == "input" for point in model.profile.points)
+    )
+
+
 def telling_points(profile: ModbusProfile) -> list[ModbusPoint]:
     """Some points whose values show whether the profile is right."""
     known = {point.point: point for point in profile.points}
@@ -105,17 +187,26 @@ def telling_points(profile: ModbusProfile) -> list[ModbusPoint]:
 
 def value_of(point: ModbusPoint, answers: Answers) -> str | None:
     """A point's value for people; None when it is not there."""
+    value = _number(point, answers)
+    if value is None:
+        return None
+    if point.labels and value in point.labels:
+        return point.labels[int(value)]
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _number(point: ModbusPoint, answers: Answers) -> Number | None:
+    """A point's value in its unit, of points with labels the raw one; None when it is not there."""
     words = answers.get(question_for(point.register))
     raw = number_of(point.register, words) if isinstance(words, tuple) else None
     if raw is None or any(low <= raw <= high for low, high in point.missing):
         return None
+    if point.labels:
+        return raw
     if point.exponent is not None:
         power = answers.get(question_for(point.exponent))
         raw = scaled(raw, number_of(point.exponent, power) if isinstance(power, tuple) else None)
-        if raw is None:
-            return None
-    value = raw * point.scale + point.offset
-    return point.labels.get(int(raw)) or (f"{value:.6g}" if isinstance(value, float) else str(value))
+    return None if raw is None else raw * point.scale + point.offset
 
 
 def identity_text(register: Register | TextRegister, answer: Answer) -> str | None:

@@ -24,12 +24,16 @@ from drivers.modbus.scan_frames import (
 )
 from drivers.modbus.scan_match import (
     Answers,
+    Guess,
     Model,
     by_name,
     default_units,
     fitting,
+    guesses,
     holds,
     identity_text,
+    input_only,
+    next_guess_question,
     next_question,
     telling_points,
     value_of,
@@ -147,6 +151,12 @@ def test_addresses_that_profiles_name_are_tried_too() -> None:
     assert default_units(models, (1, 255)) == (1, 255, 5)
 
 
+def test_only_models_without_holding_registers_are_asked_for_input_registers() -> None:
+    holding, other = (ModbusPoint("power_w", Register(table, 0, "int16")) for table in ("holding", "input"))
+    profiles = (ModbusProfile("a", (holding, other), unit_id=5), ModbusProfile("b", (other,), unit_id=7))
+    assert input_only(Model(profile) for profile in profiles) == {7}
+
+
 # --- recognising ---
 
 FIRST = ModbusMatch(Register("holding", 10, "uint16"), 112)
@@ -218,6 +228,60 @@ def test_telling_values_are_scaled_labelled_and_never_missing_ones() -> None:
     assert [value_of(point, answers) for point in (volts, status, power, other)] == ["231.2", "Charging", "1500", None]
     assert value_of(volts, {Question("holding", 0, 1): (0xFFFF,)}) is None
     assert value_of(power, {Question("holding", 2, 1): (15,), Question("holding", 3, 1): Refused(2)}) is None
+
+
+# --- guessing ---
+
+
+def _values(name: str, first: int, *rows: ModbusMatch) -> Model:
+    """Voltage, frequency and status of a device from a register on; the frequency has an exponent."""
+    word = [Register("holding", first + offset, "int16") for offset in range(4)]
+    points = (
+        ModbusPoint("voltage_l1_v", word[0], scale=0.1),
+        ModbusPoint("frequency_hz", word[1], exponent=word[2]),
+        ModbusPoint("charger_status", word[3], labels={0: "Available", 2: "Charging"}),
+    )
+    return Model(ModbusProfile(name, points, match=rows))
+
+
+def _guess(models: list[Model], registers: dict[int, int]) -> tuple[list[Guess], list[int]]:
+    answers: dict[Question, Answer] = {}
+    while (question := next_guess_question(models, answers)) is not None:
+        assert question not in answers
+        word = registers.get(question.address)
+        answers[question] = Refused(2) if word is None else (word,)
+    return guesses(models, answers), [question.address for question in answers]
+
+
+GOOD = {100: 2312, 101: 500, 102: 0xFFFF, 103: 2}
+
+
+def test_plausible_values_are_a_guess_and_more_of_them_a_better_one() -> None:
+    other = {200: 4000, 201: 50, 202: 0, 203: 0}
+    found, _ = _guess([_values("b", 200), _values("a", 100)], GOOD | other)
+    assert found == [Guess("a", 3), Guess("b", 2)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{100: 5}, {100: 32767}, {101: 400}, {103: 7}, {100: 0, 103: 0}],
+    ids=["5 V", "3 kV", "40 Hz", "state", "off"],
+)
+def test_one_value_that_can_t_be_ends_a_guess_and_nothing_is_no_evidence(change: dict[int, int]) -> None:
+    assert _guess([_values("a", 100)], GOOD | change)[0] == []
+
+
+def test_a_refused_register_ends_a_guess_and_its_questions() -> None:
+    found, asked = _guess([_values("a", 100)], {101: 500, 102: 0xFFFF, 103: 2})
+    assert found == []
+    assert asked == [100]
+
+
+def test_a_profile_whose_rows_say_no_is_no_guess() -> None:
+    models = [_values("a", 100, ModbusMatch(Register("holding", 9, "uint16"), 1))]
+    answers: dict[Question, Answer] = {Question("holding", address, 1): (word,) for address, word in GOOD.items()}
+    assert guesses(models, answers) == [Guess("a", 3)]
+    assert guesses(models, answers | {Question("holding", 9, 1): (2,)}) == []
 
 
 def test_what_identity_registers_say() -> None:
