@@ -11,7 +11,7 @@ Rules of this file:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -29,11 +29,11 @@ from drivers.modbus.scan_match import (
     Model,
     by_name,
     fitting,
+    guess_questions,
     guesses,
     identity_text,
     input_only,
-    next_guess_question,
-    next_question,
+    match_questions,
     question_for,
     telling_points,
     value_of,
@@ -102,7 +102,7 @@ class Search:
 _HINT = "is it on, Modbus TCP enabled in it, and its address right?"
 #: How a unit answers the first questions: with words or which refusal, and what it says of itself.
 _Sign = tuple[object, ...]
-_Following = Callable[[Sequence[Model], Answers], Question | None]
+_Following = Callable[[Sequence[Model], Answers], Iterator[Question]]
 _WORDS = "words"
 
 
@@ -335,7 +335,7 @@ async def describe(search: Search, asker: Asker, unit: int, url: str, *, guess: 
     said = await asker.identify(unit)
     texts = [text for _, text in sorted(said.items())]
     answers: dict[Question, Answer] = {}
-    await _ask_all(search, asker, unit, url, answers, next_question)
+    await _ask_all(search, asker, unit, url, answers, match_questions)
     names = [model.profile.name for model in fitting(search.models, answers)]
     sunspec, notes = await _sunspec(asker, unit)
     if sunspec is not None:
@@ -343,7 +343,7 @@ async def describe(search: Search, asker: Asker, unit: int, url: str, *, guess: 
     similar = () if names else tuple(by_name(search.models, texts))
     guessed: list[Guess] = []
     if guess and not names:
-        await _ask_all(search, asker, unit, url, answers, next_guess_question)
+        await _ask_all(search, asker, unit, url, answers, guess_questions)
         guessed = guesses(search.models, answers)
         guessed = [one for one in guessed if one.name in similar] or guessed
         if len(guessed) == 1 and guessed[0].evidence >= _SURE_EVIDENCE:
@@ -371,11 +371,11 @@ async def describe(search: Search, asker: Asker, unit: int, url: str, *, guess: 
 
 
 async def _ask_all(
-    search: Search, asker: Asker, unit: int, url: str, answers: dict[Question, Answer], following: _Following
+    search: Search, asker: Asker, unit: int, url: str, answers: dict[Question, Answer], questions: _Following
 ) -> None:
     """Ask until nothing more follows. A unit that keeps silent too often is taken to be silent on the rest."""
     silent = 0
-    while (question := following(search.models, answers)) is not None:
+    for question in questions(search.models, answers):
         search.watch.step(f"{url}: asking unit {unit} what it is", f"register {question.address}", 0)
         answers[question] = None if silent >= _MAX_SILENT else await asker.read(unit, question)
         silent += answers[question] is None

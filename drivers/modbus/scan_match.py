@@ -67,16 +67,15 @@ def question_for(register: Register | TextRegister) -> Question:
     return Question(register.table, register.address, register.count)
 
 
-def next_question(models: Iterable[Model], answers: Answers) -> Question | None:
-    """What is still to be asked to know which models fit; None when all is known."""
+def match_questions(models: Iterable[Model], answers: Answers) -> Iterator[Question]:
+    """What must be asked to know which models fit. Each answer must be in ``answers`` before the next one is taken."""
     for model in models:
         for row in model.profile.match:
             question = question_for(row.register)
             if question not in answers:
-                return question
+                yield question
             if not holds(row, answers[question]):
                 break
-    return None
 
 
 def fitting(models: Iterable[Model], answers: Answers) -> list[Model]:
@@ -98,17 +97,15 @@ class Guess:
     evidence: int
 
 
-def next_guess_question(models: Iterable[Model], answers: Answers) -> Question | None:
-    """What is still to be asked for ``guesses``; None when all is known."""
+def guess_questions(models: Iterable[Model], answers: Answers) -> Iterator[Question]:
+    """What must be asked for ``guesses``; as ``match_questions``."""
     for model in models:
         for point in _evidence_points(model.profile):
-            questions = [question_for(one) for one in (point.register, point.exponent) if one is not None]
-            missing = next((question for question in questions if question not in answers), None)
-            if missing is not None:
-                return missing
+            for register in (point.register, point.exponent):
+                if register is not None and question_for(register) not in answers:
+                    yield question_for(register)
             if _evidence(point, answers) is None:
                 break
-    return None
 
 
 def guesses(models: Iterable[Model], answers: Answers) -> list[Guess]:
@@ -123,9 +120,9 @@ def guesses(models: Iterable[Model], answers: Answers) -> list[Guess]:
 
 
 def _refuted(model: Model, answers: Answers) -> bool:
-    """Whether a row of ``match`` says that it is not this model."""
-    rows = model.profile.match
-    return any(not holds(row, answers[one]) for row in rows if (one := question_for(row.register)) in answers)
+    """Whether a register says that it is not this model; one that is refused says nothing."""
+    rows = ((row, answers.get(question_for(row.register))) for row in model.profile.match)
+    return any(isinstance(answer, tuple) and not holds(row, answer) for row, answer in rows)
 
 
 def _evidence_points(profile: ModbusProfile) -> list[ModbusPoint]:

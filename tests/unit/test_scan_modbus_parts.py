@@ -29,12 +29,12 @@ from drivers.modbus.scan_match import (
     by_name,
     default_units,
     fitting,
+    guess_questions,
     guesses,
     holds,
     identity_text,
     input_only,
-    next_guess_question,
-    next_question,
+    match_questions,
     telling_points,
     value_of,
 )
@@ -171,7 +171,7 @@ def _model(name: str, *rows: ModbusMatch, maker: str = "") -> Model:
 
 def _ask_all(models: list[Model], device: dict[Question, Answer]) -> tuple[list[str], list[Question]]:
     answers: dict[Question, Answer] = {}
-    while (question := next_question(models, answers)) is not None:
+    for question in match_questions(models, answers):
         assert question not in answers
         answers[question] = device.get(question, Refused(2))
     return [model.profile.name for model in fitting(models, answers)], list(answers)
@@ -246,7 +246,7 @@ def _values(name: str, first: int, *rows: ModbusMatch) -> Model:
 
 def _guess(models: list[Model], registers: dict[int, int]) -> tuple[list[Guess], list[int]]:
     answers: dict[Question, Answer] = {}
-    while (question := next_guess_question(models, answers)) is not None:
+    for question in guess_questions(models, answers):
         assert question not in answers
         word = registers.get(question.address)
         answers[question] = Refused(2) if word is None else (word,)
@@ -282,6 +282,7 @@ def test_a_profile_whose_rows_say_no_is_no_guess() -> None:
     answers: dict[Question, Answer] = {Question("holding", address, 1): (word,) for address, word in GOOD.items()}
     assert guesses(models, answers) == [Guess("a", 3)]
     assert guesses(models, answers | {Question("holding", 9, 1): (2,)}) == []
+    assert guesses(models, answers | {Question("holding", 9, 1): Refused(2)}) == [Guess("a", 3)]
 
 
 def test_what_identity_registers_say() -> None:
