@@ -1,7 +1,8 @@
 """The error taxonomy: the type says what to do, the text says what failed, where, and what to try.
 
 A library's exceptions are translated into these at one seam in each driver. Broad ``except Exception`` stands in two
-places only: the supervisor and the execution of a command. Return or log, never both.
+places only: the supervision (of parts and wires, ``part.py``, and of units on a polled wire, ``polling.py``) and the
+execution of a command. Return or log, never both.
 """
 
 from enum import StrEnum

@@ -7,7 +7,7 @@ Rules of this file:
    driver.
 2. What ends ``run`` decides what follows. ``Unsupported``: this wire stops for good. Any other ``AgentError``, and a
    ``run`` that returns: back-off and again. Any other exception is a bug of the driver: the same, but its traceback is
-   logged. The supervisor alone may catch everything.
+   logged. The supervision alone may catch everything: here, and for units on a polled wire in ``polling.py``.
 3. Back-off doubles from ``FIRST_RETRY_S`` to ``MAX_RETRY_S`` (of a wire: to the ``max_retry_s`` that it says), each
    with jitter (half to all of it). It begins anew only after ``STEADY_S`` online, so a wire that opens and dies at once
    does not restart each second for ever.

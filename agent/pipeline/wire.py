@@ -90,10 +90,10 @@ class Wire(Part):
     def _tell_offline(self) -> None:
         self._flow.forget(self._ids)
         data = {"wire": self.name, "error": self._error, "hint": self._hint}
-        self._tell("device.offline", self._reachable(), data)
+        self._tell("device.offline", self._lost(), data)
 
-    def _reachable(self) -> Iterable[str]:
-        """Of whom the end of the wire is news."""
+    def _lost(self) -> Iterable[str]:
+        """Those of whom the end of the wire is news."""
         return self._listener.devices
 
     def _tell(self, kind: str, devices: Iterable[str], data: Mapping[str, object]) -> None:
@@ -125,6 +125,13 @@ class PolledWire(Wire):
     ) -> None:
         super().__init__(listener, ids, clock, flow, record, jitter, declare)
         self._polled = listener
+        self._told_offline: set[str] = set()  # devices, until they are told to be online again
+
+    def event(self, event: Event) -> None:
+        """``Sink.event``."""
+        if event.kind == "device.online":
+            self._told_offline.discard(event.subject)
+        super().event(event)
 
     def tick(self) -> None:
         """Staying open proves nothing here: somebody must answer."""
@@ -154,6 +161,9 @@ class PolledWire(Wire):
     def _tell_online(self, *, first: bool) -> None:  # noqa: ARG002 - see Wire
         logger.info("%s: online", self.name)
 
-    def _reachable(self) -> Iterable[str]:
+    def _lost(self) -> Iterable[str]:
         gone = {Health.OFFLINE, Health.UNSUPPORTED}
-        return [unit.device for unit in self._polled.unit_states() if unit.state not in gone]
+        lost = [unit.device for unit in self._polled.unit_states() if unit.state not in gone]
+        news = [device for device in lost if device not in self._told_offline]
+        self._told_offline.update(news)
+        return news

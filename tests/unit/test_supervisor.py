@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.core.clock import FakeClock
-from agent.core.errors import NoAnswer, StoreError, Unavailable, Unsupported
+from agent.core.errors import BadData, NoAnswer, StoreError, Unavailable, Unsupported
 from agent.core.model import Batch, Event, Signal, SignalSpec
 from agent.core.ports import Sink
 from agent.pipeline.flow import Flow
@@ -736,5 +738,53 @@ def test_a_full_store_is_the_declaring_drivers_to_handle() -> None:
         await settle()
         assert supervisor.states()[0].last_error == "number signals: disk full"
         await supervisor.stop()
+
+    run(test)
+
+
+FAULTS = st.sampled_from(["good", "dead", "bad", "buggy", "gone"])
+
+
+@pytest.mark.announced_warnings
+@settings(max_examples=25, deadline=None)
+@given(steps=st.lists(st.tuples(st.integers(0, 2), FAULTS, st.sampled_from([0.3, 2.0, 9.0, 40.0])), max_size=12))
+def test_whatever_happens_events_come_in_pairs_and_all_recover(steps: list[tuple[int, str, float]]) -> None:
+    """Random faults of units and of their wire: no edge is told twice, no dead unit has a value, nothing stays dead."""
+    faults: dict[str, Exception] = {
+        "bad": BadData("read", "garbled"),
+        "buggy": KeyError("scale"),
+        "gone": Unavailable("read", "unplugged"),
+    }
+
+    async def test(rig: Rig) -> None:
+        units = [FakeUnit(rig.clock, f"meter{n}", n, every_s=(1.0, 20.0), answer_s=0.05) for n in (1, 2, 3)]
+        wire = poll(rig, *units)
+        rig.supervisor.start()
+        for index, fault, seconds in steps:
+            units[index].dead = fault == "dead"
+            units[index].fault = faults.get(fault)
+            wire.open_fault = faults["gone"] if fault == "gone" else None
+            await pass_s(rig.clock, seconds)
+            if seconds == 40.0:
+                for unit in units:
+                    well = not unit.dead and unit.fault is None
+                    values = rig.hub.latest([Signal(unit.device, "power_w", id=unit.number)])
+                    assert well or values[0].value is None
+        for unit in units:
+            unit.dead, unit.fault = False, None
+        wire.open_fault = None
+        await pass_s(rig.clock, 130)
+        assert set(health(rig).values()) == {Health.ONLINE}
+        for unit in units:
+            asked = len(unit.times(0))
+            await pass_s(rig.clock, 10)
+            assert len(unit.times(0)) - asked == 10
+            kinds = [event.kind for event in rig.events if event.subject == unit.device]
+            for good, ill in (("device.online", "device.offline"), ("device.heard", "device.silent")):
+                mine = [kind for kind in kinds if kind in {good, ill}]
+                assert all(one != other for one, other in pairwise(mine))
+                assert not mine or mine[-1] == good
+            assert kinds[0] != "device.heard"
+            assert "device.online" in kinds
 
     run(test)
