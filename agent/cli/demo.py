@@ -184,8 +184,8 @@ class _Demo:
         return 0
 
     def _end(self) -> None:
-        """The gateway before the broker, so that what it still has leaves the house."""
-        order = ("battery", "charger", *_METERS, "gateway", "central", "broker")
+        """The gateway first: it misses nobody, and what it still has leaves the house."""
+        order = ("gateway", "battery", "charger", *_METERS, "central", "broker")
         for name, process in sorted(self._processes, key=lambda item: order.index(item[0])):
             process.terminate()
             try:
