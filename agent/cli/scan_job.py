@@ -15,20 +15,10 @@ from agent.modbus_loader import load_modbus_profile
 from agent.profiles import profile_folders
 from agent.yamlfile import parse, read_text
 from drivers.line import open_line
-from drivers.modbus.scan import (
-    ALL_UNITS,
-    BAUDS,
-    PARITIES,
-    RTU_UNITS,
-    TCP_UNITS,
-    RtuPlan,
-    Search,
-    Watcher,
-    scan_host,
-    scan_line,
-    speeds,
-)
+from drivers.modbus.scan import ALL_UNITS, Search, Watcher
 from drivers.modbus.scan_ask import Patience
+from drivers.modbus.scan_host import TCP_UNITS, scan_host
+from drivers.modbus.scan_line import BAUDS, PARITIES, RTU_UNITS, RtuPlan, scan_line, speeds
 from drivers.modbus.scan_match import Model, default_units
 from drivers.modbus.settings import TCP_PORT
 from drivers.serial_meter.scan import LISTEN_S, PortSearch, ask_d0, listen

@@ -237,7 +237,7 @@ async def ask_d0(search: PortSearch) -> FoundMeter | None:
     wire = AskedWire(search.port, settings.line, search.clock, search.opener)
     try:
         await wire.open()
-        telegram = await _Readout(settings, wire).read()
+        (telegram,) = await D0Meter(settings, wire).readout(_Nowhere())
     except NoAnswer:
         return None
     except (BadData, Unsupported) as error:
@@ -246,15 +246,6 @@ async def ask_d0(search: PortSearch) -> FoundMeter | None:
     finally:
         await wire.close()
     return telegram_found(search.port, "d0", telegram, {"request": True})
-
-
-class _Readout(D0Meter):
-    """A meter of which only the telegram is wanted."""
-
-    async def read(self) -> Telegram:
-        """Its readout. Raises ``NoAnswer``, ``BadData`` or ``Unavailable``."""
-        (telegram,) = await self._readout(_Nowhere())
-        return telegram
 
 
 class _Nowhere:

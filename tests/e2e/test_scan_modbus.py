@@ -17,9 +17,11 @@ from agent.core.errors import BadData, Unavailable
 from drivers.codec.registers import Register, TextRegister
 from drivers.line import open_line
 from drivers.modbus.model import ModbusMatch, ModbusPoint, ModbusProfile
-from drivers.modbus.scan import FoundUnit, RtuPlan, Search, scan_host, scan_line, speeds
+from drivers.modbus.scan import ALL_UNITS, FoundUnit, Search
 from drivers.modbus.scan_ask import Patience
 from drivers.modbus.scan_frames import crc
+from drivers.modbus.scan_host import scan_host
+from drivers.modbus.scan_line import RtuPlan, scan_line, speeds
 from drivers.modbus.scan_match import Model
 from drivers.sim.charger_modbus import SERIAL, SimulatedCharger
 from drivers.sim.evse import Evse
@@ -103,13 +105,14 @@ def test_several_units_are_told_apart_and_recognised() -> None:
     assert first.values == (("voltage_l1_v", "231.2"),)
 
 
-def test_a_host_that_answers_every_unit_id_alike_is_told_once_under_its_usual_id() -> None:
+@pytest.mark.parametrize("units", [UNITS, ALL_UNITS, range(256)], ids=["few", "all", "even more"])
+def test_a_host_that_answers_every_unit_id_alike_is_told_once_under_its_usual_id(units: Sequence[int]) -> None:
     unit = meter()
 
     async def main() -> Scan:
         scan = Scan()
         async with tcp(lambda _, pdu: unit.answer(pdu)) as served:
-            assert await scan.host(served.port)
+            assert await scan.host(served.port, units)
         return scan
 
     (found,) = asyncio.run(main()).found

@@ -10,7 +10,6 @@ from pymodbus.framer import FramerRTU
 from agent.core.errors import BadData
 from drivers.codec.registers import Register, TextRegister
 from drivers.modbus.model import ModbusMatch, ModbusPoint, ModbusProfile
-from drivers.modbus.scan import BAUDS, PARITIES, RtuPlan, speeds
 from drivers.modbus.scan_ask import Answer, Patience, Refused
 from drivers.modbus.scan_frames import (
     Question,
@@ -22,6 +21,7 @@ from drivers.modbus.scan_frames import (
     rtu_answers,
     rtu_frame,
 )
+from drivers.modbus.scan_line import BAUDS, PARITIES, RtuPlan, speeds
 from drivers.modbus.scan_match import (
     Answers,
     Guess,
