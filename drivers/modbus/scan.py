@@ -138,7 +138,7 @@ async def _ask_all(
     """Ask until nothing more follows. A unit that keeps silent too often is taken to be silent on the rest."""
     silent = 0
     for question in questions(search.models, answers):
-        search.watch.step(f"{url}: asking unit {unit} what it is", f"register {question.address}", 0)
+        search.watch.step(f"{url}: asking what its units are", f"unit {unit}, register {question.address}", 0)
         answers[question] = None if silent >= _MAX_SILENT else await asker.read(unit, question)
         silent += answers[question] is None
 
