@@ -15,7 +15,7 @@ from agent.pipeline.hub import Hub
 BATCHES = 50
 ROUNDS = 40
 TARGET_ROW_NS = 100.0
-TARGET_SMALL_US = 20.0
+TARGET_SMALL_US = {100: 20.0, 5: 40.0}  # each signal once, as a poll brings them; four times
 TARGET_TOUCH_US = 8.0
 TARGET_RULED_ROW_NS = 2000.0  # these rows take a Python loop
 
@@ -69,7 +69,8 @@ def main() -> None:
         batch_us = _seconds_per_batch(_batches(20, signals, 0.5), Gate()) * 1e6
         name = f"gate+hub, batches of 20 rows of {signals} signals"
         print(
-            f"{name}: {batch_us:.0f} µs/batch ({TARGET_SMALL_US / batch_us:.1f}x better) target {TARGET_SMALL_US:.0f}"
+            f"{name}: {batch_us:.0f} µs/batch ({TARGET_SMALL_US[signals] / batch_us:.1f}x better)"
+            f" target {TARGET_SMALL_US[signals]:.0f}"
         )
     touch_us = _seconds_per_touch(20) * 1e6
     print(
