@@ -16,6 +16,7 @@ from drivers.sim.bms import SimulatedBms
 from tests.e2e import site
 
 DEMO_SIGNALS = 70
+DEMO_DEVICES = ("battery1", "cp2", "grid", "sub1")
 
 
 def _no_bus() -> str:
@@ -244,8 +245,15 @@ def test_the_demo_shows_live_values_and_the_subscriber_gets_them(tmp_path: Path)
         )
         assert history["points"]
         assert len(site.get(latest)["values"]) >= DEMO_SIGNALS
+
+        def read() -> dict[str, bool]:
+            items = site.get(f"{found[0]}/api/devices")["items"]
+            return {item["id"]: item["state"] == "online" and item["known"] > 0 for item in items}
+
+        site.wait_until(lambda: read() == dict.fromkeys(DEMO_DEVICES, True), "every counterpart is read")
         assert site.end(demo) == 0
     assert "Traceback" not in log.read_text()
+    assert not re.findall(r" (?:WARNING|ERROR) .*", log.read_text())
 
 
 @on_a_bus
