@@ -106,7 +106,7 @@ class MemoryOutbox:
         """Always from the start."""
         return 0
 
-    def ack(self, _stream: str, _upto_seq: int) -> "Future[None]":
+    def ack(self, _stream: str, _upto_seq: int, *, at_once: bool = False) -> "Future[None]":  # noqa: ARG002 - all is at once here
         """Taken note of by the uplink itself."""
         return _done()
 

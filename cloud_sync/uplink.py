@@ -219,7 +219,7 @@ class Uplink:
             with contextlib.suppress(StoreError):
                 for stream in self._streams:
                     stream.settle()
-                    await self._persist_one(stream)
+                    await self._persist_one(stream, at_once=True)
                     await self._hold(stream, max(stream.sent, stream.acked))
 
     # State and catalogue.
@@ -378,10 +378,10 @@ class Uplink:
                 await self._until_stored(partial(self._persist_one, stream))
             await self._clock.sleep_s(PERSIST_EVERY_S)
 
-    async def _persist_one(self, stream: _Stream) -> None:
+    async def _persist_one(self, stream: _Stream, *, at_once: bool = False) -> None:
         upto = stream.acked
         if upto > stream.persisted:
-            await asyncio.wrap_future(self._outbox.ack(stream.name, upto))
+            await asyncio.wrap_future(self._outbox.ack(stream.name, upto, at_once=at_once))
             stream.persisted = upto
 
     async def _hold(self, stream: _Stream, upto_seq: int | None) -> None:

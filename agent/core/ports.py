@@ -187,8 +187,11 @@ class Outbox(Protocol):
     def acked(self, stream: str) -> int:
         """The last acknowledged seq of ``telemetry`` or ``event``; 0 before the first."""
 
-    def ack(self, stream: str, upto_seq: int) -> Future[None]:
-        """Persist that all up to there is acknowledged. Moving backwards is ignored."""
+    def ack(self, stream: str, upto_seq: int, *, at_once: bool = False) -> Future[None]:
+        """Persist that all up to there is acknowledged. Moving backwards is ignored.
+
+        It may take some seconds, for each costs a page of flash; ``at_once`` is for the last one of a connection.
+        """
 
     def newest(self, stream: str) -> int:
         """The seq of the newest committed record of ``telemetry`` or ``event``; 0 before the first."""

@@ -174,9 +174,9 @@ class Store:
         """The last acknowledged seq of ``telemetry`` or ``event``."""
         return self._cursors.acked(stream)
 
-    def ack(self, stream: str, upto_seq: int) -> Future[None]:
+    def ack(self, stream: str, upto_seq: int, *, at_once: bool = False) -> Future[None]:
         """Persist that all up to there is acknowledged."""
-        return self._cursors.ack(stream, upto_seq)
+        return self._cursors.ack(stream, upto_seq, at_once=at_once)
 
     def newest(self, stream: str) -> int:
         """The seq of the newest committed record."""

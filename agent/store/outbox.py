@@ -89,7 +89,7 @@ class Cursors:
         """The seq of the newest committed record; 0 before the first."""
         return self._writer.newest_seq if _known(stream) == TELEMETRY else self._newest_event()
 
-    def ack(self, stream: str, upto_seq: int) -> Future[None]:
+    def ack(self, stream: str, upto_seq: int, *, at_once: bool = False) -> Future[None]:
         """Persist that all up to there is acknowledged, within ``StoreSettings.ack_s``: losing it only repeats."""
         _known(stream)
 
@@ -106,7 +106,7 @@ class Cursors:
 
             return None, publish
 
-        return self._writer.submit(run, urgent=False)
+        return self._writer.submit(run, urgent=at_once)
 
     def hold(self, stream: str, upto_seq: int | None) -> Future[None]:
         """Say which records may have left the house; it is committed at once, for sending begins after it."""

@@ -432,7 +432,7 @@ def test_blocks_are_sealed_when_their_time_has_come(path: Path) -> None:
 
 
 def test_acknowledgements_are_written_some_seconds_apart(path: Path) -> None:
-    """Real time: the first is written at once, the second waits, a flush and the closing take it along."""
+    """Real time: the first is written at once, the next waits; a flush, a word and the closing take it along."""
     with closing(Store.open(path, SystemClock(), StoreSettings(commit_s=0.01, ack_s=600.0))) as store:
         put(store, 1, 0, 1)
         store.flush().result(WAIT_S)
@@ -445,5 +445,6 @@ def test_acknowledgements_are_written_some_seconds_apart(path: Path) -> None:
         assert not later.done()
         store.flush().result(WAIT_S)
         assert later.done()
-        last = store.ack("telemetry", 3)
+        store.ack("telemetry", 3, at_once=True).result(WAIT_S)
+        last = store.ack("telemetry", 4)
     assert last.result(0) is None

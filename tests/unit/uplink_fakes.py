@@ -83,7 +83,7 @@ class MemoryOutbox:
         self._check()
         return self.cursors[stream]
 
-    def ack(self, stream: str, upto_seq: int) -> "Future[None]":
+    def ack(self, stream: str, upto_seq: int, *, at_once: bool = False) -> "Future[None]":
         self.diary.append(("ack", stream, upto_seq))
         self.cursors[stream] = max(self.cursors[stream], upto_seq)
         return done()
