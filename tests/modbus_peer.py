@@ -33,7 +33,7 @@ class Asked:
         return rtu(self.unit, pdu) if self.tid is None else mbap(self.tid, self.unit, pdu)
 
 
-#: What is sent for a question, and after how many seconds; None: the connection is cut.
+#: What is sent for a question, and after how many seconds; None: the connection is cut. A unit answers in order.
 Said = Sequence[tuple[float, bytes]] | None
 Hook = Callable[[Asked, bytes], Said]
 
@@ -56,7 +56,7 @@ class Peer:
     opened: int = 0
     refused: int = 0
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
-    _sending: set[asyncio.Task[None]] = field(default_factory=set)
+    _sending: dict[tuple[asyncio.StreamWriter, int], asyncio.Task[None]] = field(default_factory=dict)
 
     @property
     def url(self) -> ModbusUrl:
@@ -71,9 +71,10 @@ class Peer:
         finally:
             server.close()
             self.cut()
-            for task in list(self._sending):
+            tasks = list(self._sending.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._sending, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             while self.connections:  # noqa: ASYNC110 - a test may wait so
                 await asyncio.sleep(0.001)
 
@@ -110,19 +111,30 @@ class Peer:
             said = self.hook(asked, pdu)
         if said is None:
             raise ConnectionResetError
-        for delay_s, data in said:
-            if delay_s:
-                task = asyncio.ensure_future(self._later(writer, delay_s, data))
-                self._sending.add(task)
-                task.add_done_callback(self._sending.discard)
-            else:
-                writer.write(data)
+        key = (writer, asked.unit)
+        before = self._sending.get(key)
+        if before is None and not any(delay_s for delay_s, _ in said):
+            writer.writelines(data for _, data in said)
+        else:
+            due = [(asyncio.get_running_loop().time() + delay_s, data) for delay_s, data in said]
+            task = self._sending[key] = asyncio.ensure_future(self._later(writer, due, before))
+            task.add_done_callback(lambda done: self._sent(key, done))
+
+    def _sent(self, key: tuple[asyncio.StreamWriter, int], done: asyncio.Task[None]) -> None:
+        if self._sending.get(key) is done:
+            del self._sending[key]
 
     @staticmethod
-    async def _later(writer: asyncio.StreamWriter, delay_s: float, data: bytes) -> None:
-        await asyncio.sleep(delay_s)
-        if not writer.transport.is_closing():
-            writer.write(data)
+    async def _later(
+        writer: asyncio.StreamWriter, due: Sequence[tuple[float, bytes]], before: asyncio.Task[None] | None
+    ) -> None:
+        """Send at these times, but never before what the unit answers first: it answers in order."""
+        if before is not None:
+            await asyncio.wait({before})
+        for at_s, data in due:
+            await asyncio.sleep(max(0, at_s - asyncio.get_running_loop().time()))
+            if not writer.transport.is_closing():
+                writer.write(data)
 
     @staticmethod
     async def _tcp_question(reader: asyncio.StreamReader) -> Asked:

@@ -39,7 +39,6 @@ class Fuzzer:
 
     def __init__(self, scheme: Scheme, seed: int) -> None:
         self._random = Random(seed)  # noqa: S311 - no secrets
-        self._free_s = 0.0
         self.asked = 0
         self.peer = Peer({1: Registers()}, scheme, hook=self._hook)
 
@@ -61,13 +60,11 @@ class Fuzzer:
         data = asked.frame(right)
         if kind not in {"right", "late"}:
             data, _ = mangled(kind, random, asked.unit, right, asked.tid)
-        now_s = asyncio.get_running_loop().time()
         late_s = TIMEOUT_S * random.uniform(0.5, 3) if kind == "late" else 0.0
-        at_s = self._free_s = max(now_s + late_s, self._free_s)
         if kind != "late" and random.random() < 0.2:
             cut = random.randrange(len(data) + 1)
-            return [(at_s - now_s, data[:cut]), (at_s - now_s, data[cut:])]
-        return [(at_s - now_s, data)]
+            return [(0, data[:cut]), (random.choice([0, TIMEOUT_S / 4]), data[cut:])]
+        return [(late_s, data)]
 
 
 class Judge(RecordingSink):
@@ -110,9 +107,9 @@ async def fuzz(scheme: Scheme, polls: int, seed: int) -> Judge:
 
 @pytest.mark.parametrize("scheme", ["tcp", "rtu+tcp"])
 def test_no_wrong_value_is_published(scheme: Scheme) -> None:
-    judge = asyncio.run(fuzz(scheme, 1000, 1))
+    judge = asyncio.run(fuzz(scheme, 600, 1))
     assert judge.wrong == 0
-    assert judge.right > 500
+    assert judge.right > 300
     kinds = {name for name in judge.counts if name.startswith("bad.")}
     if scheme == "tcp":
         assert kinds >= {
@@ -132,7 +129,7 @@ def test_no_wrong_value_is_published(scheme: Scheme) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("scheme", ["tcp", "rtu+tcp"])
-def test_no_wrong_value_is_published_in_50_000_answers(scheme: Scheme) -> None:
+def test_no_wrong_value_is_published_in_30_000_polls(scheme: Scheme) -> None:
     judge = asyncio.run(fuzz(scheme, 30_000, 2))
     assert judge.wrong == 0
     assert judge.right > 10_000
