@@ -5,7 +5,8 @@ Rules of a profile:
 1. Addresses are those of the wire, from 0. ``table`` and ``word_order`` at the top hold for all rows that say nothing.
 2. Value in the point's unit = raw * ``scale`` + ``offset``. Signs are the house's: positive = drawn from the site, so a
    PV inverter that counts what it gives has ``scale: -1``.
-3. ``missing`` names raw values that mean "not there" (hexadecimal as the maker writes them); NaN is always one.
+3. ``missing`` names raw values that mean "not there" (hexadecimal as the maker writes them), of ``bits`` the number
+   that these make, of floats the number itself. NaN, the infinities and BCD digits above 9 are never readings.
 4. ``settings`` are registers that are written. A device that is never commanded is never written to: ``setup`` and
    ``heartbeat`` begin with the first command.
 5. Labels of ``charger_status`` are those of OCPP 1.6 ChargePointStatus.
