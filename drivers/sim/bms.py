@@ -11,13 +11,14 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from agent.core.clock import Clock, SystemClock
 from drivers.lean import without_asammdf
 from drivers.sim.battery import Battery, Fault
 from drivers.sim.demo_pack import demo_pack
+from drivers.sim.faults import FaultPlan, parse_fault
 from drivers.sim.packing import Frame, Layout
 from drivers.sim.pylontech_lv import pylontech_lv
 
@@ -40,34 +41,10 @@ REFUSALS = (can.CanError, NotImplementedError, OSError, ValueError, TypeError)
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class FaultPlan:
-    """A fault from ``start_s`` on, for ``lasts_s`` (None: to the end)."""
-
-    fault: Fault
-    start_s: float = 0.0
-    lasts_s: float | None = None
-
-    def active(self, t_s: float) -> bool:
-        """Whether it is on at that time."""
-        return t_s >= self.start_s and (self.lasts_s is None or t_s < self.start_s + self.lasts_s)
-
-    @classmethod
-    def parse(cls, text: str) -> "FaultPlan":
-        """``name``, ``name@start`` or ``name@start+duration`` in seconds. Raises ``argparse.ArgumentTypeError``."""
-        name, _, times = text.partition("@")
-        start, _, lasts = times.partition("+")
-        try:
-            return cls(Fault(name), float(start or 0), float(lasts) if lasts else None)
-        except ValueError as error:
-            known = ", ".join(Fault)
-            raise argparse.ArgumentTypeError(f"{text!r}: write NAME, NAME@60 or NAME@60+5, of {known}") from error
-
-
 class SimulatedBms:
     """The BMS as a function of time: ``frames(t_s)`` gives what is due. Deterministic by ``seed``."""
 
-    def __init__(self, profile: str = "demo_pack", seed: int = 1, plan: Sequence[FaultPlan] = ()) -> None:
+    def __init__(self, profile: str = "demo_pack", seed: int = 1, plan: Sequence[FaultPlan[Fault]] = ()) -> None:
         self.battery = Battery(seed)
         self._layouts = PROFILES[profile]()
         self._plan = tuple(plan)
@@ -186,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="another number is another battery (%(default)s)")
     parser.add_argument(
         "--fault",
-        type=FaultPlan.parse,
+        type=partial(parse_fault, Fault),
         action="append",
         default=[],
         metavar="NAME[@START[+SECONDS]]",

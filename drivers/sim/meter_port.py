@@ -13,14 +13,15 @@ import sys
 import termios
 import tty
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from agent.core.clock import Clock, SystemClock
 from agent.core.errors import DeviceError
 from drivers.line import Line, open_line
+from drivers.sim.faults import FaultPlan, parse_fault
 
 #: µs UTC -> the telegram of that moment.
 Telegrams = Callable[[int], bytes]
@@ -31,30 +32,6 @@ class Fault(StrEnum):
 
     SILENCE = "silence"  #: the meter sends nothing
     BAD_CRC = "bad_crc"  #: a bit of each telegram is wrong
-
-
-@dataclass(frozen=True, slots=True)
-class FaultPlan:
-    """A fault from ``start_s`` on, for ``lasts_s`` (None: to the end)."""
-
-    fault: Fault
-    start_s: float = 0.0
-    lasts_s: float | None = None
-
-    def active(self, t_s: float) -> bool:
-        """Whether it is on at that time."""
-        return t_s >= self.start_s and (self.lasts_s is None or t_s < self.start_s + self.lasts_s)
-
-    @classmethod
-    def parse(cls, text: str) -> "FaultPlan":
-        """``name``, ``name@start`` or ``name@start+duration`` in seconds. Raises ``argparse.ArgumentTypeError``."""
-        name, _, times = text.partition("@")
-        start, _, lasts = times.partition("+")
-        try:
-            return cls(Fault(name), float(start or 0), float(lasts) if lasts else None)
-        except ValueError as error:
-            known = ", ".join(Fault)
-            raise argparse.ArgumentTypeError(f"{text!r}: write NAME, NAME@60 or NAME@60+5, of {known}") from error
 
 
 def with_faults(telegram: bytes, faults: set[Fault]) -> bytes:
@@ -111,7 +88,9 @@ class PseudoPort:
         os.close(self._near)
 
 
-async def push(port: Port, telegrams: Telegrams, faults: Sequence[FaultPlan], every_s: float, clock: Clock) -> None:
+async def push(
+    port: Port, telegrams: Telegrams, faults: Sequence[FaultPlan[Fault]], every_s: float, clock: Clock
+) -> None:
     """Send a telegram each ``every_s`` until cancelled. Raises ``Unavailable`` when the port is gone."""
     start_s = clock.monotonic_s()
     while True:
@@ -154,7 +133,7 @@ def run_meter(
     parser.add_argument("--seconds", type=float, help="end by itself after this time")
     parser.add_argument(
         "--fault",
-        type=FaultPlan.parse,
+        type=partial(parse_fault, Fault),
         action="append",
         default=[],
         metavar="NAME[@START[+SECONDS]]",

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from agent.core.clock import FakeClock
 from agent.share import share_path
 from drivers.sim.battery import CAPACITY_AH, CELL_MAX_V, MAX_HOT_DEGC, PHASES, Battery, Fault, State
-from drivers.sim.bms import MAX_CATCH_UP_S, PROFILES, FaultPlan, SimulatedBms, bus_options, main, send_all
+from drivers.sim.bms import MAX_CATCH_UP_S, PROFILES, SimulatedBms, bus_options, main, send_all
+from drivers.sim.faults import FaultPlan, parse_fault
 from drivers.sim.packing import Field, Frame
 
 CYCLE_S = sum(seconds for seconds, _ in PHASES)
@@ -254,12 +255,12 @@ def test_a_field_holds_the_nearest_value_that_it_can(field: Field, value: float)
 
 
 def test_fault_plans_are_read_and_refused() -> None:
-    assert FaultPlan.parse("silent") == FaultPlan(Fault.SILENT)
-    assert FaultPlan.parse("frozen@60+2.5") == FaultPlan(Fault.FROZEN, 60.0, 2.5)
-    assert FaultPlan.parse("imbalance@5") == FaultPlan(Fault.IMBALANCE, 5.0, None)
+    assert parse_fault(Fault, "silent") == FaultPlan(Fault.SILENT)
+    assert parse_fault(Fault, "frozen@60+2.5") == FaultPlan(Fault.FROZEN, 60.0, 2.5)
+    assert parse_fault(Fault, "imbalance@5") == FaultPlan(Fault.IMBALANCE, 5.0, None)
     for text in ("", "melted", "silent@x", "silent@1+y"):
         with pytest.raises(argparse.ArgumentTypeError, match="write NAME, NAME@60 or NAME@60"):
-            FaultPlan.parse(text)
+            parse_fault(Fault, text)
 
 
 def test_options_of_the_interface_go_through_and_multicast_stays_on_this_machine() -> None:

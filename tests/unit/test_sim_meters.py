@@ -15,8 +15,9 @@ from smllib.sml.response_get_list import SmlGetListResponse
 
 from agent.core.clock import FakeClock
 from drivers.sim import meter_dsmr, meter_sml
+from drivers.sim.faults import FaultPlan, parse_fault
 from drivers.sim.meter_house import House
-from drivers.sim.meter_port import Fault, FaultPlan, PseudoPort, push, with_faults
+from drivers.sim.meter_port import Fault, PseudoPort, push, with_faults
 from tests.ptys import MAX_WAITING
 
 NOON_US = 1_769_000_400_000_000
@@ -91,11 +92,11 @@ def test_each_fault_does_what_it_says() -> None:
 
 
 def test_faults_come_and_go() -> None:
-    plan = FaultPlan.parse("silence@60+5")
+    plan = parse_fault(Fault, "silence@60+5")
     assert [plan.active(t_s) for t_s in (0, 59.9, 60, 64.9, 65)] == [False, False, True, True, False]
-    assert FaultPlan.parse("bad_crc").active(0)
+    assert parse_fault(Fault, "bad_crc").active(0)
     with pytest.raises(argparse.ArgumentTypeError, match="silence"):
-        FaultPlan.parse("fire")
+        parse_fault(Fault, "fire")
 
 
 class _Kept:
