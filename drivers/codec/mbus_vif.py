@@ -181,23 +181,39 @@ def read_meaning(data: bytes, start: int) -> tuple[Meaning, int]:
     """
     vif = _byte(data, start)
     position = start + 1
-    text = ""
-    if vif & _CODE == _PLAIN_TEXT:
-        end = position + 1 + _byte(data, position)
-        if end > len(data):
-            raise MalformedError("premature_end")
-        text = data[position + 1 : end][::-1].decode("latin-1")
-        position = end
-    extensions = b""
-    more = vif & _EXTENSION
-    while more:
-        extension = _byte(data, position)
-        extensions += bytes((extension,))
-        position += 1
-        if len(extensions) > MAX_EXTENSIONS:
-            raise MalformedError("too_many_extensions")
-        more = extension & _EXTENSION
+    text, extensions = "", b""
+    if vif & _CODE == _PLAIN_TEXT and not (vif & _EXTENSION and not _is_text(data, position)):
+        text, position = _read_text(data, position)
+        if vif & _EXTENSION:
+            extensions, position = _read_extensions(data, position)
+    elif vif & _EXTENSION:
+        extensions, position = _read_extensions(data, position)
+        if vif & _CODE == _PLAIN_TEXT:
+            text, position = _read_text(data, position)
     return _meaning(vif, text, extensions), position
+
+
+def _read_extensions(data: bytes, start: int) -> tuple[bytes, int]:
+    position = start
+    while _byte(data, position) & _EXTENSION:
+        position += 1
+        if position - start >= MAX_EXTENSIONS:
+            raise MalformedError("too_many_extensions")
+    return data[start : position + 1], position + 1
+
+
+def _read_text(data: bytes, start: int) -> tuple[str, int]:
+    """A text, its last letter first, behind its length."""
+    end = start + 1 + _byte(data, start)
+    if end > len(data):
+        raise MalformedError("premature_end")
+    return data[start + 1 : end][::-1].decode("latin-1"), end
+
+
+def _is_text(data: bytes, start: int) -> bool:
+    """Whether a text stands here. Some meters put it in front of the extensions, others behind them."""
+    end = start + 1 + _byte(data, start)
+    return end <= len(data) and data[start + 1 : end].decode("latin-1").isprintable()
 
 
 def _byte(data: bytes, position: int) -> int:
