@@ -3,7 +3,8 @@
 Rules of this file:
 
 1. A data set is a code and one group in brackets or more; several may stand on a line, and groups on a line of their
-   own belong to the data set before. A group is a value, a value with its unit behind ``*``, or nothing.
+   own belong to the data set before. A group is a value, a value with its unit behind ``*``, or nothing. Heat meters
+   put values of one kind into one group, ``&`` between them.
 2. A value with a unit is a number. Without a unit it is the text that was sent, unless the code is that of a quantity
    or of a counter, which have none: then it is a number. Whole numbers are exact, others the nearest ``float``.
 3. In a data set of several groups those with a unit are the values; the others say when they were taken, how many
@@ -21,8 +22,10 @@ from drivers.codec.telegram import Reading
 
 #: A code begins behind a blank or a bracket: looking for one elsewhere would take the square of a long line's length.
 _SET = re.compile(r"(?<![^()\s])([^()\s]{0,40}+)((?:\([^()\r\n]*\))+)")
-#: An OBIS or EDIS code, or the plain number of an old meter (mode A).
-_CODE = re.compile(r"(?:(?:\d{1,3}-\d{1,3}:)?(?:\d{1,3}|[A-Z])(?:\.[0-9A-Z]{1,3}){1,3}|\d{1,4})(?:[*&]\d{1,3})?")
+#: An OBIS or EDIS code, the plain number of an old meter (mode A), or F for its faults.
+_CODE = re.compile(r"(?:(?:\d{1,3}-\d{1,3}:)?(?:\d{1,3}|[A-Z])(?:\.[0-9A-Z]{1,3}){1,3}|\d{1,4}|F)(?:[*&]\d{1,3})?")
+#: Values with their units in one group.
+_SEVERAL = re.compile(r"[^*&]*\*[^*&]+(?:&[^*&]*\*[^*&]+)+")
 _NUMBER = re.compile(r"\s*([-+]?\d{1,30})(\.\d{0,30})?\s*")
 #: What meters show in place of a number that they don't have.
 _NO_NUMBER = re.compile(r"[-.: ]*")
@@ -65,7 +68,7 @@ class LineReader:
             if not code:
                 continue
             number = number or code in numeric
-            for group in groups if len(groups) == 1 else _values(groups):
+            for group in _values(groups):
                 value, _, unit = group.partition("*")
                 reading = self._reading(code, value, unit or None, number=number)
                 if strict and unit and isinstance(reading.value, str) and not _NO_NUMBER.fullmatch(value):
@@ -134,7 +137,9 @@ def _data_sets(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _values(groups: list[str]) -> list[str]:
-    """The values of a data set of several groups, each with its unit behind ``*`` if it has one."""
+    """The values of a data set, each with its unit behind ``*`` if it has one."""
+    if len(groups) == 1:
+        return groups[0].split("&") if "&" in groups[0] and _SEVERAL.fullmatch(groups[0]) else groups
     with_unit = [group for group in groups if "*" in group]
     if with_unit:
         return with_unit
