@@ -207,11 +207,23 @@ async def _asked(planned: "PlannedMeter", decoding: _Decoding) -> AsyncGenerator
 
 
 def _recorded(path: Path, codec: "Codec") -> Iterator[Timed]:
+    found = 0
+    for chunk in _chunks(path):
+        for one in codec.feed(chunk):
+            found += 1
+            yield None, one
+    for one in codec.end():
+        # A recording of a stream begins and ends anywhere: what its end cut off is no bad telegram if there are others.
+        if not found or not isinstance(one, BadFrame):
+            yield None, one
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    text = path.suffix.lower() == ".hex"
     try:
         with path.open("rb") as file:
-            while chunk := file.read(-1 if path.suffix.lower() == ".hex" else _CHUNK_BYTES):
-                for one in codec.feed(_from_hex(path, chunk) if path.suffix.lower() == ".hex" else chunk):
-                    yield None, one
+            while chunk := file.read(-1 if text else _CHUNK_BYTES):
+                yield _from_hex(path, chunk) if text else chunk
     except OSError as error:
         raise Unavailable(f"read {path}", error.strerror or str(error), "check the path and its permissions") from error
 

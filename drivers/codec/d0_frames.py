@@ -40,6 +40,8 @@ class ReadoutFrames(ABC):
     _edge = re.compile(rb"!|" + TELEGRAM_START)
     #: The last bytes so far, if they may become a beginning that has room for another one inside; None: there is none.
     _open: re.Pattern[bytes] | None = None
+    #: What a recording may have lost at its end without losing any of the telegram.
+    _missing_end = b""
 
     def __init__(self) -> None:
         self._waiting = bytearray()
@@ -66,6 +68,14 @@ class ReadoutFrames(ABC):
             self._searched = 0
             found.append(step[1])
         del self._waiting[:position]
+        return found
+
+    def end(self) -> list[Telegram | BadFrame]:
+        """Nothing more comes: the telegram that has begun, cut off where its own end is missing."""
+        found = self.feed(self._missing_end) if self._waiting.startswith(b"/") else []
+        if self._start.match(self._waiting):
+            found.append(bad("truncated", bytes(self._waiting)))
+        self.reset()
         return found
 
     def reset(self) -> None:

@@ -93,6 +93,7 @@ class DsmrCodec(ReadoutFrames):
     _start_max = CIPHER_START_MAX
     _edge = re.compile(rb"!|" + TELEGRAM_START + rb"|" + CIPHER_START, re.DOTALL)
     _open = re.compile(CIPHER_OPEN, re.DOTALL)
+    _missing_end = b"\r\n"
 
     def __init__(self, key: bytes | None = None, auth_key: bytes | None = None) -> None:
         super().__init__()

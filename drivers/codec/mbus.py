@@ -93,6 +93,11 @@ class MbusCodec:
                 results.append(result)
         return results
 
+    def end(self) -> Sequence[Telegram | BadFrame]:
+        """Nothing more comes: the frame that has begun was cut off."""
+        bad = self._frames.end()
+        return [bad] if bad is not None else []
+
     def reset(self) -> None:
         """The line was interrupted: what waits inside is worth nothing."""
         self._frames.reset()

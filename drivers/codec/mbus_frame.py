@@ -98,6 +98,12 @@ class FrameReader:
         self._waiting = line[position:]
         return found
 
+    def end(self) -> BadFrame | None:
+        """Nothing more comes: the long frame that has begun was cut off."""
+        waiting, self._waiting = self._waiting, b""
+        begun = len(waiting) >= _HEADER_SIZE and waiting[0] == _LONG_START
+        return BadFrame("truncated", waiting) if begun else None
+
     def reset(self) -> None:
         """The line was interrupted: what waits inside is worth nothing."""
         self._waiting = b""

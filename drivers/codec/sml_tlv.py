@@ -3,7 +3,7 @@
 Rules of this file:
 
 1. A field is read whole or ``MalformedError`` is raised; nothing is read behind the end and nothing is guessed.
-2. A message whose checksum is wrong raises too: whoever gets a list of messages has whole ones.
+2. A message whose checksum is wrong is given all the same, and says so.
 3. Work is bounded by the data's length: lists nest ``MAX_DEPTH`` deep, integers have at most 8 bytes.
 
 There are two checksums in the field, in messages as in the transport. The standard's is CRC-16/X.25, low byte first;
@@ -33,10 +33,11 @@ class MalformedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: the tag of its body (0x0701 = GetList.Res) and the body."""
+    """One message: the tag of its body (0x0701 = GetList.Res), the body, and whether its checksum is right."""
 
     tag: int
     body: Field
+    sound: bool
 
 
 def checksums(data: bytes) -> tuple[bytes, bytes]:
@@ -52,7 +53,7 @@ def checksums(data: bytes) -> tuple[bytes, bytes]:
 
 
 def read_messages(data: bytes) -> list[Message]:
-    """All messages of a file. Raises ``MalformedError``: ``malformed``, ``bad_message_crc``."""
+    """All messages of a file. Raises ``MalformedError``."""
     found = []
     position = 0
     while position < len(data):
@@ -73,11 +74,10 @@ def _read_message(data: bytes, start: int) -> tuple[Message, int]:
     if position >= len(data) or data[position] != _END_OF_MESSAGE:
         raise MalformedError("malformed")
     # as an integer, because leading zero bytes of an integer may be left out
-    if sent not in [int.from_bytes(crc) for crc in checksums(data[start:end])]:
-        raise MalformedError("bad_message_crc")
+    sound = sent in [int.from_bytes(crc) for crc in checksums(data[start:end])]
     match body:
         case [int() as tag, content]:
-            return Message(tag, content), position + 1
+            return Message(tag, content, sound), position + 1
     raise MalformedError("malformed")
 
 

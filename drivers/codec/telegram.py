@@ -63,5 +63,11 @@ class Codec(Protocol):
     def feed(self, data: bytes) -> Sequence[Telegram | BadFrame]:
         """What these bytes completed."""
 
+    def end(self) -> Sequence[Telegram | BadFrame]:
+        """Nothing more comes, as at the end of a recording: what waits inside is whole as it stands, or ``truncated``.
+
+        Leaves nothing inside, as ``reset``.
+        """
+
     def reset(self) -> None:
         """The line was interrupted: what waits inside is worth nothing."""

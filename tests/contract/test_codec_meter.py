@@ -6,7 +6,9 @@ the protocol sends without one, under ``unchecked``. What is tried on them:
 - the same results in one piece, byte by byte and in any pieces, of any mixture of telegrams, their parts, and noise;
 - garbage never raises and is no telegram; not more than ``limit`` bytes wait inside;
 - a telegram cut off at any byte gives no value, one with a changed bit no other value (F11);
-- whatever came before, a good telegram is there as soon as its last byte is.
+- whatever came before, a good telegram is there as soon as its last byte is;
+- at the end of a recording a telegram that lacks no more than the end of its last line is there, one that lacks more is
+  told.
 """
 
 from collections.abc import Callable, Iterator
@@ -139,6 +141,9 @@ LINES = {
         ),
     ),
 }
+
+#: A P1 telegram that lost its checksum alone may be one of a generation that has none.
+_HEX = b"0123456789ABCDEF"
 
 every_codec = pytest.mark.parametrize("line", LINES.values(), ids=LINES.keys())
 
@@ -326,3 +331,36 @@ def test_after_a_reset_nothing_of_before_is_left(line: Line) -> None:
         assert values(list(codec.feed(telegram[half:]))) == []
         codec.reset()
         assert values(list(codec.feed(telegram))) == values(whole(line, telegram))
+
+
+@every_codec
+def test_at_the_end_of_a_recording_what_has_begun_is_told(line: Line) -> None:
+    for telegram in line.all:
+        complete = values(whole(line, telegram))
+        for end in range(len(telegram) + 1):
+            codec = line.make()
+            found = [*codec.feed(telegram[:end]), *codec.end()]
+            lost = telegram[end:].strip(b"\r\n")
+            allowed = [complete] if not lost else [[], complete] if not lost.strip(_HEX) else [[]]
+            assert values(found) in allowed, end
+            assert len(found) <= 1
+            assert found or end < 14, "a beginning is known by then"
+            assert waiting(codec) == 0
+            assert values(list(codec.feed(telegram))) == complete
+
+
+@every_codec
+@settings(max_examples=80)
+@given(data=st.data())
+def test_the_end_of_a_recording_never_raises_and_is_one_telegram_at_most(line: Line, data: st.DataObject) -> None:
+    codec = line.make()
+    codec.feed(data.draw(streams(line)))
+    assert sum(isinstance(one, Telegram) for one in codec.end()) <= 1
+    assert list(codec.end()) == []
+
+
+@every_codec
+def test_noise_has_no_end(line: Line) -> None:
+    codec = line.make()
+    codec.feed(b"\r\n\x00\xff noise")
+    assert list(codec.end()) == []

@@ -121,3 +121,28 @@ def test_a_reader_that_goes_away_ends_it_silently(tmp_path: Path) -> None:
         running.stdout.close()
         assert running.stderr.read() == b""
         assert running.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("kept", "report"),
+    [
+        (slice(None, -2), "telegrams decoded: 1, bad: 0\n"),
+        (slice(None, -40), "telegrams decoded: 0, bad: 1\n  bad 1: truncated\n"),
+        (slice(40, None), "telegrams decoded: 0, bad: 0\n"),
+    ],
+    ids=["the last line has no end", "the end is missing", "the beginning is missing"],
+)
+def test_a_recording_that_begins_or_ends_within_a_telegram(tmp_path: Path, kept: slice, report: str) -> None:
+    path = tmp_path / "p1.txt"
+    path.write_bytes(meter_dsmr.telegram(NOW_US)[kept])
+    done = meter("--protocol", "dsmr", path)
+    assert done.returncode == 0
+    assert bool(done.stdout) is report.startswith("telegrams decoded: 1")
+    assert done.stderr == report
+
+
+def test_what_the_ends_of_a_stream_cut_off_is_no_bad_telegram(tmp_path: Path) -> None:
+    path, one = tmp_path / "sml.bin", meter_sml.telegram(NOW_US)
+    path.write_bytes(one[100:] + one + one[:100])
+    done = meter("--protocol", "sml", path)
+    assert done.stderr == "telegrams decoded: 1, bad: 0\n"

@@ -267,7 +267,7 @@ def test_a_lost_byte_gives_no_value_and_the_next_telegram_is_read() -> None:
         (TYPICAL[:40] + OTHER, "truncated"),
         (TYPICAL[:40] + ESCAPE + b"\x03\x03\x03\x03" + OTHER, "bad_escape"),
         (TYPICAL[:-1] + bytes((TYPICAL[-1] ^ 1,)), "bad_crc"),
-        (frame(values(entry(POWER, signed(1)), crc=lambda _: b"\x12\x34")), "bad_message_crc"),
+        (OTHER + frame(values(entry(POWER, signed(1)), crc=lambda _: b"\x12\x34")), "bad_message_crc"),
         (frame(values()[:-1] + b"\x01"), "malformed"),
         (frame(b"\x75" + values()[1:]), "malformed"),
         (frame(message(0x0701, listed(ABSENT))), "malformed"),
@@ -308,6 +308,23 @@ def test_nothing_waits_for_ever() -> None:
         assert len(codec._buffer) <= SmlCodec.limit
     assert [result.reason for result in results if isinstance(result, BadFrame)] == ["too_long"]
     assert list(codec.feed(OTHER)) == telegrams(OTHER)
+
+
+def test_a_meter_without_right_message_checksums_is_read_until_one_with_them_speaks() -> None:
+    odd = telegram(entry(POWER, signed(7), WATT, 0))
+    odd = odd[: odd.index(b"\x63", 20) + 1] + bytes(2) + odd[odd.index(b"\x63", 20) + 3 : -2]
+    odd += x25(odd)
+    codec = SmlCodec()
+    for _ in range(2):
+        (read,) = codec.feed(odd)
+        assert isinstance(read, Telegram)
+    codec.feed(frame())  # no message at all shows nothing
+    assert isinstance(codec.feed(odd)[0], Telegram)
+    codec.feed(OTHER)
+    (damaged,) = codec.feed(odd)
+    assert damaged == BadFrame("bad_message_crc", odd[:64])
+    codec.reset()
+    assert isinstance(codec.feed(odd)[0], Telegram), "another meter may stand there now"
 
 
 def test_a_reset_forgets_what_waits() -> None:
