@@ -135,12 +135,21 @@ def words_in(data: bytes, table: Table, count: int) -> list[int]:
 
 
 @dataclass(slots=True)
-class MbapScanner:
-    """Finds answers in what a TCP connection brings. ``counts``: what was stepped over."""
+class Scanner:
+    """Finds the answers to questions.
+
+    ``counts``: what was stepped over. ``unanswered``: transactions whose answers may come late. ``strange``: what came
+    since the last question that was no answer to anything; whoever asks clears it.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     unanswered: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    strange: str = ""  #: what came since the last question that was no answer to anything
+    strange: str = ""
+
+
+@dataclass(slots=True)
+class MbapScanner(Scanner):
+    """Finds answers in what a TCP connection brings."""
 
     def scan(self, buffer: bytes, question: Question, tid: int) -> tuple[int, Reply | None]:
         """How many bytes are done with, and the answer if it is there."""
@@ -184,11 +193,10 @@ class MbapScanner:
 
 
 @dataclass(slots=True)
-class RtuScanner:
+class RtuScanner(Scanner):
     """Finds answers in what a serial line brings. ``crc`` gives the checksum as the number that its two bytes make."""
 
-    crc: Crc
-    counts: Counter[str] = field(default_factory=Counter)
+    crc: Crc = field(kw_only=True)
     echoes: bool = False  #: the line was found to bring back what we send
 
     def scan(self, buffer: bytes, question: Question, tid: int) -> tuple[int, Reply | None]:  # noqa: ARG002 - as MBAP

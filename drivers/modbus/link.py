@@ -70,7 +70,7 @@ class Link:
 
         await self.close()
         op = f"open {self._url.name}"
-        self._scanner = MbapScanner(self.counts) if self.tells_late_answers else RtuScanner(checksum, self.counts)
+        self._scanner = MbapScanner(self.counts) if self.tells_late_answers else RtuScanner(self.counts, crc=checksum)
         client = self._client = Client(self._url, CONNECT_S, self._scan)
         try:
             await client.connect()
@@ -78,7 +78,10 @@ class Link:
         except OSError as error:
             await self.close()
             raise Unavailable(op, *_why(error)) from error
-        except (ValueError, termios.error) as error:
+        except termios.error as error:
+            await self.close()
+            raise Unavailable(op, str(error), "is it a serial port?") from error
+        except ValueError as error:
             await self.close()
             raise Unsupported(op, str(error), "check baud rate, parity and stop bits") from error
         except BaseException:
@@ -106,12 +109,14 @@ class Link:
             await self._settle(silence_s)
         transfer_s = (len(question.pdu) + question.length + 8) * self._character_s
         self._question = question
-        self._flooded = False
+        self._flooded, self._scanner.strange = False, ""
         try:
             reply = await client.exchange(question, timeout_s + transfer_s)
-            _still_wanted()
         except ConnectionError as error:
             raise Unavailable(f"ask {self._url.name}", str(error), "it is opened again") from error
+        except asyncio.CancelledError:
+            self._scanner.unanswered.append(client.tid)
+            raise
         finally:
             self._question = None
             if silence_s:
@@ -139,9 +144,7 @@ class Link:
         op = f"ask unit {question.unit} on {self._url.name}"
         leftover = client.leftover
         fault = "too_long" if self._flooded else self._scanner.blame(leftover, question)
-        if isinstance(self._scanner, MbapScanner):
-            self._scanner.strange = ""
-            self._scanner.unanswered.append(client.tid)
+        self._scanner.unanswered.append(client.tid)
         if fault == "late":
             self.counts["late"] += 1
         elif fault:

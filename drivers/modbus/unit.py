@@ -36,6 +36,8 @@ from drivers.modbus.reading import place_of, rounds, spec_of
 #: What makes a profile of a device that describes itself (``sunspec.discover``).
 Discover = Callable[[Callable[[Table, int, int], Awaitable[list[int]]]], Awaitable[ModbusProfile]]
 
+#: What a device that describes itself is asked first.
+_SUNSPEC_MARKER = Span("holding", 40000, 2)
 _NO_FUNCTION, _NO_ADDRESS, _NO_VALUE = 1, 2, 3
 _LACKS = (_NO_FUNCTION, _NO_ADDRESS, _NO_VALUE)
 _GATEWAY = (10, 11)
@@ -141,7 +143,7 @@ class ModbusUnit:
         return run
 
     def _soundings(self) -> list[Span]:
-        return [block.block.span for one in self._rounds for block in one.whole]
+        return [block.block.span for one in self._rounds for block in one.whole] or [_SUNSPEC_MARKER]
 
     # --- rounds ---
 

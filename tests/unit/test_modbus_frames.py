@@ -29,7 +29,7 @@ def checksum(data: bytes) -> int:
 
 
 def scanner(tid: int | None) -> MbapScanner | RtuScanner:
-    return MbapScanner() if tid is not None else RtuScanner(checksum)
+    return MbapScanner() if tid is not None else RtuScanner(crc=checksum)
 
 
 def heard(
@@ -167,7 +167,7 @@ def test_an_answer_behind_broken_bytes_is_found_by_all_that_it_must_be() -> None
 
 
 def test_our_own_echo_is_no_answer() -> None:
-    one = RtuScanner(checksum)
+    one = RtuScanner(crc=checksum)
     question = read_question(5, HOLDING)
     sent = rtu(5, question.pdu)
     assert heard([sent[:3], sent[3:] + rtu(5, ANSWER)], question, None, one) == (Reply(DATA), "")
@@ -177,7 +177,7 @@ def test_our_own_echo_is_no_answer() -> None:
     sent = rtu(5, write.pdu)
     assert heard([sent], write, None, one) == (None, ""), "on this line it is the echo"
     assert heard([sent + sent], write, None, one) == (Reply(), "")
-    assert heard([sent], write, None, RtuScanner(checksum)) == (Reply(), "")
+    assert heard([sent], write, None, RtuScanner(crc=checksum)) == (Reply(), "")
 
 
 def test_cells_of_answers() -> None:
