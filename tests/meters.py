@@ -41,6 +41,10 @@ class BracketCodec:
                 self._waiting.append(byte)
         return found
 
+    def end(self) -> Sequence[Telegram | BadFrame]:
+        cut_off, self._waiting = self._waiting is not None, None
+        return [BadFrame("truncated")] if cut_off else []
+
     def reset(self) -> None:
         self._waiting = None
         self.resets += 1
