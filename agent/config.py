@@ -25,6 +25,8 @@ Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$
 Positive = Annotated[float, Field(gt=0)]
 
 MAX_PORT = 65535
+#: The profile of devices that say themselves what they have.
+SUNSPEC = "sunspec"
 ENV_PREFIX = "ENLACE_"
 #: Variables that are no configuration key: they are read by the command line.
 ENV_OTHER = {"ENLACE_CONFIG"}
@@ -131,6 +133,9 @@ class ModbusDevice(Section):
     unit_id: Annotated[int, Field(ge=0, le=255)] | None = Field(
         None, description="unit (slave) address; default: what the profile says"
     )
+    part: Literal["inverter", "meter", "battery"] | None = Field(
+        None, description="sunspec: which of several devices behind one unit id; default: the first that measures"
+    )
     every_s: Positive | None = Field(None, description="how often it is read; default: what the profile says")
     timeout_s: Positive | None = Field(None, description="how long an answer may take; default: what the profile says")
     report: Report = Field(Report(), description="which readings are kept")
@@ -139,6 +144,12 @@ class ModbusDevice(Section):
     @classmethod
     def _url(cls, value: str) -> str:
         return _linkable(value, lambda: ModbusUrl.parse(value))
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ModbusDevice":
+        if self.part is not None and self.profile != SUNSPEC:
+            raise complaint("`part:` is for `profile: sunspec`", "delete it")
+        return self
 
 
 class SerialMeterDevice(Section):

@@ -25,9 +25,6 @@ from drivers.serial_meter.plan import MeterPlan, plan_meters
 from drivers.serial_meter.push import PushListener
 from drivers.serial_meter.settings import MeterSettings
 
-#: The profile of devices that say themselves what they have.
-SUNSPEC = "sunspec"
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -107,12 +104,13 @@ class Preparer:
         return Prepared(device, ready, profile, tuple(finding for dbc in dbcs for finding in dbc.findings))
 
     def _modbus(self, device: cfg.ModbusDevice) -> Prepared:
-        loaded = None if device.profile == SUNSPEC else load_modbus(*self._search(device.profile))
+        loaded = None if device.profile == cfg.SUNSPEC else load_modbus(*self._search(device.profile))
         # Of a SunSpec device nothing is known beforehand: the defaults of a profile stand in.
         default = loaded.profile if loaded else ModbusDevice(device.id, None)
         ready = ModbusDevice(
             id=device.id,
             profile=loaded.profile if loaded else None,
+            part=device.part,
             unit_id=default.unit_id if device.unit_id is None else device.unit_id,
             every_s=device.every_s or default.every_s,
             timeout_s=device.timeout_s or default.timeout_s,

@@ -7,6 +7,9 @@ from typing import Literal
 from agent.core.model import Number
 from drivers.codec.registers import Register, TextRegister
 
+#: Devices that a SunSpec chain can describe side by side.
+Part = Literal["inverter", "meter", "battery"]
+
 MAX_REGISTERS = 125  #: registers that one answer can carry (Modbus Application Protocol V1.1b3, 6.3)
 
 
@@ -97,3 +100,4 @@ class ModbusDevice:
     unit_id: int = 1
     every_s: float = 5
     timeout_s: float = 1
+    part: Part | None = None  #: which of several SunSpec devices behind one unit id

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from agent.core.clock import Clock
 from agent.core.errors import ConfigError
@@ -61,7 +62,8 @@ class ModbusPoller:
     def __init__(self, wire: ModbusWire, ids: Mapping[tuple[str, str], int], clock: Clock) -> None:
         self._link = Link(wire.url, clock)
         self._units = tuple(
-            ModbusUnit(device, self._link, _numbers(device, ids), clock, discover) for device in wire.devices
+            ModbusUnit(device, self._link, _numbers(device, ids), clock, partial(discover, part=device.part))
+            for device in wire.devices
         )
 
     @property
@@ -115,7 +117,7 @@ def _check(device: ModbusDevice, url: ModbusUrl, others: Iterable[ModbusDevice])
             f"device {device.id}", "unit 0 is for broadcasts: nobody answers", "write its unit_id, 1 to 247"
         )
     for other in others:
-        if other.unit_id == device.unit_id:
+        if other.unit_id == device.unit_id and (None in {device.part, other.part} or device.part == other.part):
             raise ConfigError(
                 f"device {device.id}",
                 f"unit {device.unit_id} on {url.name} is device {other.id} already",

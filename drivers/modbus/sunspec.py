@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from agent.core.errors import BadData, Unsupported
 from drivers.codec.registers import ADDRESSES, Register, Table, TextRegister, text_of
-from drivers.modbus.model import ModbusPoint, ModbusProfile
+from drivers.modbus.model import ModbusPoint, ModbusProfile, Part
 from drivers.modbus.sunspec_models import (
     COMMON,
     EXPORT_POSITIVE,
@@ -28,7 +28,6 @@ from drivers.modbus.sunspec_models import (
     STORAGE_INPUTS,
     TURNED,
     TYPES,
-    Part,
     Row,
     TextRow,
 )

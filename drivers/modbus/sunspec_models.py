@@ -18,8 +18,8 @@ from typing import Literal
 
 from agent.core.model import Number
 from drivers.codec.registers import REGISTERS, RegisterType
+from drivers.modbus.model import Part
 
-Part = Literal["inverter", "meter", "battery"]
 SunspecType = Literal["int16", "uint16", "enum16", "acc32", "uint32", "bitfield32", "uint64", "float32"]
 
 #: How a type is read, and the raw values (first, last) that mean "not implemented". A float says it with NaN.

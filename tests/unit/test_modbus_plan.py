@@ -99,3 +99,12 @@ def test_the_library_is_loaded_when_a_wire_is_opened() -> None:
     code = "import sys, drivers.modbus.plan; print('pymodbus' in sys.modules, 'serial' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_parts_of_one_sunspec_unit_are_devices_of_their_own() -> None:
+    inverter, meter = (ModbusDevice(name, None, 1, part=part) for name, part in (("pv", "inverter"), ("m", "meter")))  # type: ignore[arg-type]
+    (wire,) = plan_modbus([(inverter, TCP), (meter, TCP)]).wires
+    assert wire.devices == (inverter, meter)
+    for other in (replace(meter, part="inverter"), replace(meter, part=None)):
+        with pytest.raises(ConfigError, match="is device pv already"):
+            plan_modbus([(inverter, TCP), (other, TCP)])

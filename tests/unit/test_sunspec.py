@@ -11,9 +11,9 @@ import pytest
 from agent.core.errors import BadData, DeviceError, NoAnswer, Unsupported
 from agent.core.points import find_point
 from drivers.codec.registers import Table, TextRegister, number_of, text_of
-from drivers.modbus.model import ModbusPoint, ModbusProfile
+from drivers.modbus.model import ModbusPoint, ModbusProfile, Part
 from drivers.modbus.sunspec import SunspecModel, discover, walk
-from drivers.modbus.sunspec_models import INPUTS, MODELS, TYPES, Part
+from drivers.modbus.sunspec_models import INPUTS, MODELS, TYPES
 
 MARKER = [0x5375, 0x6E53]
 END = [0xFFFF, 0]
