@@ -6,7 +6,8 @@ Rules of this file:
 2. ``close`` returns when the socket is closed, and ``open`` closes first: a device that takes one connection only never
    sees two of ours.
 3. On a serial line a frame is followed by silence (3.5 characters; Modbus over Serial Line V1.02, 2.5.1.1), and what
-   still comes after a question's time is waited out before the next one.
+   still comes behind an answer, or after a question's time, is waited out before the next one. Behind a serial server,
+   whose line's speed is not known, that silence is ``SERVER_SILENCE_S``.
 4. A connection that only seems to stand is not found out here: nobody answers then, and the poller opens it anew.
 """
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 CONNECT_S = 3.0
 #: What comes after a question's time is waited out for so long, then the next one is asked regardless.
 MAX_SETTLE_S = 1.0
+#: 3.5 characters at 9600 baud, and a little.
+SERVER_SILENCE_S = 0.005
 #: The longest answer has 260 bytes: more than these hold none that is worth finding.
 MAX_BYTES = 1024
 _SILENT_CHARACTERS = 3.5
@@ -50,7 +53,7 @@ class Link:
         self.counts: Counter[str] = Counter()
         bits = 1 + url.bytesize + (url.parity != "N") + url.stopbits
         self._character_s = bits / url.baud if url.scheme == "rtu" else 0.0
-        self._silence_s = 0.0
+        self._silence_s = 0.0 if url.scheme == "tcp" else SERVER_SILENCE_S
         if url.scheme == "rtu":
             self._silence_s = max(_SILENT_CHARACTERS * self._character_s, _LEAST_SILENCE_S)
 
