@@ -261,8 +261,8 @@ def test_what_is_written_is_what_the_map_says(path: Path) -> None:
         assert value is not None
         raw = value / row.factor
         assert write_of(setting, value).words == words_of(row.register, raw if row.register.is_float else round(raw))
-    written = {(each.register.table, each.register.address) for each in (*profile.settings, *profile.setup)}
-    written |= {(profile.heartbeat.register.table, profile.heartbeat.register.address)} if profile.heartbeat else set()
+    registers = [*(each.register for each in profile.settings), *(each.register for each in profile.setup)]
+    written = {(register.table, register.address) for register in registers}
     limits = [place for place, row in rows.items() if row.unit == "A"]
     assert {place for place in limits if place not in written} == set(), "a limit that the profile can't set"
 
