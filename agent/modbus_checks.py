@@ -12,6 +12,7 @@ from agent.modbus_profiles import (
     MatchRow,
     ModbusProfileFile,
     PointRow,
+    Raw,
     ReadRow,
     RegisterRow,
     SettingRow,
@@ -225,16 +226,7 @@ class _Check:
         register = self._plain(row)
         low, high = register.raw_range
         for index, item in enumerate(row.missing):
-            ends = (item, item) if isinstance(item, int) else item
-            first, last = signed_missing(register, ends[0]), signed_missing(register, ends[1])
-            where: Loc = (*place, "missing", index)
-            if first > last:
-                yield self._say(where, f"the range begins at {first}, behind its end {last}", "exchange them")
-            elif not low <= first <= last <= high:
-                hint = f"write raw values from {low} to {high}"
-                if register.is_bcd:
-                    hint += "; digits above 9 are never taken for a number"
-                yield self._say(where, f"`missing` names {item}, which {_what(register)} never is", hint)
+            yield from self._range((*place, "missing", index), "missing", register, item)
         for raw in row.labels:
             if not low <= raw <= high:
                 text = f"`labels` names {raw}, which {_what(register)} never is"
@@ -242,13 +234,34 @@ class _Check:
         if row.labels and (row.scale != 1 or row.offset != 0):
             yield self._say((*place, "labels"), "a value with labels has no scale", "delete `scale` and `offset`")
 
+    def _range(self, where: Loc, key: str, register: Register, item: Raw) -> Iterator[Problem]:
+        """A raw value or a range of them."""
+        ends = (item, item) if isinstance(item, int) else item
+        first, last = signed_missing(register, ends[0]), signed_missing(register, ends[1])
+        low, high = register.raw_range
+        if first > last:
+            yield self._say(where, f"the range begins at {first}, behind its end {last}", "exchange them")
+        elif not low <= first <= last <= high:
+            hint = f"write raw values from {low} to {high}"
+            if register.is_bcd:
+                hint += "; digits above 9 are never taken for a number"
+            yield self._say(where, f"`{key}` names {item}, which {_what(register)} never is", hint)
+
     def match(self, place: Loc, row: MatchRow) -> Iterator[Problem]:
         """One line of ``match``."""
         yield from self.text(place, row)
         text = row.type in _TEXTS
-        if isinstance(row.equals, str) is not text:
-            wrong = f"`equals` must be {'text' if text else 'a whole number'} for `type: {row.type}`"
-            yield self._say((*place, "equals"), wrong, "write what the device says there")
+        many = isinstance(row.equals, tuple)
+        for index, item in enumerate(row.equals if isinstance(row.equals, tuple) else (row.equals,)):
+            where: Loc = (*place, "equals", index) if many else (*place, "equals")
+            if isinstance(item, str) is not text:
+                wrong = f"`equals` must be {'text' if text else 'a whole number'} for `type: {row.type}`"
+                yield self._say(where, wrong, "write what the device says there")
+            elif item == "":
+                yield self._say(where, "`equals` is empty, so any text would fit", "write how the text begins")
+            elif row.type != "string" and row.type != "hex" and not isinstance(item, str):  # noqa: PLR1714 - as above
+                register = Register(row.table or self._file.table, row.address, row.type)
+                yield from self._range(where, "equals", register, item)
 
     def text(self, place: Loc, row: TextRow) -> Iterator[Problem]:
         """Text, or a number of the identity."""

@@ -63,10 +63,25 @@ class ModbusWrite:
 
 @dataclass(frozen=True, slots=True)
 class ModbusMatch:
-    """What tells a device of this model from others, for ``enlace scan``: raw value, or how its text begins."""
+    """What tells a device of this model from others, for ``enlace scan``: raw value, or how its text begins.
+
+    Of a tuple any may hold; a pair in it is a range of raw values with its ends.
+    """
 
     register: Register | TextRegister
-    equals: int | str
+    equals: int | str | tuple[int | str | tuple[int, int], ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """How the text may begin."""
+        items = self.equals if isinstance(self.equals, tuple) else (self.equals,)
+        return tuple(one for one in items if isinstance(one, str))
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """Between what the raw value may lie."""
+        items = self.equals if isinstance(self.equals, tuple) else (self.equals,)
+        return tuple((one, one) if isinstance(one, int) else one for one in items if not isinstance(one, str))
 
 
 @dataclass(frozen=True, slots=True)

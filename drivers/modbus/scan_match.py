@@ -148,10 +148,14 @@ def holds(row: ModbusMatch, answer: Answer) -> bool:
     if not isinstance(answer, tuple):
         return False
     if isinstance(row.register, TextRegister):
-        text, wanted = text_of(row.register, answer), str(row.equals)
-        return text.lower().startswith(wanted.lower()) if row.register.hex else text.startswith(wanted)
-    raw = number_of(row.register, answer)
-    return raw is not None and raw in {row.equals, signed_missing(row.register, int(row.equals))}
+        text = text_of(row.register, answer)
+        if row.register.hex:
+            return text.lower().startswith(tuple(one.lower() for one in row.texts))
+        return text.startswith(row.texts)
+    raw, register = number_of(row.register, answer), row.register
+    return raw is not None and any(
+        signed_missing(register, low) <= raw <= signed_missing(register, high) for low, high in row.ranges
+    )
 
 
 def by_name(models: Iterable[Model], texts: Sequence[str]) -> list[str]:
@@ -218,7 +222,7 @@ def identity_text(register: Register | TextRegister, answer: Answer) -> str | No
 
 def _rank(model: Model) -> tuple[int, int, str]:
     rows = model.profile.match
-    return -len(rows), -sum(len(row.equals) for row in rows if isinstance(row.equals, str)), model.profile.name
+    return -len(rows), -sum(min(map(len, row.texts), default=0) for row in rows), model.profile.name
 
 
 def _words(text: str) -> Iterator[str]:

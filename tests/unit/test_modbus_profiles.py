@@ -273,6 +273,16 @@ def test_the_driver_says_of_which_kind_a_profile_is(tmp_path: Path) -> None:
         ),
         ("104, type: uint16}", "104, type: uint16, length: 2}", 19, "2}", "a uint16 has no length; delete it"),
         ("equals: 0x0102", "equals: AB", 21, "AB}", "`equals` must be a whole number for `type: uint16`; write what"),
+        (
+            "equals: 0x0102",
+            "equals: [7, AB]",
+            21,
+            "AB]}",
+            "`equals` must be a whole number for `type: uint16`; write what",
+        ),
+        ("equals: 0x0102", "equals: [7, [9, 8]]", 21, "[9, 8]]}", "the range begins at 9, behind its end 8; exchange"),
+        ("equals: 0x0102", "equals: 65536", 21, "65536}", "`equals` names 65536, which a uint16 never is; write raw"),
+        ("equals: AC", "equals: ''", 22, "''}", "`equals` is empty, so any text would fit; write how the text begins"),
         ("equals: AC", "equals: 7", 22, "7}", "`equals` must be text for `type: string`; write what the device says"),
         (
             "register: 9, value: 1",

@@ -210,6 +210,18 @@ def test_text_begins_as_given_and_hex_does_not_care_about_case() -> None:
     assert not holds(row, (0x01AB, 0xCD00))
 
 
+def test_any_of_several_values_holds() -> None:
+    code = ModbusMatch(Register("holding", 0, "int16"), (71, (0xFFFE, 2), (100, 102)))
+    held = [raw for raw in (70, 71, 72, 0xFFFD, 0xFFFE, 0xFFFF, 0, 2, 3, 99, 100, 102, 103) if holds(code, (raw,))]
+    assert held == [71, 0xFFFE, 0xFFFF, 0, 2, 100, 102]
+    name = ModbusMatch(TextRegister("holding", 0, 2), ("A43", "B2"))
+    assert [holds(name, words) for words in ((0x4134, 0x3300), (0x4232, 0x3120), (0x4134, 0x3400))] == [
+        True,
+        True,
+        False,
+    ]
+
+
 def test_makers_are_recognised_by_a_word_of_their_name() -> None:
     models = [_model("a", maker="Carlo Gavazzi"), _model("b", maker="ABB"), _model("c", maker="Janitza GmbH")]
     assert by_name(models, ["CARLO GAVAZZI Controls", "EM24"]) == ["a"]
