@@ -135,7 +135,7 @@ def label_of(signal: Signal, value: Number | None) -> str | None:
 
 
 class DeviceOut(Model):
-    """A device, its health and its age. Its health is its own where it is asked, otherwise its wire's."""
+    """A device, its health and its age. Its health is its own where it is asked or silent, otherwise its wire's."""
 
     id: str
     driver: str

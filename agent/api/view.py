@@ -29,7 +29,7 @@ class SiteInfo:
 class DeviceInfo:
     """A configured device and the wire that it is on; None before its wire was made.
 
-    ``unit`` is its own health where it is one of those that are asked on a wire: the wire may be well while it is not.
+    ``unit`` is its own health where it is asked, or silent: the wire may be well while it is not.
     """
 
     id: str

@@ -32,7 +32,7 @@ class WireState:
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """A device that is asked, one of those on its wire. Its wire may be well while it is silent."""
+    """A device that is asked, or one that is silent or frozen. Its wire may be well while it is not."""
 
     device: str
     wire: str
@@ -40,6 +40,6 @@ class UnitState:
     since_us: int  #: when it came into this state, µs UTC
     last_error: str  #: the newest fault, also after it was overcome; empty when there was none
     hint: str  #: what to do about it
-    next_try_s: float | None  #: seconds until it is tried again; None while it answers or never will
+    next_try_s: float | None  #: seconds until it is tried again; None while it answers, never will, or is not asked
     misses: int  #: questions in a row that it did not answer well
-    last_answer_age_s: float | None  #: seconds since its last good answer; None before the first one
+    last_answer_age_s: float | None  #: seconds since its last good answer or telegram; None before the first one

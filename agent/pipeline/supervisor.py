@@ -135,8 +135,8 @@ class Supervisor:
         return [wire.snapshot() for wire in self._wires]
 
     def unit_states(self) -> list[UnitState]:
-        """The units of the wires whose devices are asked: each with its own health."""
-        return [unit for wire in self._wires if isinstance(wire, PolledWire) for unit in wire.unit_states()]
+        """Devices with a health of their own: all that are asked, the others while they are worse than their wire."""
+        return [unit for wire in self._wires for unit in wire.unit_states()]
 
     def parts(self) -> list[WireState]:
         """The other parts, in the same terms; they have no devices."""

@@ -20,6 +20,14 @@ logger = logging.getLogger(__name__)
 Declare = Callable[[Sequence[SignalSpec]], Awaitable[Sequence[Signal]]]
 
 
+#: What a device that is not asked tells of itself while its wire is well: kind, the kind that ends it, and in words.
+_UNWELL = {
+    "device.silent": ("device.heard", "nothing good is heard of it"),
+    "device.frozen": ("device.alive", "it sends the same again and again"),
+}
+_WELL = {ended: kind for kind, (ended, _) in _UNWELL.items()}
+
+
 async def declare_nothing(specs: Sequence[SignalSpec]) -> Sequence[Signal]:
     """Where nobody numbers signals. Raises ``AgentError``."""
     raise AgentError(f"declare {specs[0].full_name}", "nobody numbers signals here")
@@ -46,6 +54,7 @@ class Wire(Part):
         self._record = record
         self._counts: Counter[str] = Counter()
         self._last_put_s: float | None = None
+        self._unwell: dict[tuple[str, str], Event] = {}  #: by device and kind of event, until it is over
 
     def put(self, batch: Batch) -> None:
         """``Sink.put``."""
@@ -62,7 +71,30 @@ class Wire(Part):
 
     def event(self, event: Event) -> None:
         """``Sink.event``."""
+        if event.kind in _UNWELL:
+            self._unwell[event.subject, event.kind] = event
+        else:
+            self._unwell.pop((event.subject, _WELL.get(event.kind, "")), None)
         self._record(event)
+
+    def unit_states(self) -> list[UnitState]:
+        """Those of its devices that are not well though the wire is."""
+        if self._state is not Health.ONLINE:
+            return []
+        return [self._unit_state(kind, event) for (_, kind), event in self._unwell.items()]
+
+    def _unit_state(self, kind: str, event: Event) -> UnitState:
+        return UnitState(
+            event.subject,
+            self.name,
+            Health.OFFLINE,
+            event.t_us,
+            _UNWELL[kind][1],
+            str(event.data.get("hint", "")),
+            None,
+            0,
+            self._last_put_age_s(),
+        )
 
     def count(self, name: str, amount: int = 1) -> None:
         """``Sink.count``."""

@@ -788,3 +788,33 @@ def test_whatever_happens_events_come_in_pairs_and_all_recover(steps: list[tuple
             assert "device.online" in kinds
 
     run(test)
+
+
+def test_a_device_that_tells_to_be_silent_or_frozen_is_offline_though_its_wire_is_well() -> None:
+    sinks: list[Sink] = []
+
+    async def body(sink: Sink) -> None:
+        sinks.append(sink)
+        sink.put(row(1, 5))
+        await forever(sink)
+
+    async def test(rig: Rig) -> None:
+        rig.supervisor.add(Wire("can0", body))
+        rig.supervisor.start()
+        await settle()
+        assert health(rig) == {}, "nothing but its wire's"
+        sinks[0].event(Event("device.silent", 7, "battery1", {"hint": "is it switched on?"}))
+        (unit,) = rig.supervisor.unit_states()
+        assert (unit.device, unit.wire, unit.state, unit.since_us) == ("battery1", "can0", Health.OFFLINE, 7)
+        assert unit.last_error
+        assert unit.hint == "is it switched on?"
+        assert rig.state() is Health.ONLINE
+        sinks[0].event(Event("device.frozen", 8, "battery2", {"counter": "alive"}))
+        sinks[0].event(Event("device.alive", 9, "battery1"))
+        assert health(rig) == {"battery1": Health.OFFLINE, "battery2": Health.OFFLINE}
+        sinks[0].event(Event("device.heard", 10, "battery1"))
+        assert health(rig) == {"battery2": Health.OFFLINE}
+        sinks[0].event(Event("device.alive", 11, "battery2"))
+        assert health(rig) == {}
+
+    run(test)
