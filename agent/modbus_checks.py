@@ -56,6 +56,7 @@ def findings(document: Document, file: ModbusProfileFile, stem: str) -> Iterator
         yield from check.write(("setup", index), write)
     if file.heartbeat is not None:
         yield from check.write(("heartbeat",), file.heartbeat)
+        yield from check.pause(("heartbeat", "every_s"), file.heartbeat.every_s)
     for key in ("setup", "heartbeat"):
         if getattr(file, key) and not file.settings:
             yield document.problem((key,), f"`{key}` without `settings` is never written", "delete it", at_key=True)
@@ -166,6 +167,7 @@ class _Check:
         if row.safe is not None and not row.min <= row.safe <= row.max and not (row.zero and row.safe == 0):
             hint = f"write a value from {row.min} to {row.max}" + (", or 0" if row.zero else "")
             yield self._say((*place, "safe"), f"`safe` {row.safe} can't be set", hint)
+        yield from self.pause((*place, "refresh_s"), row.refresh_s)
         if row.zero and row.min <= 0:
             yield self._say((*place, "zero"), "`zero` says nothing where `min` is not above 0", "delete it")
         if isinstance(row.read_back, ReadRow):
@@ -173,6 +175,12 @@ class _Check:
             yield from self.read(back, row.read_back, cells=REGISTERS[row.read_back.type])
         if not wrong:
             yield from self._values(place, row)
+
+    def pause(self, place: Loc, period_s: float | None) -> Iterator[Problem]:
+        """Something that is written again and again."""
+        if period_s is not None and period_s < self._file.write_pause_s:
+            text = f"`{place[-1]}` {period_s:g} is shorter than `write_pause_s`, {self._file.write_pause_s:g}"
+            yield self._say(place, text, "write a longer one")
 
     def _values(self, place: Loc, row: SettingRow) -> Iterator[Problem]:
         """Whether the register holds all that may be set."""

@@ -54,6 +54,7 @@ class _Builder:
             every_s=file.every_s,
             timeout_s=file.timeout_s,
             pause_s=file.pause_s,
+            write_pause_s=file.write_pause_s,
             max_registers=file.max_registers,
             max_gap=file.max_gap,
         )

@@ -141,6 +141,9 @@ class ModbusProfileFile(Section):
     pause_s: Annotated[float, Field(ge=0, le=5)] = Field(
         default=0, description="silence that it needs between questions"
     )
+    write_pause_s: Annotated[float, Field(ge=0, le=60)] = Field(
+        default=0, description="least time from one write to the next; who sets something waits for it"
+    )
     max_registers: Annotated[int, Field(ge=1, le=125)] = Field(
         default=125, description="registers that a question may ask for"
     )

@@ -10,6 +10,7 @@ Rules of this file:
    power. A job that has nothing to ask does not exist: whoever polls would take it for an answer.
 4. After an error nobody knows what the device has: that point is repeated no longer. A value that the device refused
    outright changes nothing: the one before it stays in force.
+5. Between two writes lies ``write_pause_s``, whatever came of the first one: the second waits.
 """
 
 import asyncio
@@ -52,6 +53,8 @@ class Commander:
         self._setup = tuple(plain_write(write) for write in profile.setup)
         self._heartbeat = plain_write(profile.heartbeat) if profile.heartbeat else None
         self._heartbeat_s = profile.heartbeat_s
+        self._write_pause_s = profile.write_pause_s
+        self._next_write_s = -math.inf
         self._beat_s = -math.inf
         self._lock = asyncio.Lock()
         self._wanted: dict[str, tuple[Number, float]] = {}  # point -> value, when it was last written
@@ -218,7 +221,13 @@ class Commander:
 
     async def _write(self, op: str, write: Write) -> None:
         """One writing question. Raises ``CommandRejected`` when the device refuses it."""
-        reply = await self._asker.write(write)
+        wait_s = self._next_write_s - self._clock.monotonic_s()
+        if wait_s > 0:
+            await self._clock.sleep_s(wait_s)
+        try:
+            reply = await self._asker.write(write)
+        finally:
+            self._next_write_s = self._clock.monotonic_s() + self._write_pause_s
         if reply.fault:
             raise BadData(op, reply.fault.replace("_", " "))
         if reply.exception in _GATEWAY:

@@ -102,6 +102,7 @@ class ModbusProfile:
     every_s: float = 5
     timeout_s: float = 1
     pause_s: float = 0  #: silence between two questions that the device needs
+    write_pause_s: float = 0  #: from one write to the next at least
     max_registers: int = MAX_REGISTERS  #: that one question may ask for
     max_gap: int = 8  #: registers that nobody wants may be read along, to save a question; 0: never
 

@@ -283,6 +283,20 @@ def test_the_driver_says_of_which_kind_a_profile_is(tmp_path: Path) -> None:
         ("equals: 0x0102", "equals: [7, [9, 8]]", 21, "[9, 8]]}", "the range begins at 9, behind its end 8; exchange"),
         ("equals: 0x0102", "equals: 65536", 21, "65536}", "`equals` names 65536, which a uint16 never is; write raw"),
         ("equals: AC", "equals: ''", 22, "''}", "`equals` is empty, so any text would fit; write how the text begins"),
+        (
+            "word_order: little\n",
+            "write_pause_s: 9.5\n",
+            27,
+            "9}",
+            "`refresh_s` 9 is shorter than `write_pause_s`, 9.5; write a longer one",
+        ),
+        (
+            "word_order: little\n",
+            "write_pause_s: 11\n",
+            25,
+            "10, function",
+            "`every_s` 10 is shorter than `write_pause_s`, 11; write a longer one",
+        ),
         ("equals: AC", "equals: 7", 22, "7}", "`equals` must be text for `type: string`; write what the device says"),
         (
             "register: 9, value: 1",
