@@ -9,14 +9,15 @@ Rules of this file:
    or of a counter, which have none: then it is a number. Whole numbers are exact, others the nearest ``float``.
 3. In a data set of several groups those with a unit are the values; the others say when they were taken, how many
    follow and what they are. Where none has a unit, all but the times are values.
-4. Telegrams without a checksum are read strictly: one character out of place, and all of it is refused. What passed a
-   checksum was sent so: an odd value stays text.
+4. Telegrams without a checksum are read strictly: one character out of place, or not of the form of those before
+   (``dataline_form.py``), and all of it is refused. What passed a checksum was sent so: an odd value stays text.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 
 from agent.core.model import Number
+from drivers.codec.dataline_form import Forms, Part, part_of
 from drivers.codec.obis import Obis, parse_obis, point_of, settle
 from drivers.codec.telegram import Reading
 
@@ -52,6 +53,7 @@ class LineReader:
     def __init__(self) -> None:
         self._codes: dict[str, tuple[bool, bool]] = {}
         self._meanings: dict[tuple[str, str | None], _Meaning] = {}
+        self._forms = Forms()
 
     def read(self, text: str, *, strict: bool, numeric: frozenset[str] = frozenset()) -> tuple[Reading, ...] | None:
         """The readings of data lines; None when they can't be trusted (``strict``) or there are none.
@@ -61,6 +63,7 @@ class LineReader:
         if strict and (_SET.sub("", text).strip() or not _printable(text)):
             return None
         readings: list[Reading] = []
+        form: list[Part] = []
         for code, groups in _data_sets(text):
             well_formed, number = self._codes.get(code) or self._judge(code)
             if strict and not well_formed:
@@ -73,7 +76,11 @@ class LineReader:
                 reading = self._reading(code, value, unit or None, number=number)
                 if strict and unit and isinstance(reading.value, str) and not _NO_NUMBER.fullmatch(value):
                     return None
+                if strict:
+                    form.append(part_of(code, value, unit or None, number=number or bool(unit)))
                 readings.append(reading)
+        if strict and not self._forms.believe(form):
+            return None
         return settle(readings) if readings else None
 
     def _reading(self, code: str, text: str, unit: str | None, *, number: bool) -> Reading:
