@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from agent.cli.output import BATCH_LINES, json_value, readable, write_out
 from agent.core.clock import SystemClock
-from agent.core.errors import BadData, ConfigError, NoAnswer, Unavailable
+from agent.core.errors import AgentError, BadData, ConfigError, NoAnswer, Unavailable
 from agent.core.model import BadFrame, Batch, Column, Event, SignalSpec
 
 if TYPE_CHECKING:
@@ -67,7 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         telegrams = decoding.good(_recorded(Path(arguments.source), _codec(planned)))
     lines = _table(telegrams) if arguments.format == "table" else _json(telegrams)
-    write_out(lines, "the decoded values", decoding.report, 1 if live else BATCH_LINES)
+    try:
+        write_out(lines, "the decoded values", decoding.report, 1 if live else BATCH_LINES)
+    except AgentError:
+        if decoding.found:
+            decoding.report()
+        raise
     return 0
 
 
@@ -111,6 +116,11 @@ class _Decoding:
         self._good = 0
         self._bad: Counter[str] = Counter()
 
+    @property
+    def found(self) -> int:
+        """Telegrams, good and bad."""
+        return self._good + self._bad.total()
+
     def good(self, found: Iterable[Timed]) -> Iterator[Good]:
         """The good telegrams."""
         for t, one in found:
@@ -126,6 +136,8 @@ class _Decoding:
         lines += [f"  bad {count}: {reason}" for reason, count in self._bad.most_common()]
         if self._bad["encrypted"]:
             lines.append("  the port is encrypted: give its key with --key-file")
+        if not self.found:
+            lines.append("  nothing of this protocol was found: check --protocol, for a port --baud and --framing too")
         print("\n".join(lines), file=sys.stderr)
 
     # What the driver of a meter that is asked tells meanwhile: ``Sink`` of the ports. Values come as telegrams here.

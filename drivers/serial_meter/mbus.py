@@ -8,7 +8,8 @@ Rules of this file (clauses of EN 13757-2):
    does not acknowledge that is asked all the same, but once only: so a dead meter costs little of the wire's time.
 3. Who is read by secondary address is selected before each readout, for another one may be selected by now.
 4. An answer counts when it is from whom we asked: by its address, or by its number where it was selected. All others
-   (late ones, our own echo) are as if nobody had spoken.
+   (late ones, our own echo) are as if nobody had spoken. Where one meter alone is read, nobody else can be late: its
+   answer counts whatever address it gives, for some give another one than they listen to.
 """
 
 from collections.abc import Sequence
@@ -151,7 +152,7 @@ class MbusMeter(AskedMeter):
     def _is_mine(self, frame: LongFrame) -> bool:
         """Whether it comes from the slave that was asked."""
         if self._secondary is None:
-            return self._address in {frame.address, ANYBODY}
+            return self._address in {frame.address, ANYBODY} or len(self._wire.units) == 1
         wanted = secondary_bytes(self._secondary)
         sent = frame.data[: _KNOWN.get(frame.information, 0)]
         if frame.information & _HIGH_FIRST:

@@ -31,7 +31,7 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 EXPECTED = ".expected.json"
 KEYS = ["t", "meter", "point", "code", "value", "unit"]
 _OBIS = re.compile(r"\d+-\d+:\d+\.\d+\.\d+\*\d+")
-_REPORT = re.compile(r"telegrams decoded: (\d+), bad: (\d+)((?:\n  bad \d+: \w+)*)(?:\n  the port is encrypted.*)?\n")
+_REPORT = re.compile(r"telegrams decoded: (\d+), bad: (\d+)((?:\n  .+)*)\n")
 #: DLMS unit codes (IEC 62056-6-2) of what the recordings have.
 _DLMS = {8: "°", 27: "W", 30: "Wh", 33: "A", 35: "V", 44: "Hz"}
 

@@ -198,12 +198,23 @@ def test_an_answer_of_another_slave_is_no_answer() -> None:
             return [(ANSWER_S, ACK)]
         return [(ANSWER_S, stranger.hear(short_frame(question[1], 1)))]
 
-    for address in ("2", SECONDARY):
-        bench = Bench(hear, address)
+    for addresses in (("2", "3"), (SECONDARY,)):
+        bench = Bench(hear, *addresses)
         (error,) = bench.read(0)
         assert isinstance(error, NoAnswer)
         assert bench.sink.counts["late"] == 3
     assert Bench(hear, "8765432FFFFF01FF").read(0) == [None]
+
+
+def test_who_is_read_alone_may_give_another_address_than_its_own() -> None:
+    odd = Slave(1)
+
+    def hear(question: bytes) -> Sequence[tuple[float, bytes]]:
+        return [(ANSWER_S, odd.hear(short_frame(question[1], 1)))]
+
+    bench = Bench(hear, "2")
+    assert bench.read(0) == [None]
+    assert bench.sink.values() == {"m0.energy_import_wh": 1000.0}
 
 
 @pytest.mark.parametrize(("information", "number"), [(0x73, b"\x78\x56\x34\x12"), (0x77, b"\x12\x34\x56\x78")])
