@@ -260,6 +260,8 @@ class _Check:
         yield from self.text(place, row)
         text = row.type in _TEXTS
         many = isinstance(row.equals, tuple)
+        if row.equals == ():
+            yield self._say((*place, "equals"), "`equals` is empty, so nothing would fit", "write what the device says")
         for index, item in enumerate(row.equals if isinstance(row.equals, tuple) else (row.equals,)):
             where: Loc = (*place, "equals", index) if many else (*place, "equals")
             if isinstance(item, str) is not text:

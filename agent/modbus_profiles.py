@@ -100,7 +100,7 @@ class TextRow(Section):
 class MatchRow(TextRow):
     """One line of ``match``."""
 
-    equals: int | str | Annotated[tuple[Raw | str, ...], Field(min_length=1, max_length=64)] = Field(
+    equals: int | str | tuple[Raw | str, ...] = Field(
         description="the raw value, or how the text begins; a list of those and of ranges [first, last]: any of them",
         examples=[112],
     )

@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from agent.core.errors import ConfigError
 from agent.yamltree import Json, Problem, Tree, in_order, line_column, parse_tree
+from agent.yamlunion import merged
 from agent.yamlwords import explain
 
 __all__ = [
@@ -78,7 +79,7 @@ class Document:
         try:
             result = model.model_validate_json(json.dumps(self.data))
         except ValidationError as error:
-            findings = [explain(model, self.data, item) for item in error.errors(include_url=False)]
+            findings = merged([explain(model, self.data, item) for item in error.errors(include_url=False)])
             found = [self.problem(one.loc, one.text, one.hint, at_key=one.at_key) for one in findings]
             return None, in_order([*self.tree.problems, *found])
         return (None if self.tree.problems else result), list(self.tree.problems)

@@ -282,6 +282,55 @@ def test_the_driver_says_of_which_kind_a_profile_is(tmp_path: Path) -> None:
         ),
         ("equals: 0x0102", "equals: [7, [9, 8]]", 21, "[9, 8]]}", "the range begins at 9, behind its end 8; exchange"),
         ("equals: 0x0102", "equals: 65536", 21, "65536}", "`equals` names 65536, which a uint16 never is; write raw"),
+        (
+            "equals: 0x0102",
+            "equals: []",
+            21,
+            "[]}",
+            "`equals` is empty, so nothing would fit; write what the device says",
+        ),
+        (
+            "equals: 0x0102",
+            "equals: [1, [9, ten]]",
+            21,
+            "ten]]}",
+            "`equals` must be a whole number, not the text 'ten'; write for example",
+        ),
+        (
+            "equals: 0x0102",
+            "equals: [[1, 2, 3]]",
+            21,
+            "[1, 2, 3]]}",
+            "`equals` must have at most 2 entries; write for example",
+        ),
+        (
+            "equals: 0x0102",
+            "equals: 7.5",
+            21,
+            "7.5}",
+            "`equals` must be a whole number, text or a list, not 7.5; write for example",
+        ),
+        (
+            "scale: 10}",
+            "scale: '10'}",
+            12,
+            "'10'}",
+            "`scale` must be a number, not the text '10'; write it without quotes",
+        ),
+        (
+            "read_back: none",
+            "read_back: nothing",
+            30,
+            "nothing}",
+            "`read_back` must be a mapping or one of none, not the text 'nothing'; ",
+        ),
+        (
+            "read_back: {register: 60}",
+            "read_back: {register: 60, scal: 2}",
+            29,
+            "scal: 2",
+            "unknown key `scal`; did you mean `scale`?",
+        ),
         ("equals: AC", "equals: ''", 22, "''}", "`equals` is empty, so any text would fit; write how the text begins"),
         (
             "word_order: little\n",
@@ -418,6 +467,7 @@ def test_a_mistake_is_located(tmp_path: Path, old: str, new: str, line: int, at:
     column = file.splitlines()[line - 1].index(at) + 1
     found = refused(tmp_path, file)
     assert any(one.startswith(f"{line}:{column}: {text}") for one in found), "\n".join(found)
+    assert len({one.rpartition(";")[0] for one in found}) == len(found)
 
 
 def refused(folder: Path, text: str) -> list[str]:
