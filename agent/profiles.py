@@ -193,7 +193,9 @@ def _find(name_or_path: str, search: Sequence[Path]) -> Path:
             if path.is_file():
                 return path
     known = {path.stem for folder in search if folder.is_dir() for path in folder.iterdir() if path.suffix in _SUFFIXES}
-    raise ConfigError(f"find profile {name_or_path}", "there is no such profile", did_you_mean(name_or_path, known))
+    near = did_you_mean(name_or_path, known)
+    hint = near if near.startswith("did") else "docs/profiles.md lists them and says how to write one"
+    raise ConfigError(f"find profile {name_or_path}", "there is no such profile", hint)
 
 
 def _find_dbc(name: str, beside: Path) -> Path | None:

@@ -112,7 +112,7 @@ def load_yaml(path: Path, model: type[M]) -> M:
 
 def refuse(path: Path, problems: Sequence[Problem]) -> ConfigError:
     """The error that says all findings of a file, one per line."""
-    return ConfigError(f"read {path}", "\n".join(map(str, problems)))
+    return ConfigError(f"read {path}", "\n" + "\n".join(map(str, problems)))
 
 
 def read_text(path: Path) -> str:

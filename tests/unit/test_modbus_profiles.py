@@ -474,7 +474,7 @@ def refused(folder: Path, text: str) -> list[str]:
     path = write(folder, text)
     with pytest.raises(ConfigError) as caught:
         load_modbus(str(path), ())
-    return [line.removeprefix(f"{path}:") for line in caught.value.reason.splitlines()]
+    return [line.removeprefix(f"{path}:") for line in caught.value.reason.strip().splitlines()]
 
 
 def test_all_mistakes_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
