@@ -105,7 +105,8 @@ class DsmrCodec(ReadoutFrames):
             return super()._take(window)
         length = apdu_length(window)
         if length > self.limit:
-            return 1, bad("too_long", window)
+            begin = self._cipher_start.match(window)
+            return 1, bad("too_long", begin[0] if begin else b"")  # nothing else need be there yet
         again = self._search(self._cipher_start, window[:length], max(1, self._searched))
         if again is not None:
             return again.start(), bad("truncated", window[: again.start()])

@@ -76,16 +76,20 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._waiting = b""
+        self._damaged = 0  #: bytes to come of a damaged frame (rule 3)
 
     def feed(self, data: bytes) -> list[Frame | BadFrame]:
         """What these bytes completed."""
         line = self._waiting + data
         found: list[Frame | BadFrame] = []
-        position = 0
+        position, damaged = 0, self._damaged
         while position < len(line):
             start = line[position]
             if start == _LONG_START:
-                after = _take_long(line, position, found)
+                taken = _take_long(line, position, found, quiet=position < damaged)
+                after, damaged = (taken[0], max(damaged, taken[1])) if taken else (None, damaged)
+            elif position < damaged:
+                after = position + 1
             elif start == _SHORT_START:
                 after = _take_short(line, position, found)
             else:
@@ -95,18 +99,19 @@ class FrameReader:
             if after is None:
                 break
             position = after
-        self._waiting = line[position:]
+        self._waiting, self._damaged = line[position:], max(0, damaged - position)
         return found
 
     def end(self) -> BadFrame | None:
         """Nothing more comes: the long frame that has begun was cut off."""
-        waiting, self._waiting = self._waiting, b""
+        waiting = self._waiting
+        self.reset()
         begun = len(waiting) >= _HEADER_SIZE and waiting[0] == _LONG_START
         return BadFrame("truncated", waiting) if begun else None
 
     def reset(self) -> None:
         """The line was interrupted: what waits inside is worth nothing."""
-        self._waiting = b""
+        self._waiting, self._damaged = b"", 0
 
 
 def _take_short(line: bytes, start: int, found: list[Frame | BadFrame]) -> int | None:
@@ -120,30 +125,30 @@ def _take_short(line: bytes, start: int, found: list[Frame | BadFrame]) -> int |
     return start + 1
 
 
-def _take_long(line: bytes, start: int, found: list[Frame | BadFrame]) -> int | None:
-    """The same for a long frame."""
+def _take_long(line: bytes, start: int, found: list[Frame | BadFrame], *, quiet: bool) -> tuple[int, int] | None:
+    """The same for a long frame, and up to where it was damaged. ``quiet``: say nothing of what is none."""
     header = line[start : start + _HEADER_SIZE]
     if len(header) < _HEADER_SIZE:
         return None
     end = _end(line, start)
     if end is None:
-        if header[3] == _LONG_START:
+        if header[3] == _LONG_START and not quiet:
             found.append(BadFrame("bad_length", header))
-        return start + 1
+        return start + 1, 0
     earlier = _earlier_frame(line, start + 1, end)
     if earlier is not None:
         inner_start, inner_end = earlier
         found.append(BadFrame("truncated", line[start:inner_start]))
         found.append(_long(line[inner_start:inner_end]))
-        return inner_end
+        return inner_end, 0
     if end > len(line):
         return None
     wrong = _damage(line[start:end])
     if not wrong:
         found.append(_long(line[start:end]))
-        return end
+        return end, 0
     found.append(BadFrame(wrong, line[start:end]))
-    return _next_start(line, start + 1, end)
+    return start + 1, end
 
 
 def _end(line: bytes, start: int) -> int | None:
@@ -164,15 +169,6 @@ def _earlier_frame(line: bytes, start: int, end: int) -> tuple[int, int] | None:
             best, end = (start, inner_end), inner_end
         start += 1
     return best
-
-
-def _next_start(line: bytes, start: int, end: int) -> int:
-    """Where within a damaged frame a long frame begins, or may begin when more bytes have come; else its end."""
-    while (start := line.find(_LONG_START, start, end)) >= 0:
-        if start + _HEADER_SIZE > len(line) or _end(line, start) is not None:
-            return start
-        start += 1
-    return end
 
 
 def _damage(frame: bytes) -> str:

@@ -452,6 +452,16 @@ def test_bytes_of_a_damaged_frame_are_no_acknowledgement() -> None:
     assert [type(found) for found in FrameReader().feed(damaged + b"\xe5")] == [BadFrame, Ack]
 
 
+@pytest.mark.parametrize("tail", ["68 e5 16 68", "68 13 17 68", "e5 68 05 68", "10 5b 01 68"])
+def test_what_looks_like_a_frame_across_the_end_of_a_damaged_one(tail: str) -> None:
+    damaged = frame(0x72, bytes(9))[:-2] + bytes.fromhex(tail)[:2]
+    line = damaged + bytes.fromhex(tail)[2:] + b"\xe5" * 3
+    for size in (1, 2, 3, len(line)):
+        reader = FrameReader()
+        found = [one for i in range(0, len(line), size) for one in reader.feed(line[i : i + size])]
+        assert [type(one) for one in found] == [BadFrame, Ack, Ack, Ack], size
+
+
 def test_the_longest_frame() -> None:
     data = bytes(252)
     assert FrameReader().feed(frame(0x72, data)) == [LongFrame(0x08, 1, 0x72, data)]
