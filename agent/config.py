@@ -25,6 +25,8 @@ Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$
 Positive = Annotated[float, Field(gt=0)]
 
 MAX_PORT = 65535
+#: M-Bus addresses have one byte.
+MAX_ADDRESS = 255
 #: The profile of devices that say themselves what they have.
 SUNSPEC = "sunspec"
 ENV_PREFIX = "ENLACE_"
@@ -163,23 +165,35 @@ class SerialMeterDevice(Section):
     )
     port: str = Field(description="/dev/serial/by-id/…, /dev/tty…, or socket://host:port of a serial server")
     baud: Annotated[int, Field(ge=50, le=4_000_000)] | None = Field(
-        None, description="bit/s; default: what the protocol uses"
+        None,
+        description="bit/s; default: dsmr 115200 (DSMR 2.2 and 3 need 9600), sml and d0 9600, d0 with `request` 300, "
+        "mbus 2400",
     )
     framing: Literal["8N1", "7E1", "8E1", "8N2", "8O1", "7O1"] | None = Field(
-        None, description="data bits, parity, stop bits; default: what the protocol uses"
+        None,
+        description="data bits, parity, stop bits; default: dsmr 8N1 (DSMR 2.2 and 3 need 7E1), sml 8N1, d0 7E1, "
+        "mbus 8E1",
     )
     request: bool | None = Field(
         None, description="d0: ask for readouts (modes A to C) instead of waiting for them; default: false"
     )
     every_s: Positive | None = Field(None, description="mbus, and d0 with `request`: how often it is asked; default 60")
     address: str | None = Field(
-        None, description="mbus: primary (1 to 250) or secondary address (16 hex digits); d0: device address"
+        None,
+        description="mbus: primary address (0 to 250; 254 where it is alone) or secondary one (16 hex digits); "
+        "d0: device address",
     )
     key_file: Path | None = Field(None, description="dsmr: file with the decryption key of an encrypted port, 32 hex")
     auth_key_file: Path | None = Field(None, description="dsmr: file with the authentication key, where there is one")
     keep_unmapped: bool = Field(False, description="also keep numbers that are no point of ours, under their codes")
     stale_after_s: Positive | None = Field(None, description="silence that makes values invalid; default: 3 periods")
     report: Report = Field(Report(), description="which readings are kept")
+
+    @field_validator("address", mode="before")
+    @classmethod
+    def _primary(cls, value: object) -> object:
+        """A small number is written without quotes; in a long one leading zeros would be lost."""
+        return str(value) if type(value) is int and 0 <= value <= MAX_ADDRESS else value
 
     @model_validator(mode="after")
     def _fits(self) -> "SerialMeterDevice":

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import CanDevice, Config, dotenv, env_names, load_config, read_config, split_address
+from agent.config import (
+    CanDevice,
+    Config,
+    SerialMeterDevice,
+    dotenv,
+    env_names,
+    load_config,
+    read_config,
+    split_address,
+)
 from agent.core.errors import ConfigError
 
 GOOD = """\
@@ -162,6 +171,8 @@ SITE = "site: {id: a}\ndevices:\n"
         ("{id: a, driver: serial_meter, protocol: sml, port: /dev/ttyS0, every_s: 5}", "is for meters that are asked"),
         ("{id: a, driver: serial_meter, protocol: mbus, port: /dev/ttyS0}", "`address:` is missing"),
         ("{id: a, driver: serial_meter, protocol: mbus, port: /dev/ttyS0, address: '251'}", "is no M-Bus address"),
+        ("{id: a, driver: serial_meter, protocol: mbus, port: /dev/ttyS0, address: 251}", "is no M-Bus address"),
+        ("{id: a, driver: serial_meter, protocol: mbus, port: /dev/ttyS0, address: 12345678}", "put it into quotes"),
         ("{id: a, driver: modubs, profile: x}", "did you mean `modbus`?"),
     ],
 )
@@ -171,3 +182,14 @@ def test_a_device_that_can_not_be_is_refused_with_what_to_write(tmp_path: Path, 
     assert len(problems) == 1
     assert problems[0].startswith("site.yaml:3:")
     assert complaint in problems[0]
+
+
+@pytest.mark.parametrize("written", ["5", "'5'"])
+def test_a_primary_address_may_be_written_without_quotes(tmp_path: Path, written: str) -> None:
+    device = f"{{id: a, driver: serial_meter, protocol: mbus, port: /dev/ttyS0, address: {written}}}"
+    config, problems = read(tmp_path, f"{SITE}  - {device}\n")
+    assert not problems
+    assert config is not None
+    (meter,) = config.devices
+    assert isinstance(meter, SerialMeterDevice)
+    assert meter.settings().address == "5"
