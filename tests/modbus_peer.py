@@ -114,7 +114,8 @@ class Peer:
         key = (writer, asked.unit)
         before = self._sending.get(key)
         if before is None and not any(delay_s for delay_s, _ in said):
-            writer.writelines(data for _, data in said)
+            for _, data in said:
+                writer.write(data)
         else:
             due = [(asyncio.get_running_loop().time() + delay_s, data) for delay_s, data in said]
             task = self._sending[key] = asyncio.ensure_future(self._later(writer, due, before))

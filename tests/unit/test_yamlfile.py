@@ -223,7 +223,7 @@ def test_load_yaml_says_all_findings_one_per_line(tmp_path: Path) -> None:
     path.write_text("nam: x\nenabled: on\n")
     with pytest.raises(ConfigError) as caught:
         load_yaml(path, Site)
-    assert caught.value.reason.splitlines() == [
+    assert caught.value.reason.strip().splitlines() == [
         f"{path}:1:1: unknown key `nam`; did you mean `name`?",
         f"{path}:2:10: `enabled` must be true or false, not the text 'on'; write `true`",
     ]
