@@ -48,9 +48,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--format", choices=("jsonl", "table"), default="jsonl", help="JSON lines or columns to read")
     parser.add_argument("--key-file", type=Path, metavar="F", help="dsmr: file with the decryption key, 32 hex digits")
     parser.add_argument("--auth-key-file", type=Path, metavar="F", help="dsmr: file with the authentication key")
-    parser.add_argument(
-        "--baud", type=int, metavar="N", help="bit/s of a port, if not the protocol's (DSMR 2.2: 9600)"
-    )
+    parser.add_argument("--baud", type=int, metavar="N", help="bit/s of a port, if not the protocol's (DSMR 2.2: 9600)")
     parser.add_argument("--framing", metavar="8N1", help="data bits, parity, stop bits of a port (DSMR 2.2: 7E1)")
     parser.add_argument("--request", action="store_true", help="d0: ask for readouts instead of waiting for them")
     parser.add_argument("--address", metavar="A", help="mbus: primary or secondary address, default 254; d0: device's")
