@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import importlib
 import random
 import sqlite3
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import can
+import can.io.mf4
 import pytest
 
 from agent.core.errors import AgentError, BadData, Unsupported
@@ -49,7 +51,9 @@ def blf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def mf4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("asammdf", reason="the extra mf4 is not installed")
-    return _write(tmp_path_factory.mktemp("mf4") / "log.mf4", can.MF4Writer)
+    # Whoever imported python-can first may have kept asammdf from it (drivers/lean.py), which it remembers.
+    writer = importlib.reload(can.io.mf4).MF4Writer
+    return _write(tmp_path_factory.mktemp("mf4") / "log.mf4", writer)
 
 
 def _frames(path: Path) -> list[LogFrame]:
