@@ -5,15 +5,17 @@ overridden from the environment: ``uplink.broker`` by ``ENLACE_UPLINK_BROKER``, 
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from agent.config_control import Schedule
+from agent.config_ocpp import OcppKeys, OcppSection, linkable
 from agent.core.errors import ConfigError
 from agent.yamlfile import Document, Json, Problem, Section, complaint, parse, read_text
 from cloud_sync.settings import LinkSettings, UplinkSettings
@@ -145,7 +147,7 @@ class ModbusDevice(Section):
     @field_validator("url")
     @classmethod
     def _url(cls, value: str) -> str:
-        return _linkable(value, lambda: ModbusUrl.parse(value))
+        return linkable(value, lambda: ModbusUrl.parse(value))
 
     @model_validator(mode="after")
     def _fits(self) -> "ModbusDevice":
@@ -197,7 +199,7 @@ class SerialMeterDevice(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "SerialMeterDevice":
-        return _linkable(self, self.settings)
+        return linkable(self, self.settings)
 
     def settings(self) -> MeterSettings:
         """What ``drivers/serial_meter`` is given. Raises ``ConfigError`` for keys that don't fit together."""
@@ -217,9 +219,22 @@ class SerialMeterDevice(Section):
         )
 
 
+class OcppDevice(OcppKeys):
+    """A charger that calls us over OCPP (section `ocpp:`)."""
+
+    id: Id = Field(description="name of the device, unique on the site")
+    driver: Literal["ocpp"] = Field(description="always ocpp")
+    name: str = Field("", description="name for people")
+    report: Report = Field(Report(), description="which readings are kept")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "OcppDevice":
+        return linkable(self, lambda: self.charger(self.id))
+
+
 #: One more driver = one more class here.
-DEVICES = (CanDevice, ModbusDevice, SerialMeterDevice)
-Device = Annotated[CanDevice | ModbusDevice | SerialMeterDevice, Field(discriminator="driver")]
+DEVICES = (CanDevice, ModbusDevice, SerialMeterDevice, OcppDevice)
+Device = Annotated[CanDevice | ModbusDevice | SerialMeterDevice | OcppDevice, Field(discriminator="driver")]
 
 
 class StoreSection(Section):
@@ -251,11 +266,11 @@ class UplinkSection(Section):
     @field_validator("broker")
     @classmethod
     def _url(cls, value: str) -> str:
-        return _linkable(value, lambda: LinkSettings(url=value, client_id=""))
+        return linkable(value, lambda: LinkSettings(url=value, client_id=""))
 
     @model_validator(mode="after")
     def _fits(self) -> "UplinkSection":
-        return _linkable(self, lambda: self.settings("site"))
+        return linkable(self, lambda: self.settings("site"))
 
     def settings(self, site: str) -> UplinkSettings:
         """What ``cloud_sync`` is given. Raises ``ConfigError`` for keys that don't fit together."""
@@ -286,7 +301,11 @@ class Config(Section):
     data_dir: Path = Field(Path("/var/lib/enlace"), description="the database and all state")
     site: Site
     api: Api = Field(Api(), description="the local HTTP API")
+    ocpp: OcppSection | None = Field(
+        None, description="the local central system for chargers; absent: with its defaults where a device needs it"
+    )
     devices: tuple[Device, ...] = Field((), description="what stands on the site; may be empty")
+    schedules: tuple[Schedule, ...] = Field((), description="what is done by the clock")
     store: StoreSection = Field(StoreSection(), description="what is kept, and for how long")
     uplink: UplinkSection | None = Field(None, description="the central server; absent: none")
     log: Log = Field(Log(), description="logging")
@@ -298,19 +317,18 @@ class Config(Section):
             if device.id in seen:
                 raise complaint(f"two devices are called `{device.id}`", "give each device an id of its own")
             seen.add(device.id)
+        identities: dict[str, str] = {}
+        for device in self.devices:
+            if isinstance(device, OcppDevice):
+                other = identities.setdefault(device.charge_point_id, device.id)
+                if other != device.id:
+                    text = f"`{other}` and `{device.id}` have the same charge_point_id"
+                    raise complaint(text, "each charger has its own: see its settings, or `enlace scan ocpp`")
+        schedules = [schedule.id for schedule in self.schedules]
+        for name in schedules:
+            if schedules.count(name) > 1:
+                raise complaint(f"two schedules are called `{name}`", "give each an id of its own")
         return self
-
-
-T = TypeVar("T")
-
-
-def _linkable(value: T, build: Callable[[], object]) -> T:
-    """The value, when what is built from it is accepted; otherwise a complaint in the builder's words."""
-    try:
-        build()
-    except ConfigError as error:
-        raise complaint(error.reason, error.hint) from error
-    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from drivers.codec.dbc_model import Dbc, Finding
 from drivers.modbus.model import ModbusDevice
 from drivers.modbus.plan import ModbusPlan, plan_modbus
 from drivers.modbus.settings import ModbusUrl
+from drivers.ocpp.settings import ChargerSettings
 from drivers.serial_meter.plan import MeterPlan, plan_meters
 from drivers.serial_meter.push import PushListener
 from drivers.serial_meter.settings import MeterSettings
@@ -31,7 +32,7 @@ class Prepared:
     """A configured device, ready for its driver. ``findings`` are about its DBC files: it works as far as they do."""
 
     configured: cfg.Device
-    device: CanDevice | tuple[ModbusDevice, ModbusUrl] | MeterSettings
+    device: CanDevice | tuple[ModbusDevice, ModbusUrl] | MeterSettings | ChargerSettings
     profile: CanProfile | LoadedModbusProfile | None = None
     findings: tuple[Finding, ...] = ()
 
@@ -73,6 +74,8 @@ class Preparer:
             return self._can(device)
         if isinstance(device, cfg.ModbusDevice):
             return self._modbus(device)
+        if isinstance(device, cfg.OcppDevice):
+            return Prepared(device, device.charger(device.id))
         return Prepared(device, device.settings())
 
     def all(self, devices: Sequence[cfg.Device]) -> list[Prepared]:

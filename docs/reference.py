@@ -8,6 +8,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from agent.config import DEVICES, Config, Report, env_names
+from agent.config_control import StationAct
+from agent.config_ocpp import OcppCertificate
 from agent.yamlfile import Section
 
 PAGE = Path(__file__).with_name("configuration.md")
@@ -49,6 +51,8 @@ def render() -> str:
         (driver,) = get_args(device.model_fields["driver"].annotation)
         parts.append(table(f"`devices:` with `driver: {driver}`", device.__doc__ or "", device))
     parts.append(table("`report:` of a device", Report.__doc__ or "", Report))
+    parts.append(table("One of `ocpp.certificates:`", OcppCertificate.__doc__ or "", OcppCertificate))
+    parts.append(table("One of a schedule's `then:`", StationAct.__doc__ or "", StationAct))
     rows = [f"| `{variable}` | `{'.'.join(path)}` |" for variable, path in env_names().items()]
     parts.append(ENVIRONMENT + "\n".join(rows) + "\n")
     return "\n".join(parts)

@@ -82,7 +82,7 @@ def _at(reading: "Reading", place: Place, text: str) -> str:
 
 
 def _devices(reading: "Reading", config: "Config", base: Path) -> Iterator[Found]:
-    from agent.config import CanDevice, SerialMeterDevice  # noqa: PLC0415 - see the package's docstring
+    from agent.config import CanDevice, ModbusDevice, SerialMeterDevice  # noqa: PLC0415 - see the package's docstring
     from agent.devices import Preparer, plan_all  # noqa: PLC0415
 
     preparer = Preparer(base)
@@ -100,7 +100,7 @@ def _devices(reading: "Reading", config: "Config", base: Path) -> Iterator[Found
             yield from _can(reading, place, device, one)
         elif isinstance(device, SerialMeterDevice):
             yield from _serial_port(reading, (*place, "port"), device.port)
-        elif device.url.startswith("rtu:"):
+        elif isinstance(device, ModbusDevice) and device.url.startswith("rtu:"):
             yield from _serial_port(reading, (*place, "url"), urlsplit(device.url).path)
     try:
         can = plan_all(ready).can

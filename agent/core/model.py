@@ -119,6 +119,38 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """One charging session (OCPP: transaction): a durable record, one row for ever, energies in Wh.
+
+    ``id`` comes from the store's persistent counter (0: not stored yet) and is also the transactionId of OCPP 1.6.
+    ``key`` says what makes two reports the same session; the store holds it once. ``remote_id`` is what the charger
+    calls it, where it has a name of its own (OCPP 2.0.1 transactionId). Registers are readings of the meter, the energy
+    is theirs: ``energy_wh`` = last - start, corrected and explained in ``data`` where the register was reset.
+    ``id_tag`` is what the vehicle's user presented, in the clear: whoever shows it, shows a hash.
+    """
+
+    device: str
+    outlet: int  #: EVSE of the charger, from 1
+    key: str
+    start_us: int
+    id: int = 0
+    remote_id: str = ""
+    id_tag: str = ""
+    start_wh: Number | None = None  #: register when it began; None: not told
+    last_wh: Number | None = None  #: register as last told
+    last_us: int | None = None
+    stop_us: int | None = None  #: None: it runs
+    energy_wh: Number | None = None
+    reason: str = ""  #: OCPP's stop reason; ours where the charger never told (``Lost``)
+    data: Mapping[str, object] = field(default_factory=dict)  #: JSON-able
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.stop_us is None
+
+
+@dataclass(frozen=True, slots=True)
 class BadFrame:
     """Input that broke its protocol, as a value: it is counted and its neighbours are not delayed."""
 

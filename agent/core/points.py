@@ -2,7 +2,8 @@
 
 One unit per quantity, as the name's suffix. Positive power and current = drawn by the device from the site: a battery
 is positive while charging, a grid meter while importing, PV is negative. Arrays (cells, sensors, strings, phases where
-a device numbers them) take ``.N`` from 1 behind the name.
+a device numbers them) take ``.N`` from 1 behind the name. A charger with several outlets says of outlet N
+``power_w.2``; the plain name is the whole charger's, and that of a charger with one outlet.
 """
 
 from dataclasses import dataclass

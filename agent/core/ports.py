@@ -5,10 +5,10 @@ Every implementation passes the contract suite of its port (``tests/contract``).
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from agent.core.model import Batch, Column, Event, Number, Signal, SignalSpec
+from agent.core.model import Batch, Column, Event, Number, Session, Signal, SignalSpec
 
 
 class Sink(Protocol):
@@ -149,6 +149,64 @@ class Commandable(Protocol):
 
     def release(self) -> None:
         """Stop repeating what was set: the device goes to what its own watchdog says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something that a device can be told to do beside its settings (``reset``, ``unlock``)."""
+
+    doc: str  #: one line
+    args: Mapping[str, object] = field(default_factory=dict)  #: JSON schema of the arguments, an object
+
+
+class Operable(Protocol):
+    """What a device can be told to do once: each call is one try, nothing is repeated."""
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        """What it can be told, by name. May grow when the device has said what it is."""
+
+    async def act(self, action: str, args: Mapping[str, object]) -> Mapping[str, object]:
+        """Do it; what the device answered, JSON-able.
+
+        Raises ``CommandRejected`` (``not_capable``, ``out_of_range`` for bad arguments, ``device_refused``),
+        ``NoAnswer``, ``BadData`` or ``Unavailable``.
+        """
+
+
+class Sessions(Protocol):
+    """The store of charging sessions. A coroutine returns when its record is on disk; only then may anybody be told.
+
+    All raise ``StoreError``; nothing is stored then.
+    """
+
+    async def begin(self, session: Session, events: Sequence[Event] = ()) -> tuple[Session, bool]:
+        """Store it under a new number, with the events. When its key is known: that session as it stands, and False."""
+
+    async def change(self, session: Session, events: Sequence[Event] = (), *, at_once: bool = True) -> None:
+        """Store its new state, with the events. Without ``at_once`` it may wait for the next group commit."""
+
+    async def find(self, device: str, *, id: int = 0, key: str = "", remote_id: str = "") -> Session | None:  # noqa: A002
+        """The session with that number, key or name of the charger's; of several (names repeat) the newest."""
+
+    async def running(self, device: str) -> Sequence[Session]:
+        """Those that have not ended, oldest first."""
+
+
+class Notebook(Protocol):
+    """Small durable state, by kind and key: what a charger can do, whom it let in, who decided what.
+
+    All of it is in memory: reading costs nothing. Values are JSON objects.
+    """
+
+    def note(self, kind: str, key: str) -> Mapping[str, object] | None:
+        """One note; None where there is none."""
+
+    def notes(self, kind: str) -> Mapping[str, Mapping[str, object]]:
+        """All notes of a kind, by key."""
+
+    async def write(self, kind: str, key: str, data: Mapping[str, object] | None, events: Sequence[Event] = ()) -> None:
+        """Replace a note (None: delete it), with the events, in one commit. Raises ``StoreError``: nothing changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def test_an_empty_device_list_is_a_site(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("driver: can", "driver: ocpp", "site.yaml:4:28: `driver` must be one of can"),
+        ("driver: can", "driver: knx", "site.yaml:4:28: `driver` must be one of can"),
         ("profile:", "profil:", "site.yaml:4:70: unknown key `profil`; did you mean `profile`?"),
         (", profile: pylontech_lv", "", "nothing says how to decode it; add `profile:`"),
         ("channel: can0, ", "", "channel"),

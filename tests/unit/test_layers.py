@@ -23,6 +23,10 @@ OWNERS = {
     "can": ("drivers/can/", "drivers/sim/"),
     "cantools": ("drivers/codec/",),
     "pymodbus": ("drivers/modbus/pymodbus_client.py", "drivers/sim/"),
+    "ocpp": ("drivers/sim/",),
+    "websockets": ("drivers/ocpp/", "drivers/sim/"),
+    "apscheduler": ("agent/control/",),
+    "argon2": ("agent/api/",),
     "serial": ("drivers/line.py", "agent/cli/scan_targets.py"),
     "time": ("agent/core/clock.py",),
 }
