@@ -41,11 +41,16 @@ class Evse:
     """The outlet as a function of time. Deterministic by ``seed``.
 
     ``limit_a`` is what the charger was told to offer at most; without a message for ``timeout_s`` it falls back to
-    ``failsafe_a`` by itself (None: it never does).
+    ``failsafe_a`` by itself (None: it never does). Vehicles come and go ``pace`` times as fast, with energy still the
+    integral of power over time; 0: none comes by itself. Of ``phases`` it uses the first.
     """
 
-    def __init__(self, seed: int = 1, max_a: float = 32.0, failsafe_a: float = 6.0) -> None:
+    def __init__(
+        self, seed: int = 1, max_a: float = 32.0, failsafe_a: float = 6.0, *, pace: float = 1.0, phases: int = PHASES
+    ) -> None:
         self._random = random.Random(seed)  # noqa: S311 - a simulation, no secret
+        self._pace = pace
+        self.phases = phases
         self.max_a = max_a
         self.failsafe_a = failsafe_a
         self.timeout_s: float | None = None
@@ -85,6 +90,22 @@ class Evse:
         """What it offers the vehicle: nothing when it is switched off or the limit is below the standard's least."""
         return self.limit_a if self.enabled and self.limit_a >= MIN_CURRENT_A else 0.0
 
+    def plug_in(self, wants_a: float = 16.0, waits_s: float = 0.0, draws_s: float = math.inf) -> None:
+        """A vehicle comes now, wants energy after ``waits_s`` and for ``draws_s``, and stays until it is unplugged."""
+        from_s = self._t_s + waits_s
+        self._visit = Visit(self._t_s, from_s, from_s + draws_s, math.inf, wants_a)
+        self.session_wh = self.session_s = 0.0
+
+    def unplug(self) -> None:
+        """The vehicle leaves now; the next one comes as it would after any other."""
+        self._visit = self._next_visit(self._t_s)
+        self.current_a = self.session_wh = self.session_s = 0.0
+
+    @property
+    def wants(self) -> bool:
+        """Whether a vehicle is there that would draw if it were offered something."""
+        return self._visit.draws_from_s <= self._t_s < self._visit.draws_to_s
+
     @property
     def plugged(self) -> bool:
         """Whether a vehicle is there."""
@@ -95,15 +116,16 @@ class Evse:
         """The control pilot."""
         if not self.plugged:
             return Pilot.A
-        return Pilot.C if self._wants and self.offered_a else Pilot.B
+        return Pilot.C if self.wants and self.offered_a else Pilot.B
 
     @property
     def currents_a(self) -> tuple[float, ...]:
         """Of the three phases."""
-        return (
-            tuple(max(0.0, self.current_a + 0.05 * math.sin(self._t_s / 7 + phase)) for phase in range(PHASES))
-            if (self.current_a)
-            else (0.0,) * PHASES
+        if not self.current_a:
+            return (0.0,) * PHASES
+        return tuple(
+            max(0.0, self.current_a + 0.05 * math.sin(self._t_s / 7 + phase)) if phase < self.phases else 0.0
+            for phase in range(PHASES)
         )
 
     @property
@@ -117,10 +139,6 @@ class Evse:
     def power_w(self) -> float:
         """Drawn from the site."""
         return sum(current * voltage for current, voltage in zip(self.currents_a, self.voltages_v, strict=True))
-
-    @property
-    def _wants(self) -> bool:
-        return self._visit.draws_from_s <= self._t_s < self._visit.draws_to_s
 
     def _step(self, seconds: float) -> None:
         self._t_s += seconds
@@ -139,7 +157,12 @@ class Evse:
             self.session_s += seconds
 
     def _next_visit(self, now_s: float) -> Visit:
-        uniform = self._random.uniform
+        if not self._pace:
+            return Visit(math.inf, math.inf, math.inf, math.inf, 0.0)
+
+        def uniform(low: float, high: float) -> float:
+            return self._random.uniform(low, high) / self._pace
+
         from_s = now_s + uniform(*AWAY_S)
         draws_from_s = from_s + uniform(*WAITS_S)
         draws_to_s = draws_from_s + uniform(*CHARGES_S)
