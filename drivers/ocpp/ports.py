@@ -100,6 +100,7 @@ class Decision:
     credential: str = ""
     peer: Peer | None = None  #: set when it may come in
     version: Version | None = None  #: pinned by the configuration
+    status: int = 403  #: of HTTP, when refused: 401 wrong or no credentials, 404 unknown, 403 for any other reason
 
 
 class Gatekeeper(Protocol):
