@@ -8,15 +8,16 @@ from sqlite3 import Error
 
 from agent.core.errors import StoreError
 from agent.store.opening import connect
-from agent.store.schema import TABLES
+from agent.store.schema import expected, version
 
 #: Tables that stay small enough to be counted while somebody waits; roll-ups of years do not.
-COUNTED = ("signal", "boot", "block", "event", "dropped", "aside")
+COUNTED = ("signal", "boot", "block", "event", "session", "note", "dropped", "aside")
 
 
 def describe(path: Path) -> dict[str, int]:
     """The rows in each of the counted tables, read-only: safe beside a running gateway.
 
+    Of a file that an older program made those that it has: the others are added when the gateway starts.
     Raises ``StoreError`` for what is no store of Enlace.
     """
     from sqlite_utils import Database  # noqa: PLC0415 - see above
@@ -28,10 +29,11 @@ def describe(path: Path) -> dict[str, int]:
         connection = connect(path, read_only=True)
         try:
             database = Database(connection)
-            missing = sorted(TABLES - set(database.table_names()))
+            known = [name for name in COUNTED if name in expected(max(version(connection), 1))]
+            missing = [name for name in known if name not in database.table_names()]
             if missing:
                 raise StoreError(op, f"it has no table {missing[0]}", "is it a store of Enlace?")
-            return {name: database.table(name).count for name in COUNTED}
+            return {name: database.table(name).count for name in known}
         finally:
             connection.close()
     except Error as error:

@@ -4,6 +4,7 @@ Writes come from any thread and return at once or give a future; one thread writ
 ms, are thread-safe and use connections of their own: async callers use a thread.
 """
 
+import asyncio
 import os
 import sqlite3
 import uuid
@@ -13,14 +14,16 @@ from pathlib import Path
 
 from agent.core.clock import Clock
 from agent.core.errors import StoreError
-from agent.core.model import Batch, Encoding, Event, Number, Signal, SignalSpec
+from agent.core.model import Batch, Encoding, Event, Number, Session, Signal, SignalSpec
 from agent.core.ports import StoredBlock, StoredEvent
 from agent.store import catalogue as catalogues
 from agent.store import ledger, outbox, sealing, telemetry
 from agent.store.history import History, Series
+from agent.store.notes import Kinds, Notes, load_notes
 from agent.store.opening import create_or_open, is_damage, move_aside, open_file
 from agent.store.readers import Readers
 from agent.store.schema import NUMBERS_FROM, set_mark
+from agent.store.sessions import SessionTable, begin_numbers
 from agent.store.settings import Opened, StoreSettings, StoreStats
 from agent.store.transaction import transaction
 from agent.store.upkeep import Upkeeper
@@ -31,7 +34,7 @@ _ASSIGN_S = 30.0
 
 
 class Store:
-    """An open store; ``open`` makes one. It is the ``Outbox`` of ``agent.core.ports``."""
+    """An open store; ``open`` makes one. It is ``Outbox``, ``Sessions`` and ``Notebook`` of ``agent.core.ports``."""
 
     def __init__(
         self, connection: sqlite3.Connection, opened: Opened, lock: int, clock: Clock, settings: StoreSettings
@@ -42,7 +45,7 @@ class Store:
         self._clock = clock
         self._connection = connection
         self._lock = lock
-        self._boot_id, seq = self._begin_boot()
+        self._boot_id, seq, found_notes = self._begin_boot()
         self._catalogue = catalogues.load(connection)
         self._encodings = _encodings(self._catalogue)
         self._newest_event = ledger.newest_seq(connection)
@@ -57,6 +60,8 @@ class Store:
         self._cursors = outbox.Cursors(
             connection, self._readers, self._writer, lambda: self._newest_event, self._set_aside
         )
+        self._sessions = SessionTable(self._readers, self._writer, self._boot_id, self._saw_event)
+        self._notes = Notes(found_notes, self._writer, self._boot_id, self._saw_event)
         self._writer.start()
         if opened.moved_to is not None:
             found: dict[str, object] = {"moved_to": str(opened.moved_to), "reason": opened.reason}
@@ -160,6 +165,55 @@ class Store:
 
         return self._writer.submit(run, records=True)
 
+    # -- sessions and notes (the ports' documentation holds)
+
+    async def begin(self, session: Session, events: Sequence[Event] = ()) -> tuple[Session, bool]:
+        """Store it under a new number. To ``session.*`` events it adds ``"session": number`` where that is absent."""
+        return await self._sessions.begin(session, events)
+
+    async def change(self, session: Session, events: Sequence[Event] = (), *, at_once: bool = True) -> None:
+        """Store its new state; states of one session are stored in the order of these calls."""
+        await self._sessions.change(session, events, at_once=at_once)
+
+    async def find(self, device: str, *, id: int = 0, key: str = "", remote_id: str = "") -> Session | None:  # noqa: A002 - the port's
+        """The newest session of the device that has all that is given."""
+        return await asyncio.to_thread(self._sessions.find, device, id, key, remote_id)
+
+    async def running(self, device: str) -> Sequence[Session]:
+        """Those that have not ended, oldest first."""
+        return await asyncio.to_thread(self._sessions.running, device)
+
+    def list_sessions(
+        self,
+        device: str | None = None,
+        running: bool | None = None,  # noqa: FBT001 - a filter of three values
+        from_us: int | None = None,
+        to_us: int | None = None,
+        *,
+        newest_first: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[int, list[Session]]:
+        """How many sessions there are that started in ``from_us`` <= time < ``to_us``, and one page of them. Blocks.
+
+        ``running``: only those that run (False: that have ended). Raises ``StoreError``.
+        """
+        return self._sessions.page(
+            device, running, from_us, to_us, newest_first=newest_first, limit=limit, offset=offset
+        )
+
+    def note(self, kind: str, key: str) -> Mapping[str, object] | None:
+        """One note; None where there is none."""
+        return self._notes.note(kind, key)
+
+    def notes(self, kind: str) -> Mapping[str, Mapping[str, object]]:
+        """All notes of a kind, by key, as of now."""
+        return self._notes.notes(kind)
+
+    async def write(self, kind: str, key: str, data: Mapping[str, object] | None, events: Sequence[Event] = ()) -> None:
+        """Replace a note, or delete it (None), with the events."""
+        await self._notes.write(kind, key, data, events)
+
     # -- outbox (the port's documentation holds)
 
     def blocks(self, after_seq: int, max_blocks: int) -> list[StoredBlock]:
@@ -213,8 +267,8 @@ class Store:
             self._writer.error or self._writer.upkeep_error,
         )
 
-    def _begin_boot(self) -> tuple[int, int]:
-        """Write this boot down; its row id and the newest block's number."""
+    def _begin_boot(self) -> tuple[int, int, Kinds]:
+        """Write this boot down; its row id, the newest block's number and all notes."""
         connection = self._connection
         with transaction(connection):
             if connection.execute("SELECT 1 FROM boot").fetchone() is None:
@@ -223,11 +277,14 @@ class Store:
                 "INSERT INTO boot(boot, wall_us, mono_us) VALUES(?, ?, ?)",
                 (self.boot, self._clock.now_us(), round(self._clock.monotonic_s() * 1e6)),
             )
+            boot = int(cursor.lastrowid or 0)
+            begin_numbers(connection, self._clock.now_us())
+            found_notes = load_notes(connection, boot, self._clock.now_us())
             seq = telemetry.newest_seq(connection)
             newest_event = ledger.newest_seq(connection)
             outbox.end_sending(connection, outbox.TELEMETRY, seq)
             outbox.end_sending(connection, outbox.EVENT, newest_event)
-        return int(cursor.lastrowid or 0), seq
+        return boot, seq, found_notes
 
     def _publish(self, catalogue: catalogues.Catalogue) -> None:
         self._catalogue = catalogue

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from agent.core.errors import StoreError
@@ -11,13 +12,21 @@ from agent.core.errors import StoreError
 Publish = Callable[[], None]
 
 
+class Pace(Enum):
+    """How long a job may wait for its commit."""
+
+    NOW = "now"  #: committed at once
+    GROUP = "group"  #: goes with the next commit, whatever asks for it, at the latest with the next group commit
+    LAZY = "lazy"  #: goes with a commit each ``StoreSettings.ack_s``, and never overtakes another of its pace
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """Work for the writer's next transaction. ``fail`` is called instead when it can't be kept any longer."""
 
     run: Callable[[sqlite3.Connection], Publish]
     fail: Callable[[StoreError], None]
-    urgent: bool  #: commit at once
+    pace: Pace
     rows: bool  #: with all rows that were appended before
     records: bool  #: it adds records, so those who wait for a commit are called
     keep: bool  #: try again after a failed commit; otherwise ``fail`` at once

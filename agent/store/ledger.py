@@ -3,7 +3,7 @@
 import json
 import math
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from agent.core.model import Event
 from agent.core.ports import StoredEvent
@@ -18,6 +18,11 @@ def insert(connection: sqlite3.Connection, boot: int, event: Event, data: str) -
         (seq, boot, event.t_us, event.kind, event.subject, data),
     )
     return seq
+
+
+def insert_events(connection: sqlite3.Connection, boot: int, events: Sequence[Event]) -> int:
+    """Append events inside the caller's transaction; the last one's number, 0 when there are none."""
+    return max((insert(connection, boot, event, to_json(event.data)) for event in events), default=0)
 
 
 def newest_seq(connection: sqlite3.Connection) -> int:

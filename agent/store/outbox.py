@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 from agent.core.ports import StoredBlock, StoredEvent
 from agent.store import ledger
-from agent.store.jobs import Publish
+from agent.store.jobs import Pace, Publish
 from agent.store.readers import Readers
 from agent.store.schema import NUMBERS_FROM, get_mark
 from agent.store.writer import Writer
@@ -16,7 +16,7 @@ TELEMETRY = "telemetry"
 EVENT = "event"
 
 #: 2026-01-01, in seconds since 1970.
-_NUMBERS_SINCE_S = 1_767_225_600
+NUMBERS_SINCE_S = 1_767_225_600
 _NUMBERS_PER_S = 1024
 STREAMS = (TELEMETRY, EVENT)
 
@@ -106,7 +106,7 @@ class Cursors:
 
             return None, publish
 
-        return self._writer.submit(run, urgent=at_once)
+        return self._writer.submit(run, pace=Pace.NOW if at_once else Pace.LAZY)
 
     def hold(self, stream: str, upto_seq: int | None) -> Future[None]:
         """Say which records may have left the house; it is committed at once, for sending begins after it."""
@@ -134,10 +134,10 @@ def first_number(now_us: int) -> int:
     """Where numbering begins in a new file: above every number that an earlier file of this site can have given.
 
     A replaced SD card or a file that was moved aside must not repeat numbers, for they are a key at the central server.
-    So they begin at 1,024 for each second since ``_NUMBERS_SINCE_S``, faster than any store gives them. A clock that
+    So they begin at 1,024 for each second since ``NUMBERS_SINCE_S``, faster than any store gives them. A clock that
     was never set begins at 0.
     """
-    return max(now_us // 1_000_000 - _NUMBERS_SINCE_S, 0) * _NUMBERS_PER_S
+    return max(now_us // 1_000_000 - NUMBERS_SINCE_S, 0) * _NUMBERS_PER_S
 
 
 def _whole(connection: sqlite3.Connection, stream: str, upto_seq: int) -> int:

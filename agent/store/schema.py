@@ -8,10 +8,12 @@ Rules of this file:
    (``seq``) of those that it covers, the first one stands beside it. Numbers are never given twice.
 4. Roll-ups hold numbers as the device sent them (before scale and offset), so that they stay exact and small.
    ``last`` is NULL when the signal was unknown at the end of the bucket, ``lo`` and ``hi`` when it was all along.
+5. Sessions and notes are never dropped by retention, whatever their age and the size of the file.
 """
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 
 #: "ENLC": says in the file's header whose file it is.
 APPLICATION_ID = 0x454E4C43
@@ -52,19 +54,44 @@ _FIRST = (
     "CREATE TABLE mark(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST,)
+#: Charging sessions (``agent.core.model.Session``), and small state by kind and key.
+_SESSIONS_AND_NOTES = (
+    """CREATE TABLE session(id INTEGER PRIMARY KEY, device TEXT NOT NULL, outlet INTEGER NOT NULL, key TEXT NOT NULL,
+        start_us INTEGER NOT NULL, remote_id TEXT NOT NULL, id_tag TEXT NOT NULL, start_wh, last_wh, last_us INTEGER,
+        stop_us INTEGER, energy_wh, reason TEXT NOT NULL, data TEXT NOT NULL, UNIQUE(device, key))""",
+    "CREATE INDEX session_running ON session(device) WHERE stop_us IS NULL",
+    "CREATE INDEX session_remote ON session(device, remote_id) WHERE remote_id <> ''",
+    "CREATE INDEX session_time ON session(start_us)",
+    """CREATE TABLE note(kind TEXT NOT NULL, key TEXT NOT NULL, data TEXT NOT NULL,
+        PRIMARY KEY(kind, key)) WITHOUT ROWID""",
+)
 
-TABLES = frozenset({"boot", "signal", "hot", "block", "minute", "hour", "event", "cursor", "dropped", "aside", "mark"})
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SESSIONS_AND_NOTES)
 
 
 #: The mark behind which both streams' numbers begin in this file.
 NUMBERS_FROM = "numbers_from"
+#: The mark of the newest session's number: it stays when the session is gone.
+SESSION_NUMBER = "session_number"
 
 
 def version(connection: sqlite3.Connection) -> int:
     """The ``user_version`` of a store; 0 of a new file."""
     number: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return number
+
+
+def statements(connection: sqlite3.Connection) -> dict[str, bytes]:
+    """The statement that made each table and index of a store, by name; as bytes, for any of them may be damaged."""
+    rows = connection.execute("SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM sqlite_master WHERE sql IS NOT NULL")
+    return {bytes(name).decode(errors="replace"): bytes(sql) for name, sql in rows}
+
+
+def expected(number: int) -> dict[str, bytes]:
+    """What ``statements`` gives of a store of that version."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, STEPS[:number])
+        return statements(connection)
 
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS) -> None:

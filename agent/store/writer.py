@@ -4,6 +4,7 @@ Rules of this file:
 
 1. Only this thread writes. Others hand it batches (``append``) and jobs (``submit``) and return at once.
 2. Telemetry waits for the group commit. A job may ask for a commit at once; it takes waiting rows along only if asked.
+   Jobs of ``Pace.NOW`` and ``Pace.GROUP`` are committed in the order in which they came, never past one another.
 3. A job runs inside the transaction and may run again after a failed one: it changes nothing but the database, and
    returns what is to be done once the COMMIT stands (publish memory, resolve futures).
 4. Nothing is given up because a commit failed: rows and jobs go back in front of the queue and are tried again, with
@@ -24,7 +25,7 @@ from agent.core.clock import Clock
 from agent.core.errors import StoreError
 from agent.core.model import Batch, Event
 from agent.store import ledger, telemetry
-from agent.store.jobs import Job, Publish, Upkeep
+from agent.store.jobs import Job, Pace, Publish, Upkeep
 from agent.store.pending import Drop, Pending
 from agent.store.settings import StoreSettings
 from agent.store.transaction import record_drops, roll_back, transaction
@@ -130,7 +131,7 @@ class Writer:
         self,
         run: Callable[[sqlite3.Connection], tuple[T, Publish | None]],
         *,
-        urgent: bool = True,
+        pace: Pace = Pace.NOW,
         rows: bool = False,
         records: bool = False,
         keep: bool = True,
@@ -149,7 +150,7 @@ class Writer:
 
             return done
 
-        job = Job(execute, future.set_exception, urgent, rows, records, keep)
+        job = Job(execute, future.set_exception, pace, rows, records, keep)
         with self._changed:
             refusal = self._refusal()
             if refusal is None:
@@ -211,7 +212,7 @@ class Writer:
             return None
         group_due = self._closing or now_s >= self._group_at_s or self._pending.rows >= self._settings.block_rows
         with_rows = group_due or any(job.rows for job in self._jobs)
-        if not with_rows and not any(job.urgent for job in self._jobs):
+        if not with_rows and not self._waits(Pace.NOW):
             return None
         jobs = self._take_jobs(now_s)
         if not with_rows:
@@ -222,23 +223,27 @@ class Writer:
         return _Group(jobs, self._pending.take(), self._pending.take_drops())
 
     def _take_jobs(self, now_s: float) -> list[Job]:
-        """The jobs whose turn it is: all urgent ones, and the others some seconds apart."""
+        """The jobs whose turn it is: all but the lazy ones, and those some seconds apart."""
         jobs = list(self._jobs)
         self._jobs.clear()
         if self._closing or now_s >= self._lazy_at_s or any(job.rows for job in jobs):
-            if any(not job.urgent for job in jobs):
+            if any(job.pace is Pace.LAZY for job in jobs):
                 self._lazy_at_s = now_s + self._settings.ack_s
             return jobs
-        self._jobs.extend(job for job in jobs if not job.urgent)
-        return [job for job in jobs if job.urgent]
+        self._jobs.extend(job for job in jobs if job.pace is Pace.LAZY)
+        return [job for job in jobs if job.pace is not Pace.LAZY]
+
+    def _waits(self, *paces: Pace) -> bool:
+        """Whether a job of one of these paces waits. Called with the lock held."""
+        return any(job.pace in paces for job in self._jobs)
 
     def _wait_s(self) -> float:
         """How long to sleep unless something new comes. Called with the lock held."""
         now_s = self._clock.monotonic_s()
         wake_s = max(self._upkeep.due_s(), self._upkeep_at_s)
-        if not self._failures and any(job.urgent for job in self._jobs):
+        if not self._failures and self._waits(Pace.NOW):
             return 0.0
-        if self._pending.rows or any(job.urgent for job in self._jobs):
+        if self._pending.rows or self._waits(Pace.NOW, Pace.GROUP):
             wake_s = min(wake_s, max(self._group_at_s, self._retry_at_s))
         elif self._jobs:
             wake_s = min(wake_s, max(self._group_at_s, self._lazy_at_s, self._retry_at_s))
@@ -272,7 +277,7 @@ class Writer:
         self.commits += 1
         self.last_commit_s = now_s
         self._in_flight_rows = 0
-        if packed or not any(job.urgent for job in group.jobs):
+        if packed or not any(job.pace is Pace.NOW for job in group.jobs):
             self._group_at_s = now_s + self._settings.commit_s
         self._works()
         for publish in done:

@@ -1,6 +1,8 @@
 """The store on real files: opening what is there, numbers that last, order, and what a reader may see."""
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from array import array
 from collections.abc import Iterator
@@ -14,10 +16,12 @@ from agent.core.clock import FakeClock, SystemClock
 from agent.core.errors import StoreError
 from agent.core.model import Batch, Encoding, Event, Kind, SignalSpec
 from agent.store import schema
+from agent.store.admin import describe
 from agent.store.db import Store
 from agent.store.opening import connect
 from agent.store.settings import StoreSettings
 
+ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 20.0
 
 
@@ -120,6 +124,21 @@ def _scribbled_database(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _misspelt_database(path: Path) -> None:
+    """One bit in the name of a column, which SQLite's own check does not mind."""
+    Store.open(path, FakeClock()).close()
+    content = path.read_bytes()
+    assert content.count(b"energy_wh") == 1
+    path.write_bytes(content.replace(b"energy_wh", b"energy_wi"))
+
+
+def _unreadable_schema(path: Path) -> None:
+    """SQLite's message about it quotes a letter that is none."""
+    Store.open(path, FakeClock()).close()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE note(kind", b"CREATE TABLE note(\xc5ind"))
+
+
 def _tableless_database(path: Path) -> None:
     Store.open(path, FakeClock()).close()
     with closing(sqlite3.connect(path)) as connection:
@@ -137,6 +156,8 @@ def _tableless_database(path: Path) -> None:
         (_torn_database, "corrupt"),
         (_scribbled_database, "corrupt"),
         (_tableless_database, "corrupt"),
+        (_misspelt_database, "corrupt"),
+        (_unreadable_schema, "corrupt"),
     ],
 )
 def test_an_unusable_file_is_moved_aside_whole(path: Path, clock: FakeClock, make: object, kind: str) -> None:
@@ -253,9 +274,52 @@ def test_version_1_is_upgraded_in_whole_steps(path: Path, clock: FakeClock) -> N
         assert schema.version(connection) == 2
         assert connection.execute("SELECT kind, mono_us FROM event").fetchall() == [("old.event", None)]
         schema.migrate(connection, good)
-        connection.execute("DROP TABLE added")
-        connection.execute(f"PRAGMA user_version = {len(schema.STEPS)}")
+        assert schema.version(connection) == 2
+
+
+def test_a_file_of_version_1_keeps_all_that_it_has(path: Path, clock: FakeClock) -> None:
+    """Killed before, between and after the statements of the step: it is version 1 or 2, and opens as 2."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        schema.migrate(connection, schema.STEPS[:1])
+        connection.execute("INSERT INTO event VALUES(1, 1, 5, 'old.event', '', '{}')")
+        for done in range(len(schema.STEPS[1]) + 1):
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in schema.STEPS[1][:done]:
+                connection.execute(statement)
+            with closing(sqlite3.connect(path)) as other:  # what somebody finds who comes after a kill
+                assert schema.version(other) == 1
+                assert schema.statements(other) == schema.expected(1)
+            connection.execute("ROLLBACK")
+    counts = describe(path)
+    assert counts["event"] == 1
+    assert "session" not in counts
     with closing(Store.open(path, clock)) as store:
+        assert store.opened.moved_to is None
+        assert [stored.event.kind for stored in store.events(0, 9)] == ["old.event"]
+        assert store.list_sessions() == (0, [])
+        assert schema.version(store._connection) == 2
+    assert describe(path)["session"] == 0
+
+
+def test_a_kill_while_a_step_is_done_leaves_the_old_schema(path: Path, clock: FakeClock) -> None:
+    script = f"""
+import os, sqlite3, sys
+sys.path.insert(0, {str(ROOT)!r})
+from agent.store import schema
+from agent.store.admin import describe
+connection = sqlite3.connect({str(path)!r}, isolation_level=None)
+connection.execute("PRAGMA journal_mode = WAL")
+schema.migrate(connection, schema.STEPS[:1])
+connection.execute("INSERT INTO event VALUES(1, 1, 5, 'old.event', '', '{{}}')")
+connection.create_function("die", 0, lambda: os.kill(os.getpid(), 9))
+schema.migrate(connection, (schema.STEPS[0], (*schema.STEPS[1][:-1], "SELECT die()")))
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    with closing(sqlite3.connect(path)) as connection:
+        assert schema.version(connection) == 1
+    with closing(Store.open(path, clock)) as store:
+        assert store.opened.moved_to is None
         assert [stored.event.kind for stored in store.events(0, 9)] == ["old.event"]
 
 
