@@ -39,7 +39,9 @@ class Quirks:
     steps_a: tuple[Number, ...] = ()  #: the only currents that it knows; others are rounded down
     stack_level: int = 1  #: of the profiles that we set; the safe default stands one below where there is room
     profile_kind: Literal["Absolute", "Relative"] = "Absolute"
-    start_in_past_s: int = 0  #: startSchedule lies so far back
+    start_in_past_s: int = 60  #: startSchedule lies so far back: a clock that is behind ours would wait for it
+    validity: Literal["auto", "valid_to", "duration", "periods", "none"] = "auto"  #: how a limit ends when we are gone
+    tx_profile: bool = True  #: a running transaction also gets its TxProfile
     purpose: Literal["auto", "TxDefaultProfile", "ChargePointMaxProfile"] = "auto"
     profile_phases: bool = False  #: numberPhases stands in the periods
     min_interval_s: Number = 0  #: least time between two limits
