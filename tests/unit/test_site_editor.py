@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import OcppDevice, load_config
@@ -122,6 +122,7 @@ def test_a_list_in_brackets_is_left_to_people(tmp_path: Path) -> None:
         SiteEditor(path).add(ENTRY)
 
 
+@settings(max_examples=25)
 @given(st.text(min_size=1, max_size=30).filter(lambda text: text.isprintable() and text == text.strip()))
 def test_any_name_comes_back_as_it_was(name: str) -> None:
     with TemporaryDirectory() as folder:
