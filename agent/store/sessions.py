@@ -26,7 +26,6 @@ from agent.store.writer import Writer
 _FIELDS = tuple(field.name for field in fields(Session))
 _COLUMNS = ", ".join(_FIELDS)
 _PLACES = ", ".join("?" for _ in _FIELDS)
-_SETS = ", ".join(f"{name} = ?" for name in _FIELDS)
 _SELECT = f"SELECT {_COLUMNS} FROM session"  # noqa: S608 - our own column list
 #: A clock that is years ahead must not use up the numbers: half of those of 31 bits are left in any case.
 _HIGHEST_FIRST = 1 << 30
@@ -62,12 +61,7 @@ class SessionTable:
         """Store its new state, with its events. Number, device and key are those that it began with."""
 
         def run(connection: sqlite3.Connection) -> tuple[None, Callable[[], None]]:
-            found = connection.execute(
-                f"UPDATE session SET {_SETS} WHERE id = ? AND device = ? AND key = ?",  # noqa: S608 - the same
-                (*_values(session), session.id, session.device, session.key),
-            )
-            if not found.rowcount:
-                raise LookupError(f"there is no session {session.id} of {session.device} with this key")
+            _update(connection, session)
             seq = insert_events(connection, self._boot, _with_number(events, session.id))
             return None, lambda: self._saw_event(seq)
 
@@ -145,6 +139,20 @@ def _next_number(connection: sqlite3.Connection) -> int:
         raise ValueError("all numbers of 31 bits are given")
     set_mark(connection, SESSION_NUMBER, number)
     return number
+
+
+def _update(connection: sqlite3.Connection, session: Session) -> None:
+    """Store what is new of it. SQLite writes each index anew that a statement names a column of: so it names few."""
+    row = connection.execute(
+        f"{_SELECT} WHERE id = ? AND device = ? AND key = ?", (session.id, session.device, session.key)
+    ).fetchone()
+    if row is None:
+        raise LookupError(f"there is no session {session.id} of {session.device} with this key")
+    pairs = zip(_FIELDS, row, _values(session), strict=True)
+    new = {name: value for name, stored, value in pairs if stored != value}
+    if new:
+        sets = ", ".join(f"{name} = ?" for name in new)
+        connection.execute(f"UPDATE session SET {sets} WHERE id = ?", (*new.values(), session.id))  # noqa: S608 - our own names
 
 
 def _with_number(events: Sequence[Event], number: int) -> list[Event]:
