@@ -327,10 +327,11 @@ class Limits:
         for outlet in (*self._outlets, WHOLE):
             one = self._of(outlet)
             due = now_s >= one.due_s
-            if not due and self._new_transaction(outlet) is None:
+            stop = self.refuses(outlet) and self._state.transaction(outlet) not in {None, one.stopped}
+            if not due and not stop and self._new_transaction(outlet) is None:
                 continue
             try:
-                if outlet != WHOLE and self.refuses(outlet) and self._state.transaction(outlet) != one.stopped:
+                if stop:
                     await self._stop(f"switch {self._state.settings.device} off", outlet)
                 await self._bring(outlet, again=due)
             except CommandRejected as error:

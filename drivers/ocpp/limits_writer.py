@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from agent.core.clock import Clock
 from agent.core.errors import BadData, CommandRejected, NoAnswer, Refusal
 from agent.core.model import Number
-from drivers.ocpp.limits_profiles import Ending, Profile, Purpose, Unit, amperes, set_payload
-from drivers.ocpp.ports import ChargerState
+from drivers.ocpp.limits_profiles import Ending, Profile, Purpose, Unit, amperes, profile_of, set_payload
+from drivers.ocpp.ports import ChargerState, Payload
 
 WHOLE = 0
 COMPOSITE_S = 60
@@ -85,6 +85,23 @@ class ProfileWriter:
         """Set the safe limit, which has no end. Raises as ``Commandable.set``."""
         purpose: Purpose = "MaxProfile" if self.whole_only else "TxDefaultProfile"
         await self._set(purpose, WHOLE if self.whole_only else outlet, limit_a, safe=True)
+
+    def session(self, outlet: int, limit_a: Number) -> Payload:
+        """The TxProfile that a remote start carries: for that session, whatever becomes of us."""
+        quirks, settings = self._state.quirks, self._state.settings
+        profile = Profile(
+            purpose="TxProfile",
+            outlet=outlet,
+            level=self.level,
+            limit_a=limit_a,
+            unit=self.unit,
+            now_us=self._clock.now_us(),
+            past_s=quirks.start_in_past_s,
+            relative=True,
+            phases=settings.phases,
+            tell_phases=quirks.profile_phases,
+        )
+        return profile_of(profile, self._state.link.version)
 
     async def in_force(self, outlet: int) -> Number | None:
         """What the charger says that it may draw now, A per phase; None: it does not say. Raises ``Unavailable``."""
