@@ -21,7 +21,7 @@ import fastjsonschema
 from agent.core.clock import Clock
 from agent.core.errors import BadData, CommandRejected, DeviceError, Refusal
 from agent.core.ports import Action
-from drivers.codec.ocpp_model import Version
+from drivers.codec.ocpp_model import Boot, Version
 from drivers.ocpp.limits_profiles import FIRST_ID, LAST_ID
 from drivers.ocpp.limits_writer import ProfileWriter
 from drivers.ocpp.operations16 import OPERATIONS as OPERATIONS_16
@@ -64,7 +64,10 @@ class Operations:
         self._number = clock.now_us() // 1_000_000 % 1_000_000_000
         self._reports: dict[tuple[str, int], _Report] = {}
         self._items: tuple[Link | None, dict[str, int]] = (None, {})
-        self.closed_s: float | None = None  #: when set-up last closed its connection because it answered nothing
+        #: Memory of set-up over connections: when it last closed one that answered nothing, and the boot in which
+        #: measurands were last tried.
+        self.closed_s: float | None = None
+        self.probed: Boot | None = None
 
     @property
     def state(self) -> ChargerState:
