@@ -41,10 +41,12 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One order. ``target`` is a station or device, ``action`` one of ``on off limit release`` or of its actions.
+    """One order. ``target`` is a station or device, ``action`` ``on off toggle limit release`` or one of its actions.
 
+    ``args`` of ``on``, ``off``, ``toggle``: ``for_s`` (for how long; absent: until it is released), ``reason``; of
+    ``limit`` also ``limit_a``; of ``release``: ``all`` (also what others of the same origin wish).
     ``id`` is the issuer's: the same id is never executed twice. ``issuer`` names who, for the audit (``user:ana``,
-    ``schedule:night_off``). The time to live counts from when we received it.
+    ``schedule:night_off``), and whose wish it is. The time to live counts from when we received it.
     """
 
     id: str
@@ -59,7 +61,11 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The one outcome of a command. ``data`` is what the device answered, or what was set and read back."""
+    """The one outcome of a command.
+
+    ``data`` is what the device answered; of a wish ``on`` and ``limit_a`` (what is decided now) and ``in_force``
+    (whether that is what was wished, and the device has it).
+    """
 
     id: str
     outcome: Outcome
@@ -73,7 +79,8 @@ class Result:
 class Wish:
     """What somebody wants of a station, until it is withdrawn or expires. None: no opinion about that.
 
-    ``key`` names who (``user:ana``, ``schedule:night_off``): a new wish of the same key replaces the old one.
+    ``key`` names who (``user:ana``, ``schedule:night_off``): a new wish of the same key replaces the old one about the
+    same; her limit leaves her "off" alone.
     """
 
     station: str

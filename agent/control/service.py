@@ -1,0 +1,101 @@
+"""Control as one part of the gateway: ``agent.control.model.Control``, and what the composition root runs."""
+
+from collections.abc import Callable, Sequence
+from typing import Self
+from zoneinfo import ZoneInfo
+
+from agent.control.commands import Commands
+from agent.control.memory import Memory
+from agent.control.model import Command, Decision, Origin, Result, Station
+from agent.control.schedule import JobInfo, Scheduler, ScheduleSpec
+from agent.control.stations import Stations, Surroundings, Target
+from agent.core.clock import Clock
+from agent.core.model import Event, Signal
+from agent.core.ports import LatestView, Notebook
+
+TICK_S = 1.0
+#: Events that say that a device is there again.
+_BACK = frozenset({"device.heard", "device.online", "charger.booted"})
+
+
+class ControlService:
+    """Stations, commands and schedules of a site.
+
+    ``record`` takes events, ``latest`` gives values as they are now, ``find(device, name)`` the signal of a device's
+    point. Tell it of the gateway's events by ``hear``; ``run`` it as a part; ``close`` it before the wires end.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        notebook: Notebook,
+        record: Callable[[Event], None],
+        latest: LatestView,
+        find: Callable[[str, str], Signal | None],
+    ) -> None:
+        self._clock = clock
+        memory = Memory(notebook)
+        self._stations = Stations(Surroundings(clock, memory, record, latest, find))
+        self._commands = Commands(clock, memory, self._stations)
+        self._scheduler = Scheduler(clock, memory, record, self._commands.execute)
+
+    async def apply(self, targets: Sequence[Target], schedules: Sequence[ScheduleSpec], timezone: str) -> None:
+        """These are the stations and schedules now. Raises ``ConfigError`` for a bad crontab line, changing nothing."""
+        zone = ZoneInfo(timezone)
+        self._scheduler.apply(schedules, zone)
+        await self._stations.apply(targets, zone)
+        await self._stations.retain(Origin.SCHEDULE, {spec.issuer for spec in schedules})
+
+    async def run(self) -> None:
+        """Watch expiries, holds, effects and schedules, until cancelled."""
+        await self._commands.recover()
+        while True:
+            self.tick()
+            await self._clock.sleep_s(TICK_S)
+
+    def tick(self) -> None:
+        """What ``run`` does once a second."""
+        self._stations.tick()
+        self._scheduler.tick()
+
+    async def close(self) -> None:
+        """Take no more commands, write to no device any more."""
+        await self._scheduler.close()
+        await self._commands.close()
+        await self._stations.close()
+
+    def hear(self, event: Event) -> None:
+        """An event of the gateway: a device that is there again is told what is decided. Returns at once."""
+        if event.kind in _BACK:
+            self._stations.heard(event.subject)
+
+    def stations(self) -> Sequence[Station]:
+        """All stations, in the order of the configuration."""
+        return self._stations.snapshots()
+
+    def station(self, station_id: str) -> Station | None:
+        """One of them."""
+        runner = self._stations.find(station_id)
+        return None if runner is None else runner.snapshot()
+
+    def why(self, station_id: str, limit: int = 20) -> Sequence[Decision]:
+        """The decisions behind its present state, newest first."""
+        return self._stations.why(station_id, limit)
+
+    async def execute(self, command: Command) -> Result:
+        """Do it, within its time to live; never raises. A repeated id gives the result of the first time."""
+        return await self._commands.execute(command)
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """The schedules, when they were and are due."""
+        return self._scheduler.jobs()
+
+    async def run_now(self, schedule_id: str) -> Sequence[Result] | None:
+        """Do a schedule now, out of turn; what came of its commands. None: there is no such schedule."""
+        return await self._scheduler.run_now(schedule_id)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,354 @@
+"""One station: its wishes, what was decided about it, and how that comes to the device.
+
+Rules of this file:
+
+1. A wish acts at once on what is decided; writing to the device is the work of one task, which goes on until what
+   stands in the device is what is decided now. A wish that comes meanwhile is seen before the next write.
+2. The device gets a call only where the decision differs from what was written, where a write failed (nobody knows then
+   what it has), after a restart, and after it came back: it may have been without power.
+3. Until something of its present state was read, nothing is written but stops that protect (trials C6). Nobody has a
+   wish: nothing is written; what was set for wishes that are gone is taken back once.
+4. What it is told is on disk before it is told: the switches that count (C5) outlive a kill.
+5. Away or refusing: tried again after ``RETRY_S``, doubled to ``MAX_RETRY_S``, at once when it came back or when
+   something else is decided.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, tzinfo
+
+from agent.control import notes
+from agent.control.arbiter import NOBODY, Verdict, at, decide
+from agent.control.effect import Meter
+from agent.control.execution import Answer, attempt
+from agent.control.following import Following
+from agent.control.journal import Journal
+from agent.control.memory import Memory
+from agent.control.model import Decision, Outcome, Station, Wish
+from agent.control.outputs import by_point
+from agent.control.plan import Plan, make_plan
+from agent.control.switching import DEFAULT_LIMITS, Hold, SwitchLimits
+from agent.control.wishes import Wishes
+from agent.core.clock import Clock
+from agent.core.errors import CommandRejected
+from agent.core.model import Event, Number, Signal
+from agent.core.ports import Commandable, LatestView, Operable, Setting
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 5.0
+MAX_RETRY_S = 60.0
+#: A guard against a driver that never ends; each has time-outs of its own.
+WRITE_S = 120.0
+
+_DOUBLINGS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A station as the composition root gives it."""
+
+    id: str
+    device: str
+    outlet: int  #: 0: the whole charger
+    name: str = ""
+    commandable: Commandable | None = None
+    operable: Operable | None = None
+    switching: SwitchLimits = DEFAULT_LIMITS
+
+    @property
+    def whole(self) -> bool:
+        """Whether names without an outlet's number are its own."""
+        return self.id == self.device
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What all stations share."""
+
+    clock: Clock
+    memory: Memory
+    record: Callable[[Event], None]
+    view: LatestView
+    find: Callable[[str, str], Signal | None]
+    zone: tzinfo = UTC
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """How far a plan came: ``done``, ``held``, ``waits``, ``failed`` or ``refused``, and in words."""
+
+    word: str
+    text: str
+    answer: Answer
+
+
+_DONE = _State("done", "done", Answer(Outcome.DONE))
+
+
+class StationRunner:
+    """One station. ``decisions``: what its journal has kept. Used by ``Stations`` alone."""
+
+    def __init__(self, target: Target, around: Surroundings, decisions: list[tuple[int, Decision]]) -> None:
+        self.target = target
+        self._around = around
+        self._clock = around.clock
+        self._wishes = Wishes(target.id, around.memory, around.clock)
+        self._journal = Journal(target.id, around.memory, around.clock, decisions)
+        self._told = notes.read_told(around.memory.notebook, target.id, around.clock)
+        self._following = Following(self._tell, alarmed=self._told.alarmed)
+        self._unsure = set(self._told.written)
+        self._seen = False
+        self._version = 0  # counts what may change the plan
+        self._failed: tuple[int, _State] | None = None  # the version that failed, and how
+        self._failures = 0
+        self._retry_s = -math.inf
+        self._wake_s = -math.inf  # when there may be something to do
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """What can be set of it, by base name."""
+        return {base: setting for base, (_, setting) in self._settings().items()}
+
+    @property
+    def wishes(self) -> tuple[Wish, ...]:
+        """Those that stand, oldest first."""
+        return self._wishes.alive
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is decided now."""
+        return decide(self.wishes)
+
+    def full_for(self, wish: Wish) -> bool:
+        """Whether so many wish something of it that there is no room for this wish."""
+        return self._wishes.full_for(wish)
+
+    def snapshot(self) -> Station:
+        """The station as it is now."""
+        verdict, target = self.verdict, self.target
+        return Station(
+            id=target.id,
+            device=target.device,
+            outlet=target.outlet,
+            name=target.name or target.id,
+            settings=self.settings,
+            actions={} if target.operable is None else target.operable.actions,
+            on=verdict.on,
+            limit_a=verdict.limit_a,
+            following=self._following.now,
+        )
+
+    @property
+    def kept(self) -> list[tuple[int, Decision]]:
+        """Its journal, for when it is configured again."""
+        return self._journal.entries
+
+    def why(self, limit: int) -> list[Decision]:
+        """Its decisions, newest first."""
+        return self._journal.newest_first(limit)
+
+    async def put(self, wish: Wish, for_s: float | None) -> "asyncio.Future[Answer]":
+        """Let a wish stand, and keep it; then what comes of it."""
+        self._wishes.put(wish, for_s)
+        waiter = self._changed(wish)
+        await self._wishes.keep()
+        self.work()
+        return waiter
+
+    async def withdraw(self, matches: Callable[[Wish], bool]) -> "asyncio.Future[Answer]":
+        """Take wishes back, and keep that; then what comes of it."""
+        self._wishes.withdraw(matches)
+        waiter = self._changed(None)
+        await self._wishes.keep()
+        self.work()
+        return waiter
+
+    def work(self) -> None:
+        """See to it that what is decided stands in the device."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name=f"station {self.target.id}")
+            self._task.add_done_callback(self._worked)
+
+    def heard(self) -> None:
+        """Its device came back."""
+        self._unsure |= set(self._told.written)
+        self._failures = 0
+        self._version += 1
+        self._wake_s = -math.inf
+
+    def replace(self, target: Target) -> None:
+        """It is configured otherwise, or its device's driver was made anew."""
+        self.target = target
+        self._seen = False
+        self.heard()
+
+    def tick(self) -> None:
+        """Once a second: what has run out, may be tried again, or is not followed."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._wake_s:
+            self.work()
+        if self._following.check(self._meter(), self._around.view, now_s):
+            self._wake_s = -math.inf  # so that it is kept
+
+    async def close(self) -> None:
+        """End its task; who still waits is told so."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._wishes.answer(lambda _: Answer(Outcome.FAILED, "the gateway stops"))
+
+    def _changed(self, wish: Wish | None) -> "asyncio.Future[Answer]":
+        self._version += 1
+        self._wake_s = -math.inf
+        return self._wishes.wait(wish)
+
+    async def _work(self) -> None:
+        while True:
+            if self._wishes.expire():
+                self._version += 1
+            version, now_s, told = self._version, self._clock.monotonic_s(), self._told
+            limits = self.target.switching
+            plan = make_plan(self.wishes, self.settings, told.written, told.switched, limits, now_s)
+            self._journal.note(plan.verdict, plan.wishes, self._around.zone)
+            self._following.expect(plan, now_s)
+            state = await self._do(plan, version)
+            if version == self._version:
+                await self._conclude(plan, state)
+            if version == self._version:
+                self._wishes.answer(lambda wish, plan=plan, state=state: self._answer(wish, plan, state))  # type: ignore[misc]
+                return
+
+    def _worked(self, task: "asyncio.Task[None]") -> None:
+        """After a bug of ours: told, tried again later, and who waits is answered."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("station %s: its work crashed", self.target.id, exc_info=error)
+            self._wake_s = self._clock.monotonic_s() + MAX_RETRY_S
+            self._wishes.answer(lambda _: Answer(Outcome.FAILED, "a bug of Enlace: the log holds its traceback"))
+
+    async def _do(self, plan: Plan, version: int) -> _State:
+        """Bring a plan to the device, as far as it is allowed now."""
+        now_s, told = self._clock.monotonic_s(), self._told
+        commandable = self.target.commandable
+        if plan.refused is not None:
+            return _refused(plan.refused)
+        pending = {base: value for base, value in plan.wanted.items() if self._differs(base, value)}
+        if pending and commandable is not None:
+            if not plan.urgent and not self._is_seen():
+                text = "its present state is not known yet"
+                return _State("waits", text, Answer(Outcome.FAILED, text))
+            if self._failed is not None and self._failed[0] == version and now_s < self._retry_s:
+                return self._failed[1]
+            told.switched = told.switched.to(not plan.off, now_s)
+            told.written.update(pending)
+            self._unsure.update(pending)
+            await self._save_told()
+            state = await self._write(commandable, pending, version)
+            if state is not _DONE or version != self._version:
+                return state
+        if plan.held is not None:
+            return self._held(plan.held)
+        if plan.verdict == NOBODY and told.written:
+            told.written.clear()
+            await self._save_told()
+        return _DONE
+
+    def _differs(self, base: str, value: Number) -> bool:
+        return self._told.written.get(base) != value or base in self._unsure
+
+    async def _write(self, commandable: Commandable, pending: Mapping[str, Number], version: int) -> _State:
+        names = {base: name for base, (name, _) in self._settings().items()}
+        for base, value in pending.items():
+            if version != self._version:
+                return _DONE  # who called looks again
+            op = f"set {names[base]} of {self.target.device} to {value:g}"
+            answer = await attempt(op, _set(commandable, names[base], value), self._clock, WRITE_S)
+            if answer.outcome is not Outcome.DONE:
+                return self._fail(answer, version)
+            self._unsure.discard(base)
+        self._failed, self._failures = None, 0
+        return _DONE
+
+    def _fail(self, answer: Answer, version: int) -> _State:
+        delay_s = min(MAX_RETRY_S, RETRY_S * float(1 << min(self._failures, _DOUBLINGS)))
+        self._failures += 1
+        self._retry_s = self._clock.monotonic_s() + delay_s
+        state = _State("refused" if answer.refusal else "failed", answer.reason, answer)
+        self._failed = version, state
+        return state
+
+    def _held(self, held: Hold) -> _State:
+        now_us = self._clock.now_us()
+        until_us = now_us + round((held.until_s - self._clock.monotonic_s()) * 1e6)
+        text = f"waits until {at(until_us, now_us, self._around.zone)}: {held.why}"
+        return _State("held", text, Answer(Outcome.DONE, text))
+
+    async def _conclude(self, plan: Plan, state: _State) -> None:
+        """Say when to look again; keep and tell how far it came."""
+        now_s = self._clock.monotonic_s()
+        times = self._wishes.next_end_s
+        if plan.held is not None:
+            times.append(plan.held.until_s)
+        if state.word in {"failed", "refused"}:
+            times.append(max(self._retry_s, now_s + RETRY_S))
+        if state.word == "waits":
+            times.append(now_s)
+        self._wake_s = min(times, default=math.inf)
+        if self._told.alarmed != self._following.alarmed:
+            await self._save_told()
+        await self._journal.came_to(state.word, state.text)
+
+    def _answer(self, wish: Wish | None, plan: Plan, state: _State) -> Answer:
+        """What becomes of a command that made this wish (None: that took some back)."""
+        verdict, newest = plan.verdict, self._journal.newest
+        reason = newest.reason if newest else "nothing was wanted of it"
+        data: dict[str, object] = {"on": verdict.on, "limit_a": verdict.limit_a, "in_force": False}
+        if wish is not None and not _in_force(wish, verdict):
+            return Answer(Outcome.DONE, f"it stands, but: {reason}", data=data)
+        if state.word == "done":
+            return Answer(Outcome.DONE, reason, data={**data, "in_force": True})
+        if state.word == "held":
+            return Answer(Outcome.DONE, f"{reason}; {state.text}", data=data)
+        text = f"{state.text}; it stands and is done as soon as the device takes it"
+        return replace(state.answer, reason=text, data=data)
+
+    async def _save_told(self) -> None:
+        self._told.alarmed = self._following.alarmed
+        data = notes.told_data(self._told, self._clock)
+        await self._around.memory.write(notes.STATION, self.target.id, data)
+
+    def _is_seen(self) -> bool:
+        self._seen = self._seen or self._meter().seen(self._around.view)
+        return self._seen
+
+    def _tell(self, kind: str, data: Mapping[str, object]) -> None:
+        where = {"device": self.target.device, "outlet": self.target.outlet}
+        self._around.record(Event(kind, self._clock.now_us(), self.target.id, {**where, **data}))
+
+    def _settings(self) -> dict[str, tuple[str, Setting]]:
+        target = self.target
+        if target.commandable is None:
+            return {}
+        return by_point(target.commandable.settings, target.outlet, whole=target.whole)
+
+    def _meter(self) -> Meter:
+        return Meter(self.target.device, self.target.outlet, self._around.find, whole=self.target.whole)
+
+
+def _in_force(wish: Wish, verdict: Verdict) -> bool:
+    if wish.on is not None and wish.on != verdict.on:
+        return False
+    return wish.limit_a is None or verdict.limit_a == wish.limit_a
+
+
+def _refused(error: CommandRejected) -> _State:
+    return _State("refused", str(error), Answer(Outcome.REJECTED, str(error), error.refusal))
+
+
+async def _set(commandable: Commandable, point: str, value: Number) -> Mapping[str, object]:
+    return {"value": await commandable.set(point, value)}

@@ -1,0 +1,84 @@
+"""All stations: who may switch or limit them, and what was decided about them and why.
+
+The composition root says which there are (``apply``), again and again; what is unchanged is not touched. Wishes about a
+station that is no longer configured are kept for when it is again. What one station does is in ``station.py``.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from datetime import tzinfo
+
+from agent.control import notes
+from agent.control.model import Decision, Origin, Station
+from agent.control.station import StationRunner, Surroundings, Target
+from agent.core.ports import Operable
+
+__all__ = ["Stations", "Surroundings", "Target"]
+
+
+class Stations:
+    """The stations of a site, in the order of the configuration."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._runners: dict[str, StationRunner] = {}
+        self._kept = notes.read_decisions(around.memory.notebook)
+
+    async def apply(self, targets: Sequence[Target], zone: tzinfo) -> None:
+        """These are the stations now; their times are shown in this zone."""
+        self._around.zone = zone
+        before, self._runners = self._runners, {}
+        for target in targets:
+            runner = before.pop(target.id, None)
+            if runner is None:
+                runner = StationRunner(target, self._around, self._kept.pop(target.id, []))
+            elif runner.target != target:
+                runner.replace(target)
+            self._runners[target.id] = runner
+        for name, runner in before.items():
+            await runner.close()
+            self._kept[name] = runner.kept
+
+    def find(self, station: str) -> StationRunner | None:
+        """The station with that id."""
+        return self._runners.get(station)
+
+    def snapshots(self) -> list[Station]:
+        """All as they are now."""
+        return [runner.snapshot() for runner in self._runners.values()]
+
+    def why(self, station: str, limit: int) -> list[Decision]:
+        """The decisions about one, newest first."""
+        runner = self._runners.get(station)
+        return [] if runner is None else runner.why(limit)
+
+    def operable(self, name: str) -> tuple[Operable, int] | None:
+        """What a station or device can be told to do, and which outlet is meant (0: the device)."""
+        for target in (runner.target for runner in self._runners.values()):
+            if target.operable is not None and name == target.id:
+                return target.operable, target.outlet
+        for target in (runner.target for runner in self._runners.values()):
+            if target.operable is not None and name == target.device:
+                return target.operable, 0
+        return None
+
+    def heard(self, device: str) -> None:
+        """A device came back: it is told again what is decided."""
+        for runner in self._runners.values():
+            if runner.target.device == device:
+                runner.heard()
+
+    async def retain(self, origin: Origin, keys: Collection[str]) -> None:
+        """Take back the wishes of an origin whose issuers are gone (a schedule that was deleted)."""
+        for runner in self._runners.values():
+            if any(wish.origin is origin and wish.key not in keys for wish in runner.wishes):
+                await runner.withdraw(lambda wish: wish.origin is origin and wish.key not in keys)
+
+    def tick(self) -> None:
+        """Once a second."""
+        for runner in self._runners.values():
+            runner.tick()
+
+    async def close(self) -> None:
+        """End all work; nothing is written any more."""
+        await asyncio.gather(*(runner.close() for runner in self._runners.values()))
