@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
+from agent.api.view import SitePorts
 from agent.config import Config, Report, load_config, split_address
 from agent.core.clock import Clock
 from agent.core.errors import ConfigError, StoreError
@@ -278,7 +279,9 @@ class _Running:
         async def run() -> None:
             if not made:
                 server = await asyncio.to_thread(_import_api)
-                made.append(server(self.overview, self._clock, *split_address(config.api.listen)))
+                ports = SitePorts(record=self.record)
+                listen = split_address(config.api.listen)
+                made.append(server(self.overview, self._clock, *listen, config.data_dir, ports))
             await made[0].run()
 
         return run

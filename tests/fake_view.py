@@ -1,14 +1,20 @@
 """A gateway as the API sees it: real hub, made-up wires and history."""
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from agent.api.view import DeviceInfo, History, HistoryPoint, PartHealth, SiteInfo
+from argon2 import PasswordHasher
+
+from agent.api.auth import Auth
+from agent.api.passwords import Passwords
+from agent.api.view import DeviceInfo, History, HistoryPoint, PartHealth, PendingCharger, SiteInfo
+from agent.control.model import Command, Decision, Origin, Outcome, Result, Station, Wish
 from agent.core.clock import Clock
-from agent.core.errors import StoreError
-from agent.core.model import Batch, Encoding, Kind, Number, Signal
-from agent.core.ports import Latest
+from agent.core.errors import ConfigError, Refusal, StoreError
+from agent.core.model import Batch, Encoding, Event, Kind, Number, Session, Signal
+from agent.core.ports import Action, Latest, Setting
 from agent.pipeline.health import Health, UnitState, WireState
 from agent.pipeline.hub import Hub, Subscription
 
@@ -113,3 +119,139 @@ class FakeView:
 
 
 STORE_DOWN = StoreError("read history", "the database is gone", "see the log")
+
+
+def quick_passwords() -> Passwords:
+    """Argon2id with the least work that it takes: log-ins of tests cost microseconds."""
+    return Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
+def quick_auth(folder: Path, clock: Clock, record: Callable[[Event], None] = lambda event: None) -> Auth:
+    """Authentication whose users stand in that folder."""
+    return Auth(folder, clock, record, quick_passwords())
+
+
+LIMIT = Setting("cp1", "current_limit_a", "A", 6, 32, zero=True, safe=6)
+RESET = Action("restart it", {"type": "object", "properties": {"type": {"enum": ["Soft", "Hard"]}}})
+
+
+@dataclass
+class FakeControl:
+    """``Control`` for tests: two stations, of which one does what it is told."""
+
+    clock: Clock
+    commands: list[Command] = field(default_factory=list)
+    refusal: Refusal | None = None
+    outcome: Outcome = Outcome.DONE
+
+    def __post_init__(self) -> None:
+        settings, actions = {"current_limit_a": LIMIT}, {"reset": RESET}
+        self.known = {
+            "battery1": Station("battery1", "battery1", 1, "Battery", settings, actions),
+            "meter1.2": Station("meter1.2", "meter1", 2, "Second", {}, {}, on=False, limit_a=0, following=True),
+        }
+
+    def stations(self) -> Sequence[Station]:
+        return list(self.known.values())
+
+    def station(self, station_id: str) -> Station | None:
+        return self.known.get(station_id)
+
+    def why(self, station_id: str, limit: int = 20) -> Sequence[Decision]:
+        wish = Wish(station_id, "user:ana", Origin.MANUAL, on=True, limit_a=16, reason="by hand", since_us=START_US)
+        done = Decision(station_id, START_US, on=True, limit_a=16, winner=wish, reason="ana wants it", wishes=[wish])
+        return [done, Decision(station_id, START_US - 1, None, None, None, "nobody wants anything")][:limit]
+
+    async def execute(self, command: Command) -> Result:
+        self.commands.append(command)
+        if self.refusal is not None:
+            return Result(command.id, Outcome.REJECTED, "it may not be", self.refusal, t_us=self.clock.now_us())
+        station = self.known.get(command.target)
+        if station is not None and command.action in {"on", "off"}:
+            self.known[command.target] = replace(station, on=command.action == "on")
+        return Result(command.id, self.outcome, "", None, {"set": dict(command.args)}, self.clock.now_us())
+
+
+@dataclass
+class FakeNotebook:
+    """``Notebook`` for tests, in memory."""
+
+    kept: dict[str, dict[str, Mapping[str, object]]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+
+    def note(self, kind: str, key: str) -> Mapping[str, object] | None:
+        return self.kept.get(kind, {}).get(key)
+
+    def notes(self, kind: str) -> Mapping[str, Mapping[str, object]]:
+        return dict(self.kept.get(kind, {}))
+
+    async def write(self, kind: str, key: str, data: Mapping[str, object] | None, events: Sequence[Event] = ()) -> None:
+        if data is None:
+            self.kept.get(kind, {}).pop(key, None)
+        else:
+            self.kept.setdefault(kind, {})[key] = data
+        self.events.extend(events)
+
+
+@dataclass
+class FakeSessions:
+    """``SessionBook`` for tests."""
+
+    known: list[Session] = field(default_factory=list)
+
+    def list_sessions(
+        self,
+        device: str | None = None,
+        running: bool | None = None,  # noqa: FBT001 - the port's
+        from_us: int | None = None,
+        to_us: int | None = None,
+        *,
+        newest_first: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[int, Sequence[Session]]:
+        found = [
+            one
+            for one in self.known
+            if (device is None or one.device == device)
+            and (running is None or one.running == running)
+            and (from_us is None or one.start_us >= from_us)
+            and (to_us is None or one.start_us < to_us)
+        ]
+        found.sort(key=lambda one: one.id, reverse=newest_first)
+        return len(found), found[offset : offset + limit]
+
+    def session(self, number: int) -> Session | None:
+        return next((one for one in self.known if one.id == number), None)
+
+
+@dataclass
+class FakeEditor:
+    """``SiteEditor`` for tests: writes down what it is asked to do."""
+
+    asked: list[tuple[str, object]] = field(default_factory=list)
+    error: ConfigError | None = None
+
+    def add(self, entry: Mapping[str, object]) -> None:
+        self._do("add", entry)
+
+    def replace(self, device: str, entry: Mapping[str, object]) -> None:
+        self._do("replace", (device, entry))
+
+    def remove(self, device: str) -> None:
+        self._do("remove", device)
+
+    def _do(self, what: str, about: object) -> None:
+        if self.error:
+            raise self.error
+        self.asked.append((what, about))
+
+
+def fake_hash(tag: str) -> str:
+    """As ``tag_hash``: hex digits, another for each tag."""
+    return tag.encode().hex()[:12] if tag else ""
+
+
+KNOCKING = PendingCharger(
+    "CP-0002", "10.0.0.21:40312", "ocpp1.6", "it is not configured", START_US, START_US + 1, {"vendor": "ACME"}
+)

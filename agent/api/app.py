@@ -1,4 +1,4 @@
-"""The routes. They read the gateway through ``GatewayView`` and hold no logic of their own; none of them writes.
+"""The application, and the routes that only read: through ``GatewayView``, without any logic of their own.
 
 Handlers are coroutines: what they read is in memory and costs microseconds. Only history waits for the store, in a
 thread, two at a time, so that a dashboard with many charts can't starve the writer.
@@ -7,17 +7,21 @@ thread, two at a time, so that a dashboard with many charts can't starve the wri
 import asyncio
 import csv
 import io
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, TypeVar
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Path, Query
+from fastapi import FastAPI, HTTPException, Query, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from agent.api import metrics, pages, problems
+from agent.api.access import CallerOf, Routes
+from agent.api.answers import StatusOut
+from agent.api.auth import Auth, DeniedError
+from agent.api.auth_routes import add_auth_routes
 from agent.api.guard import Guard
 from agent.api.live import LiveStreams
 from agent.api.models import (
@@ -33,89 +37,107 @@ from agent.api.models import (
     ValueOut,
     WiresOut,
 )
-from agent.api.times import iso, parse_time
-from agent.api.view import DeviceInfo, GatewayView, History
+from agent.api.paging import DeviceFilter, DeviceId, Name, NameFilter, Page, PageSize, Time, page_of, time_us
+from agent.api.session_routes import CsvResponse, add_session_routes
+from agent.api.site_routes import add_site_routes
+from agent.api.times import iso
+from agent.api.users import Role
+from agent.api.view import DeviceInfo, GatewayView, History, SitePorts
 from agent.core.clock import Clock
+from agent.core.errors import StoreError
 from agent.core.model import Signal
 from agent.pipeline.supervisor import Health
 
 MAX_POINTS = 5000
-MAX_PAGE_SIZE = 1000
 DEFAULT_SPAN_US = 3_600_000_000
 HISTORY_AT_ONCE = 2
 
-_MAX_NAME = 200
-_MAX_PAGE = 1_000_000
-
-_Item = TypeVar("_Item")
-
-Page = Annotated[int, Query(ge=1, le=_MAX_PAGE, description="page number, from 1")]
-PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="items on a page")]
-Name = Annotated[str, Query(min_length=1, max_length=_MAX_NAME, description="full name or number of a signal")]
-DeviceFilter = Annotated[str | None, Query(min_length=1, max_length=_MAX_NAME, description="only of this device")]
-NameFilter = Annotated[str | None, Query(min_length=1, max_length=_MAX_NAME, description="part of the full name")]
-DeviceId = Annotated[str, Path(min_length=1, max_length=_MAX_NAME)]
-Time = Annotated[str | None, Query(max_length=40, description="ISO 8601 with an offset, or seconds since 1970")]
 Points = Annotated[int, Query(ge=1, le=MAX_POINTS, description="at most so many points")]
 
 
 def create_app(
-    view: GatewayView, clock: Clock, *, hosts: Collection[str] = (), live: LiveStreams | None = None
+    view: GatewayView,
+    clock: Clock,
+    auth: Auth,
+    ports: SitePorts | None = None,
+    *,
+    hosts: Collection[str] = (),
+    any_address: bool = False,
+    live: LiveStreams | None = None,
 ) -> FastAPI:
-    """The ASGI application. ``hosts`` are names beside localhost under which it may be called."""
+    """The ASGI application. ``hosts`` and ``any_address``: under what it may be called, see ``Guard``."""
+    ports = ports or SitePorts()
     app = FastAPI(
         title="Enlace",
         version=view.site().version,
-        description="Local API of the gateway. Read-only; errors are RFC 9457 problem details.",
+        description="Local API of the gateway. Errors are RFC 9457 problem details.",
         docs_url=None,  # FastAPI's page loads its scripts from outside; ours stands in pages.py
         redoc_url=None,
     )
-    routes = _Routes(view, clock, live or LiveStreams(view, clock))
-    app.include_router(routes.router())
+    routes = Routes(auth)
+    add_auth_routes(routes, auth, clock)
+    _Readings(view, clock, auth, live or LiveStreams(view, clock)).add(routes)
+    add_site_routes(routes, view, ports, auth)
+    add_session_routes(routes, ports, auth)
+    app.include_router(routes.router)
     app.include_router(pages.router())
     problems.install(app)
-    app.add_middleware(Guard, hosts=hosts)
+    app.add_middleware(Guard, hosts=hosts, any_address=any_address)
     return app
 
 
-class _Routes:
-    """The handlers of one application."""
+class _Readings:
+    """The handlers that only read: health, signals, devices, history, the live stream, metrics."""
 
-    def __init__(self, view: GatewayView, clock: Clock, live: LiveStreams) -> None:
+    def __init__(self, view: GatewayView, clock: Clock, auth: Auth, live: LiveStreams) -> None:
         self._view = view
         self._clock = clock
+        self._auth = auth
         self._live = live
         self._started_s = clock.monotonic_s()
         self._history_turns = asyncio.Semaphore(HISTORY_AT_ONCE)
 
-    def router(self) -> APIRouter:
-        """All routes of the API."""
-        router = APIRouter()
-        add = partial(router.add_api_route, methods=["GET"])
-        add("/api/system/health", self.health, tags=["system"], summary="Health of the gateway")
-        add("/api/signals", self.signals, tags=["signals"], summary="List signals")
-        add("/api/devices", self.devices, tags=["devices"], summary="List devices with health and age")
-        add("/api/devices/{device_id}/latest", self.latest, tags=["devices"], summary="All values of a device")
-        add("/api/history", self.history, tags=["signals"], summary="History of a signal, minima and maxima kept")
-        add(
-            "/api/history.csv",
-            self.history_csv,
-            tags=["signals"],
-            summary="The same as CSV",
-            response_class=_CsvResponse,
-        )
+    def add(self, routes: Routes) -> None:
+        """Add the routes."""
+        add = partial(routes.add, "GET")
+        signals: dict[str, Any] = {"role": Role.VIEWER, "tags": ["signals"]}
+        devices: dict[str, Any] = {"role": Role.VIEWER, "tags": ["devices"]}
+        add("/api/system/health", self.health, None, tags=["system"], summary="Health of the gateway")
+        add("/api/signals", self.signals, summary="List signals", **signals)
+        add("/api/devices", self.devices, summary="List devices with health and age", **devices)
+        add("/api/devices/{device_id}/latest", self.latest, summary="All values of a device", **devices)
+        add("/api/history", self.history, summary="History of a signal, minima and maxima kept", **signals)
+        add("/api/history.csv", self.history_csv, summary="The same as CSV", response_class=CsvResponse, **signals)
         add(
             "/api/live",
             self.live,
-            tags=["signals"],
             summary="Server-sent events: a snapshot, then changes",
             response_class=_EventStream,
+            **signals,
         )
-        add("/metrics", self.metrics, tags=["system"], summary="Prometheus metrics", response_class=PlainTextResponse)
-        return router
+        add(
+            "/metrics",
+            self.metrics,
+            Role.VIEWER,
+            local=True,
+            tags=["system"],
+            summary="Prometheus metrics",
+            response_class=PlainTextResponse,
+        )
 
-    async def health(self) -> HealthOut:
-        """Answer 200 whenever the gateway answers; ``status`` says whether all its parts and devices are well."""
+    async def health(self, request: Request) -> HealthOut | StatusOut:
+        """Answer 200 whenever the gateway answers; ``status`` says whether all its parts and devices are well.
+
+        Without a token there is nothing but ``status``.
+        """
+        health = self._health()
+        try:
+            known = self._auth.set_up and self._auth.caller(request) is not None
+        except (DeniedError, StoreError):
+            known = False
+        return health if known else StatusOut(status=health.status)
+
+    def _health(self) -> HealthOut:
         site = self._view.site()
         parts = [
             PartOut(name=part.name, ok=part.ok, detail=part.detail, hint=part.hint) for part in self._view.health()
@@ -147,13 +169,13 @@ class _Routes:
             for signal in self._view.signals()
             if (device is None or signal.device == device) and (name is None or name in signal.full_name)
         ]
-        items = [SignalOut.of(signal) for signal in _page(found, page, page_size)]
+        items = [SignalOut.of(signal) for signal in page_of(found, page, page_size)]
         return SignalPage(total=len(found), page=page, page_size=page_size, items=items)
 
     async def devices(self, page: Page = 1, page_size: PageSize = 100) -> DevicePage:
         """List the configured devices. A dead one stands here with its last error and its next try."""
         devices = self._view.devices()
-        items = [self._device(device) for device in _page(devices, page, page_size)]
+        items = [self._device(device) for device in page_of(devices, page, page_size)]
         return DevicePage(total=len(devices), page=page, page_size=page_size, items=items)
 
     async def latest(self, device_id: DeviceId) -> DeviceLatestOut:
@@ -200,9 +222,9 @@ class _Routes:
             )
             for point in history.points
         )
-        return _CsvResponse(text.getvalue(), headers={"content-disposition": 'attachment; filename="history.csv"'})
+        return CsvResponse(text.getvalue(), headers={"content-disposition": 'attachment; filename="history.csv"'})
 
-    async def live(self, device: DeviceFilter = None) -> Response:
+    async def live(self, caller: CallerOf, device: DeviceFilter = None) -> Response:
         """Stream ``snapshot`` and ``change`` events, each ``{"time", "values"}``; a comment every 15 s of silence."""
         if device is not None:
             self._known_device(device)
@@ -210,7 +232,7 @@ class _Routes:
             raise HTTPException(
                 HTTPStatus.SERVICE_UNAVAILABLE, "too many live streams are open", headers={"retry-after": "10"}
             )
-        return _EventStream(self._live.stream(device))
+        return _EventStream(self._live.stream(device, partial(self._auth.still, caller)))
 
     async def metrics(self) -> Response:
         """Counters of the wires, the store, the uplink and this process."""
@@ -222,8 +244,8 @@ class _Routes:
         signal = self._view.signal(name)
         if signal is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no signal {name!r}: /api/signals lists them")
-        to_us = self._clock.now_us() if to_text is None else _time("to", to_text)
-        from_us = to_us - DEFAULT_SPAN_US if from_text is None else _time("from", from_text)
+        to_us = self._clock.now_us() if to_text is None else time_us("query.to", to_text)
+        from_us = to_us - DEFAULT_SPAN_US if from_text is None else time_us("query.from", from_text)
         if from_us >= to_us:
             detail = f"from ({iso(from_us)}) must be before to ({iso(to_us)})"
             raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
@@ -244,10 +266,6 @@ class _Routes:
         return DeviceOut.of(device, self._view.latest(self._signals_of(device.id)))
 
 
-class _CsvResponse(Response):
-    media_type = "text/csv"
-
-
 class _EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
@@ -259,14 +277,3 @@ class _EventStream(StreamingResponse):
         # A client may leave between two events: its place is free when the answer ends, not when garbage is collected.
         async with aclosing(self._events):
             await super().__call__(scope, receive, send)
-
-
-def _page(items: Sequence[_Item], page: int, size: int) -> Sequence[_Item]:
-    return items[(page - 1) * size : page * size]
-
-
-def _time(where: str, text: str) -> int:
-    try:
-        return parse_time(text)
-    except ValueError as error:
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"query.{where}: {error}") from error

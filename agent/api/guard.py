@@ -2,12 +2,13 @@
 
 Rules of this file:
 
-1. Only names that this gateway goes by are answered: a page from elsewhere whose DNS name was turned to 127.0.0.1 sends
-   its own name as Host (DNS rebinding).
+1. Only names that this gateway goes by are answered: a page from elsewhere whose DNS name was turned to our address
+   sends its own name as Host (DNS rebinding). An address in place of a name can't be turned.
 2. No answer may be framed, sniffed, or load anything from outside. There is no CORS.
-3. A body is bounded before it is read. No route has one yet.
+3. A body is bounded before it is read.
 """
 
+import ipaddress
 from collections.abc import Collection
 from http import HTTPStatus
 
@@ -34,10 +35,14 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class Guard:
-    """ASGI middleware. ``hosts`` are the names beside those of the loopback that this gateway answers to."""
+    """ASGI middleware. ``hosts`` are the names beside those of the loopback that this gateway answers to.
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] = ()) -> None:
+    ``any_address``: it answers to every IP address as well, because it is reached from the network.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] = (), *, any_address: bool = False) -> None:
         self._app = app
+        self._any_address = any_address
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,8 +64,9 @@ class Guard:
 
     def _refusal(self, headers: Headers) -> Response | None:
         name = headers.get("host", "").lower()
-        if host_name(name) not in self._hosts:
-            detail = f"this gateway does not answer as {name!r}: use http://localhost or one of its configured names"
+        host = host_name(name)
+        if host not in self._hosts and not (self._any_address and is_address(host)):
+            detail = f"this gateway does not answer as {name!r}: use its IP address, or one of its names"
             return _refuse(HTTPStatus.MISDIRECTED_REQUEST, detail)
         if "transfer-encoding" in headers:
             return _refuse(HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length")
@@ -75,6 +81,15 @@ def host_name(host: str) -> str:
     if host.startswith("["):
         return host.partition("]")[0] + "]"
     return host.partition(":")[0]
+
+
+def is_address(host: str) -> bool:
+    """Whether a name in a Host header is an IP address; one of version 6 stands in brackets there."""
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return (address.version == 6) == host.startswith("[")  # noqa: PLR2004 - the protocol's number
 
 
 def _refuse(status: HTTPStatus, detail: str) -> Response:

@@ -12,7 +12,7 @@ Rules of this file:
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
 import numpy as np
@@ -52,13 +52,18 @@ class LiveStreams:
         for subscription in list(self._open):
             subscription.close()
 
-    async def stream(self, device: str | None) -> AsyncGenerator[str, None]:
-        """The events for one client: of one device, or of all. Close it when the client is gone."""
+    async def stream(self, device: str | None, still: Callable[[], bool] = lambda: True) -> AsyncGenerator[str, None]:
+        """The events for one client: of one device, or of all. Close it when the client is gone.
+
+        It ends with the first event for which ``still`` says that the client may not read any more.
+        """
         with self._view.subscribe() as subscription:
             self._open.add(subscription)
             try:
                 async with aclosing(self._events(subscription, device)) as events:
                     async for event in events:
+                        if not still():
+                            return
                         yield event
             finally:
                 self._open.discard(subscription)

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem details, one shape for all of them."""
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -9,8 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from agent.api.auth import DeniedError
 from agent.api.guard import SECURITY_HEADERS
-from agent.core.errors import AgentError
+from agent.api.passwords import BusyError, PasswordError
+from agent.api.throttle import TooFastError
+from agent.api.users import UserError
+from agent.control.model import Result
+from agent.core.errors import AgentError, ConfigError, Refusal
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -26,9 +32,42 @@ _SCHEMA = {
         "detail": {"type": "string", "description": "what is wrong and what to do"},
         "instance": {"type": "string", "description": "the path that was asked for"},
         "hint": {"type": "string"},
+        "refusal": {"type": "string", "description": "why a command was refused, in one word"},
+        "id": {"type": "string", "description": "of the command that was refused"},
         "errors": {"type": "array", "items": {"type": "object"}, "description": "each wrong input: where and what"},
     },
 }
+
+
+_PROOFS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "an access token, or the API token of a machine"},
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "enlace_session",
+        "description": "of a browser; changes also need the header x-enlace-csrf: 1",
+    },
+}
+
+#: What an error of ours is answered with; all others are 503: the gateway can't do it now.
+_STATUS: Mapping[type[AgentError], HTTPStatus] = {
+    TooFastError: HTTPStatus.TOO_MANY_REQUESTS,
+    BusyError: HTTPStatus.TOO_MANY_REQUESTS,
+    UserError: HTTPStatus.CONFLICT,
+    PasswordError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ConfigError: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+_BUSY_S = 5
+#: Asking again can't help.
+_NEVER = frozenset({Refusal.OUT_OF_RANGE, Refusal.NOT_CAPABLE})
+
+
+class RejectedError(AgentError):
+    """A command was refused."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__("command", result.reason)
+        self.result = result
 
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: object) -> JSONResponse:
@@ -55,6 +94,7 @@ def _describe(description: dict[str, Any]) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas["Problem"] = _SCHEMA
+    description["components"]["securitySchemes"] = _PROOFS
     answer = {"description": "a problem", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
     for methods in description["paths"].values():
         for operation in methods.values():
@@ -84,8 +124,25 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _agent(request: Request, error: Exception) -> JSONResponse:
-    hint = error.hint if isinstance(error, AgentError) else ""
-    return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), instance=request.url.path, hint=hint)
+    if not isinstance(error, AgentError):
+        raise error
+    headers: dict[str, str] = {}
+    members: dict[str, Any] = {"instance": request.url.path, "hint": error.hint}
+    status = _STATUS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE)
+    if isinstance(error, TooFastError):
+        headers["retry-after"] = str(math.ceil(error.retry_s))
+    elif isinstance(error, BusyError):
+        headers["retry-after"] = str(_BUSY_S)
+    elif isinstance(error, DeniedError):
+        status = HTTPStatus(error.status)
+        if status is HTTPStatus.UNAUTHORIZED:
+            headers["www-authenticate"] = "Bearer"
+    elif isinstance(error, RejectedError):
+        refusal = error.result.refusal
+        status = HTTPStatus.UNPROCESSABLE_ENTITY if refusal in _NEVER else HTTPStatus.CONFLICT
+        members |= {"refusal": refusal.value if refusal else "", "id": error.result.id}
+        return problem(status, error.reason, **members)
+    return problem(status, str(error), headers=headers, **members)
 
 
 async def _bug(request: Request, _: Exception) -> JSONResponse:

@@ -3,7 +3,8 @@
 Rules of this file:
 
 1. The process's signals belong to the composition root: uvicorn's handlers are never installed.
-2. It listens on the loopback only, whatever is configured, until authentication exists. That is said once.
+2. While there is no admin, each start makes a one-time code for set-up and says it to who reads the log or the
+   terminal; at whatever level is logged, for without it nobody gets in.
 3. It stops within ``STOP_S``, open event streams or not.
 4. The socket is opened by us, so that a taken port is an ``Unavailable`` that the supervisor retries, and so that the
    address is known when port 0 took a free one.
@@ -14,15 +15,19 @@ import contextlib
 import ipaddress
 import logging
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import uvicorn
 
 from agent.api.app import create_app
+from agent.api.auth import Auth
 from agent.api.live import LiveStreams
-from agent.api.view import GatewayView
+from agent.api.passwords import Passwords
+from agent.api.view import GatewayView, SitePorts
 from agent.core.clock import Clock
-from agent.core.errors import Unavailable
+from agent.core.errors import StoreError, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -32,24 +37,35 @@ MAX_CONNECTIONS = 100
 KEEP_ALIVE_S = 20
 BACKLOG = 128
 
-_LOOPBACK = "127.0.0.1"
-
 
 class ApiServer:
-    """``run`` is a part for the supervisor. ``host`` and ``port`` are the configured ones."""
+    """``run`` is a part for the supervisor. ``host`` and ``port`` are the configured ones.
 
-    def __init__(self, view: GatewayView, clock: Clock, host: str, port: int) -> None:
+    ``data_dir`` is where users stand, ``ports`` is through what it acts, ``names`` are names beside the machine's own
+    under which it is called.
+    """
+
+    def __init__(
+        self,
+        view: GatewayView,
+        clock: Clock,
+        host: str,
+        port: int,
+        data_dir: Path,
+        ports: SitePorts | None = None,
+        *,
+        names: Collection[str] = (),
+        passwords: Passwords | None = None,
+    ) -> None:
         self._view = view
         self._clock = clock
-        self._host = loopback_of(host)
+        self._host = host.removeprefix("[").removesuffix("]")
         self._port = port
+        self._data_dir = data_dir
+        self._ports = ports or SitePorts()
+        self._names = names
+        self._passwords = passwords
         self.address: tuple[str, int] | None = None  #: where it listens now; None while it does not
-        if self._host != host:
-            logger.warning(
-                "api: listens on %s instead of %s: other machines are let in when there is authentication",
-                self._host,
-                host,
-            )
 
     @property
     def url(self) -> str:
@@ -62,7 +78,17 @@ class ApiServer:
     async def run(self) -> None:
         """Listen and serve until cancelled. Raises ``Unavailable`` when the port is taken."""
         live = LiveStreams(self._view, self._clock)
-        app = create_app(self._view, self._clock, live=live)
+        auth = await asyncio.to_thread(Auth, self._data_dir, self._clock, self._ports.record, self._passwords)
+        local = is_loopback(self._host)
+        app = create_app(
+            self._view,
+            self._clock,
+            auth,
+            self._ports,
+            hosts=self._names if local else {*self._names, *_own_names()},
+            any_address=not local,
+            live=live,
+        )
         # Only errors: a broken request of some client is no warning of ours.
         config = uvicorn.Config(
             app,
@@ -82,6 +108,7 @@ class ApiServer:
         )
         server = _Server(config)
         with self._listen() as listening:
+            self._offer_set_up(auth)
             serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
             try:
                 await asyncio.shield(serving)
@@ -91,6 +118,20 @@ class ApiServer:
                 server.should_exit = True
                 await self._drain(server, serving)
                 await serving
+
+    def _offer_set_up(self, auth: Auth) -> None:
+        try:
+            if auth.set_up:
+                return
+        except StoreError as error:
+            logger.error("api: nobody can log in: %s", error)  # noqa: TRY400 - no traceback: it says what to do
+            return
+        text = f"api: there is no admin yet: open {self.url} and set it up with the code {auth.new_code()}"
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s", text)
+        else:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
 
     async def _drain(self, server: "_Server", serving: "asyncio.Task[None]") -> None:
         """Give open answers a moment, then cut those whose client does not read: uvicorn would log a traceback each."""
@@ -137,12 +178,15 @@ class _Server(uvicorn.Server):
                 connection.transport.abort()
 
 
-def loopback_of(host: str) -> str:
-    """The host itself when it is of the loopback, otherwise 127.0.0.1."""
-    if host == "localhost":
-        return _LOOPBACK
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
     try:
-        address = ipaddress.ip_address(host.strip("[]"))
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return _LOOPBACK
-    return str(address) if address.is_loopback else _LOOPBACK
+        return host == "localhost"
+
+
+def _own_names() -> set[str]:
+    """What this machine is called: by itself, and by mDNS."""
+    name = socket.gethostname().lower()
+    return {name, f"{name.partition('.')[0]}.local"}

@@ -1,15 +1,17 @@
-"""What the API shows of the gateway: the one door between the HTTP routes and the rest of the house.
+"""What the API shows of the gateway, and how it acts: the doors between the HTTP routes and the rest of the house.
 
 The composition root implements ``GatewayView`` over the hub, the supervisor, the store and the uplink. All of it is
-read from the event loop and must return at once, except ``history``, which the API calls in a thread.
+read from the event loop and must return at once, except ``history``, which the API calls in a thread. It acts through
+``SitePorts``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agent.core.model import Number, Signal
-from agent.core.ports import Latest
+from agent.control.model import Control
+from agent.core.model import Event, Number, Session, Signal
+from agent.core.ports import Latest, Notebook
 from agent.pipeline.health import Health, UnitState, WireState
 from agent.pipeline.hub import Subscription
 
@@ -111,3 +113,65 @@ class GatewayView(Protocol):
 
     def subscribe(self) -> Subscription:
         """The batches that are kept from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCharger:
+    """A charger that calls and is not let in: unknown, or refused."""
+
+    identity: str  #: the last part of its URL: ``charge_point_id``
+    address: str
+    version: str  #: what it speaks: ``ocpp1.6``; empty when it was not heard
+    reason: str  #: why it is not let in
+    first_us: int
+    last_us: int
+    boot: Mapping[str, object] = field(default_factory=dict)  #: what it says of itself, JSON-able
+
+
+class SiteEditor(Protocol):
+    """Changes the devices of the site's configuration file. Blocks: called in a thread. All raise ``ConfigError``.
+
+    The gateway applies the changed file by itself, within some seconds.
+    """
+
+    def add(self, entry: Mapping[str, object]) -> object:
+        """Add a device."""
+
+    def replace(self, device: str, entry: Mapping[str, object]) -> object:
+        """Give a device other keys."""
+
+    def remove(self, device: str) -> object:
+        """Take a device out."""
+
+
+class SessionBook(Protocol):
+    """The charging sessions. Blocks: called in a thread. All raise ``StoreError``."""
+
+    def list_sessions(
+        self,
+        device: str | None = None,
+        running: bool | None = None,  # noqa: FBT001 - a filter of three values
+        from_us: int | None = None,
+        to_us: int | None = None,
+        *,
+        newest_first: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[int, Sequence[Session]]:
+        """How many started in ``from_us`` <= time < ``to_us``, and one page of them."""
+
+    def session(self, number: int) -> Session | None:
+        """One of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SitePorts:
+    """Through what the API acts on the site. What is None is answered with 503: this gateway runs without it."""
+
+    control: Control | None = None
+    editor: SiteEditor | None = None
+    sessions: SessionBook | None = None
+    notebook: Notebook | None = None  #: where the id tags stand: notes of kind ``id_tag``, by the tag casefolded
+    tag_hash: Callable[[str], str] | None = None  #: what is shown of an id tag; empty for none
+    pending: Callable[[], Sequence[PendingCharger]] | None = None
+    record: Callable[[Event], None] = lambda event: None  # noqa: ARG005 - told to nobody

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -120,9 +121,37 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def get(url: str) -> Any:  # noqa: ANN401 - any JSON
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - a loopback URL
-        return json.load(answer)
+ADMIN, PASSWORD = "ana", "a few words of mine"
+#: The token of each gateway that a test has logged in to, by its address: ``get`` uses it.
+_tokens: dict[str, str] = {}
+
+
+def token(url: str, log: Path) -> str:
+    """A bearer token of an admin: by the set-up code in the log, or a log-in where set-up was done before."""
+    if send("GET", f"{url}/api/auth/setup")["needed"]:
+        wait_until(lambda: "with the code " in log.read_text(), "the set-up code")
+        code = re.findall(r"with the code (\S+)", log.read_text())[-1]
+        body = {"code": code, "username": ADMIN, "password": PASSWORD}
+        made = send("POST", f"{url}/api/auth/setup", body)
+    else:
+        made = send("POST", f"{url}/api/auth/login", {"username": ADMIN, "password": PASSWORD})
+    _tokens[url] = made["access_token"]
+    return _tokens[url]
+
+
+def get(url: str, token: str | None = None) -> Any:  # noqa: ANN401 - any JSON
+    return send("GET", url, token=token)
+
+
+def send(method: str, url: str, body: object = None, token: str | None = None) -> Any:  # noqa: ANN401 - any JSON
+    """A request and its answer, as JSON; with the token that ``token`` got there, when none is given."""
+    proof = token or _tokens.get("/".join(url.split("/", 3)[:3]))
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {proof}"} if proof else {})
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - a loopback URL
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - the same
+        content = answer.read()
+    return json.loads(content) if content else None
 
 
 def answers(url: str) -> bool:

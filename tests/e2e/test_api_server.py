@@ -4,20 +4,25 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import signal
 import socket
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import httpx
 import pytest
 
 from agent.api.live import MAX_STREAMS
-from agent.api.server import ApiServer, loopback_of
+from agent.api.server import ApiServer, is_loopback
+from agent.api.users import Role, UserBook
 from agent.core.clock import SystemClock
 from agent.core.errors import Unavailable
-from tests.fake_view import SOC, FakeView
+from tests.fake_view import SOC, FakeView, quick_passwords
+from tests.unit.test_api import READINGS
 
 DEADLINE_S = 30.0
 
@@ -38,14 +43,22 @@ class Served:
 async def serving(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Served]:
     clock = SystemClock()
     view = FakeView(clock)
-    server = ApiServer(view, clock, host, port)
-    task = asyncio.create_task(server.run())
-    await listening(server, task)
-    try:
-        async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE_S) as client:
-            yield Served(view, server, task, client)
-    finally:
-        await stop(task)
+    with tempfile.TemporaryDirectory() as folder:
+        users = UserBook(Path(folder))
+        users.add("ana", Role.ADMIN, "no password is this hash")
+        headers = {"authorization": f"Bearer {users.add_token('ana', 'tests', 0)}"}
+        server = ApiServer(view, clock, host, port, Path(folder))
+        task = asyncio.create_task(server.run())
+        await listening(server, task)
+        try:
+            async with httpx.AsyncClient(base_url=reached(server), timeout=DEADLINE_S, headers=headers) as client:
+                yield Served(view, server, task, client)
+        finally:
+            await stop(task)
+
+
+def reached(server: ApiServer) -> str:
+    return server.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - where it listens, not where it is reached
 
 
 async def listening(server: ApiServer, task: "asyncio.Task[None]") -> None:
@@ -83,19 +96,13 @@ def test_serves_on_a_free_port_that_it_tells(caplog: pytest.LogCaptureFixture) -
     run(test)
 
 
-def test_every_described_route_answers_over_the_wire() -> None:
+def test_readings_answer_over_the_wire() -> None:
     async def test() -> None:
         async with serving() as served:
-            paths = (await served.client.get("/openapi.json")).json()["paths"]
-            for path in paths:
-                if path == "/api/live":
-                    continue
-                url = path.replace("{device_id}", "battery1")
-                params = {"signal": "battery1.soc_pct"} if "history" in path else None
-                response = await served.client.get(url, params=params)
-                assert response.status_code == 200, path
+            for url in READINGS:
+                response = await served.client.get(url)
+                assert response.status_code == 200, url
                 assert response.content
-            assert len(paths) == 8
 
     run(test)
 
@@ -180,23 +187,23 @@ def test_leaves_the_signals_of_the_process_alone() -> None:
     assert {number: signal.getsignal(number) for number in before} == before
 
 
-def test_a_taken_port_is_unavailable_and_free_again_after_stop() -> None:
+def test_a_taken_port_is_unavailable_and_free_again_after_stop(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving() as served:
             assert served.server.address is not None
             port = served.server.address[1]
             clock = SystemClock()
             with pytest.raises(Unavailable, match=rf"listen on 127.0.0.1:{port}: .*in use"):
-                await ApiServer(FakeView(clock), clock, "127.0.0.1", port).run()
+                await ApiServer(FakeView(clock), clock, "127.0.0.1", port, tmp_path).run()
         async with serving(port=port) as served:
             assert (await served.client.get("/api/system/health")).status_code == 200
 
     run(test)
 
 
-def test_answers_do_not_wait_for_acknowledgements() -> None:
+def test_answers_do_not_wait_for_acknowledgements(tmp_path: Path) -> None:
     clock = SystemClock()
-    server = ApiServer(FakeView(clock), clock, "127.0.0.1", 0)
+    server = ApiServer(FakeView(clock), clock, "127.0.0.1", 0, tmp_path)
     with server._listen() as listening:
         # asyncio switches Nagle's algorithm off for accepted sockets whose protocol is named, and for no others.
         assert listening.proto == socket.IPPROTO_TCP
@@ -216,34 +223,48 @@ def test_runs_again_on_the_same_port() -> None:
     run(test)
 
 
-@pytest.mark.announced_warnings
-def test_an_address_of_the_network_is_not_listened_on_yet(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_address_of_the_network_is_listened_on_and_strange_names_are_not_answered() -> None:
     async def test() -> None:
-        async with serving("0.0.0.0") as served:  # noqa: S104 - that it is not used is what this shows
+        async with serving("0.0.0.0") as served:  # noqa: S104 - what this is about
             assert served.server.address is not None
-            assert served.server.address[0] == "127.0.0.1"
+            assert served.server.address[0] == "0.0.0.0"  # noqa: S104 - the same
+            hosts = {"10.0.0.7": 200, socket.gethostname().lower(): 200, "evil.example": 421}
+            for host, status in hosts.items():
+                response = await served.client.get("/api/signals", headers={"host": host})
+                assert response.status_code == status, host
 
     run(test)
-    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "127.0.0.1 instead of 0.0.0.0" in line
 
 
-@pytest.mark.parametrize(
-    ("host", "used"),
-    [
-        ("127.0.0.1", "127.0.0.1"),
-        ("127.0.0.5", "127.0.0.5"),
-        ("localhost", "127.0.0.1"),
-        ("::1", "::1"),
-        ("[::1]", "::1"),
-        ("::", "127.0.0.1"),
-        ("0.0.0.0", "127.0.0.1"),  # noqa: S104 - the same
-        ("10.0.0.7", "127.0.0.1"),
-        ("gateway.example", "127.0.0.1"),
-    ],
-)
-def test_only_the_loopback_is_listened_on(host: str, used: str) -> None:
-    assert loopback_of(host) == used
+def test_the_loopback_is_known_as_such() -> None:
+    hosts = {"127.0.0.1": True, "127.0.0.5": True, "localhost": True, "::1": True, "::": False, "0.0.0.0": False}  # noqa: S104 - the same
+    assert {host: is_loopback(host) for host in hosts} == hosts
+
+
+def test_set_up_by_the_code_that_is_said_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test() -> None:
+        clock = SystemClock()
+        server = ApiServer(FakeView(clock), clock, "127.0.0.1", 0, tmp_path, passwords=quick_passwords())
+        task = asyncio.create_task(server.run())
+        await listening(server, task)
+        async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE_S) as client:
+            assert (await client.get("/api/signals")).status_code == 403
+            assert (await client.get("/api/system/health")).json() == {"status": "degraded"}
+            (code,) = re.findall(r"with the code (\S+)", capsys.readouterr().err)
+            body = {"code": code, "username": "ana", "password": "a few words of mine"}
+            made = await client.post("/api/auth/setup", json=body)
+            assert made.status_code == 200, made.text
+            proof = {"authorization": f"Bearer {made.json()['access_token']}"}
+            assert (await client.get("/api/signals", headers=proof)).status_code == 200
+            assert (await client.post("/api/auth/setup", json=body)).status_code == 409
+        await stop(task)
+        # Set up once: the next start says no code.
+        task = asyncio.create_task(server.run())
+        await listening(server, task)
+        await stop(task)
+        assert "code" not in capsys.readouterr().err
+
+    run(test)
 
 
 def test_garbage_on_the_port_disturbs_nobody() -> None:
@@ -286,11 +307,14 @@ def test_a_client_that_never_reads_does_not_hold_up_the_stop(caplog: pytest.LogC
             # A snapshot of 20 MB: more than all buffers hold, so the answer can't go on.
             served.view.known = [replace(SOC, name="x" * 10_000, id=n) for n in range(1, 2000)]
             loop = asyncio.get_running_loop()
+            proof = served.client.headers["authorization"].encode()
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stuck:
                 stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 stuck.setblocking(False)
                 await loop.sock_connect(stuck, served.server.address)
-                await loop.sock_sendall(stuck, b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                await loop.sock_sendall(
+                    stuck, b"GET /api/live HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + proof + b"\r\n\r\n"
+                )
                 while not served.view.hub.counters()["subscribers"]:  # noqa: ASYNC110 - the hub tells nobody
                     await asyncio.sleep(0.01)
                 await stop(served.task)

@@ -66,6 +66,7 @@ def api_url(log: Path) -> str:
         return bool(found)
 
     site.wait_until(logged, f"the API's address in {log}")
+    site.token(found[0], log)
     return found[0]
 
 
@@ -231,6 +232,7 @@ def test_the_demo_shows_live_values_and_the_subscriber_gets_them(tmp_path: Path)
 
         site.wait_until(announced, "the demo's address")
         assert found, log.read_text()
+        site.token(found[0], log)
         latest = f"{found[0]}/api/devices/battery1/latest"
 
         def soc() -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""Who may call which route. Each says so where it is made, and is refused before its body is read.
+
+Rules of this file:
+
+1. A route without a role can't be made; ``None`` says that everybody may call it, before set-up too.
+2. The order is: who sends it (401), is the gateway set up (403), may they (403), is the body JSON (415). Only then does
+   anything look at what was sent.
+3. ``/metrics`` may be read from this machine itself without a token: a collector that runs here needs no secret.
+"""
+
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from agent.api.auth import READING, Auth, Caller, not_set_up, on_this_machine
+from agent.api.users import Role
+
+_ROLE = "x-role"
+_PUBLIC = "everybody"
+_LOCAL = "x-local"
+
+LOGIN = "/api/auth/login"
+
+_Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class Routes:
+    """Makes the routes of one application."""
+
+    def __init__(self, auth: Auth) -> None:
+        self.router = APIRouter(route_class=_guarded(auth))
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        handler: Callable[..., Any],
+        role: Role | None,
+        *,
+        local: bool = False,
+        openapi_extra: dict[str, Any] | None = None,
+        **more: Any,  # noqa: ANN401 - FastAPI's own
+    ) -> None:
+        """Add a route. ``local``: also for this machine itself, without a token."""
+        extra: dict[str, Any] = {_ROLE: role or _PUBLIC, **(openapi_extra or {})}
+        if role is not None:
+            extra["security"] = [{"bearer": []}, {"cookie": []}]
+        if local:
+            extra[_LOCAL] = True
+        self.router.add_api_route(path, handler, methods=[method], openapi_extra=extra, **more)
+
+
+def _guarded(auth: Auth) -> type[APIRoute]:
+    class GuardedRoute(APIRoute):
+        """A route that looks at the caller first."""
+
+        def get_route_handler(self) -> _Handler:
+            handler = super().get_route_handler()
+            said = (self.openapi_extra or {})[_ROLE]
+            role = None if said == _PUBLIC else Role(said)
+            local = _LOCAL in (self.openapi_extra or {})
+
+            async def guarded(request: Request) -> Response:
+                request.state.caller = _admit(auth, request, role, local=local)
+                _check_body(request)
+                return await handler(request)
+
+            return guarded
+
+    return GuardedRoute
+
+
+def _admit(auth: Auth, request: Request, role: Role | None, *, local: bool) -> Caller | None:
+    if role is None:
+        return None
+    if not auth.set_up:
+        raise not_set_up()
+    if local and "authorization" not in request.headers and on_this_machine(request):
+        return None
+    caller = auth.caller(request)
+    if caller is None:
+        raise HTTPException(
+            HTTPStatus.UNAUTHORIZED,
+            "log in first: POST /api/auth/login gives a token for the header Authorization: Bearer …",
+            headers={"www-authenticate": "Bearer"},
+        )
+    if not caller.role.may(role):
+        detail = f"this takes the role {role}; {caller.name} is {caller.role}"
+        raise HTTPException(HTTPStatus.FORBIDDEN, detail)
+    return caller
+
+
+def _check_body(request: Request) -> None:
+    """JSON only, for that is what no form of another page can send. Log-in looks itself."""
+    if request.method in READING or request.headers.get("content-length", "0") == "0":
+        return
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    forms = {"application/x-www-form-urlencoded", "multipart/form-data"}
+    if kind != "application/json" and not (request.url.path == LOGIN and kind in forms):
+        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, with Content-Type: application/json")
+
+
+def _caller_of(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+#: The argument of a handler that wants to know who calls; for routes with a role.
+CallerOf = Annotated[Caller, Depends(_caller_of)]

@@ -1,0 +1,251 @@
+"""``/api/stations``, ``/api/commands``, ``/api/devices`` and ``/api/chargers``: acting on the site.
+
+Rules of this file:
+
+1. Nothing is switched here: a command goes to control, which decides, and comes back with its one result. One that was
+   refused is a problem with the refusal's word: 422 where asking again can't help (``out_of_range``, ``not_capable``),
+   otherwise 409. One that failed, expired or was superseded is a result like one that was done.
+2. Each write is told to the audit: who, what, of what, with what result.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import HTTPException, Path, Query
+from starlette.responses import Response
+
+from agent.api.access import CallerOf, Routes
+from agent.api.answers import (
+    ActionOut,
+    DecisionOut,
+    DecisionsOut,
+    DeviceWritten,
+    PendingOut,
+    PendingPage,
+    ResultOut,
+    StationChanged,
+    StationOut,
+    StationPage,
+)
+from agent.api.auth import Auth, Caller
+from agent.api.bodies import CommandEnvelope, DeviceEntry, StationChange, StationCommand
+from agent.api.paging import DeviceId, Page, PageSize, needed, page_of
+from agent.api.problems import RejectedError
+from agent.api.times import parse_time
+from agent.api.users import Role
+from agent.api.view import GatewayView, SiteEditor, SitePorts
+from agent.control.model import DEFAULT_TTL_S, Command, Control, Outcome, Result, Station
+from agent.core.errors import ConfigError
+from agent.core.ports import Latest
+
+WHY = 20
+MAX_HISTORY = 1000
+_ID_BYTES = 8
+
+StationId = Annotated[str, Path(min_length=1, max_length=100)]
+Limit = Annotated[int, Query(ge=1, le=MAX_HISTORY, description="at most so many")]
+
+
+def add_site_routes(routes: Routes, view: GatewayView, ports: SitePorts, auth: Auth) -> None:
+    """Add the routes."""
+    one = _StationRoutes(view, ports, auth)
+    tag: dict[str, Any] = {"tags": ["stations"]}
+    path = "/api/stations/{station_id}"
+    routes.add("GET", "/api/stations", one.index, Role.VIEWER, summary="List stations", **tag)
+    routes.add("GET", path, one.get, Role.VIEWER, summary="One station", **tag)
+    routes.add("PATCH", path, one.change, Role.OPERATOR, summary="Switch or limit a station", **tag)
+    routes.add("GET", f"{path}/why", one.why, Role.VIEWER, summary="Why a station is as it is", **tag)
+    routes.add("GET", f"{path}/history", one.history, Role.VIEWER, summary="What was decided about a station", **tag)
+    routes.add("POST", f"{path}/commands", one.command, Role.OPERATOR, summary="Command a station", **tag)
+    routes.add("POST", "/api/commands", one.envelope, Role.OPERATOR, summary="Command a station or device", **tag)
+    devices = _DeviceRoutes(view, ports, auth)
+    tag = {"tags": ["devices"]}
+    path = "/api/devices/{device_id}"
+    routes.add("GET", f"{path}/actions", devices.actions, Role.VIEWER, summary="What a device can be told to do", **tag)
+    routes.add("POST", "/api/devices", devices.add, Role.ADMIN, summary="Add or adopt a device", status_code=201, **tag)
+    routes.add("PUT", path, devices.replace, Role.ADMIN, summary="Give a device other keys", **tag)
+    routes.add("DELETE", path, devices.remove, Role.ADMIN, summary="Take a device out", status_code=204, **tag)
+    summary = "Chargers that call and are not let in"
+    routes.add("GET", "/api/chargers/pending", devices.pending, Role.VIEWER, summary=summary, **tag)
+
+
+class _StationRoutes:
+    def __init__(self, view: GatewayView, ports: SitePorts, auth: Auth) -> None:
+        self._view = view
+        self._ports = ports
+        self._auth = auth
+
+    async def index(self, page: Page = 1, page_size: PageSize = 100) -> StationPage:
+        """List stations in the order of the configuration, with what they draw now."""
+        stations = self._control.stations()
+        items = [self._station(station) for station in page_of(stations, page, page_size)]
+        return StationPage(total=len(stations), page=page, page_size=page_size, items=items)
+
+    async def get(self, station_id: StationId) -> StationOut:
+        """Tell what a station is, does and can."""
+        return self._station(self._known(station_id))
+
+    async def change(self, station_id: StationId, body: StationChange, caller: CallerOf) -> StationChanged:
+        """Say by hand what is wanted of a station. It holds until ``for_s`` is over or somebody says otherwise."""
+        self._known(station_id)
+        lasting: dict[str, object] = {} if body.for_s is None else {"for_s": body.for_s}
+        # The limit first: a station that is switched on must not draw more than is wanted in between.
+        wanted: list[tuple[str, dict[str, object]]] = []
+        if body.limit_a is not None:
+            wanted.append(("limit", {"limit_a": body.limit_a, **lasting}))
+        if body.switch is not None:
+            wanted.append((body.switch, lasting))
+        results = []
+        for action, args in wanted:
+            command = Command(_new_id(), station_id, action, args, issuer=caller.issuer)
+            results.append(await self._execute(command, caller))
+        return StationChanged(station=self._station(self._known(station_id)), results=results)
+
+    async def why(self, station_id: StationId) -> DecisionsOut:
+        """Tell the decisions behind its present state, newest first, with everybody's wishes."""
+        return self._decisions(station_id, WHY)
+
+    async def history(self, station_id: StationId, limit: Limit = 100) -> DecisionsOut:
+        """Tell the last decisions, newest first."""
+        return self._decisions(station_id, limit)
+
+    async def command(self, station_id: StationId, body: StationCommand, caller: CallerOf) -> ResultOut:
+        """Tell a station to do something, and wait for what comes of it."""
+        self._known(station_id)
+        return await self._execute(_command(body, station_id, caller), caller)
+
+    async def envelope(self, body: CommandEnvelope, caller: CallerOf) -> ResultOut:
+        """Tell a station or device to do something: the same words as over MQTT."""
+        if self._control.station(body.target) is None and not self._is_device(body.target):
+            raise HTTPException(
+                HTTPStatus.NOT_FOUND, f"there is no {body.target!r}: /api/stations and /api/devices list them"
+            )
+        issued_us = None if body.issued_at is None else parse_time(body.issued_at)
+        return await self._execute(_command(body, body.target, caller, issued_us), caller)
+
+    async def _execute(self, command: Command, caller: Caller) -> ResultOut:
+        # Shielded: a client that hangs up, or the server's stop, does not leave a command half done and untold.
+        result = await asyncio.shield(self._executed(command, caller))
+        if result.outcome is Outcome.REJECTED:
+            raise RejectedError(result)
+        return ResultOut.of(result)
+
+    async def _executed(self, command: Command, caller: Caller) -> Result:
+        result = await self._control.execute(command)
+        word = result.outcome.value + (f": {result.refusal.value}" if result.refusal else "")
+        self._auth.audit(caller.name, f"command {command.action} ({command.id})", command.target, word)
+        return result
+
+    @property
+    def _control(self) -> Control:
+        return needed(self._ports.control, "control")
+
+    def _is_device(self, name: str) -> bool:
+        return any(device.id == name for device in self._view.devices())
+
+    def _known(self, station_id: str) -> Station:
+        station = self._control.station(station_id)
+        if station is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no station {station_id!r}: /api/stations lists them")
+        return station
+
+    def _decisions(self, station_id: str, limit: int) -> DecisionsOut:
+        self._known(station_id)
+        items = [DecisionOut.of(decision) for decision in self._control.why(station_id, limit)]
+        return DecisionsOut(station=station_id, items=items)
+
+    def _station(self, station: Station) -> StationOut:
+        power, status = self._latest(station, "power_w"), self._latest(station, "charger_status")
+        label = None
+        if status is not None and isinstance(status.value, int):
+            label = status.signal.labels.get(status.value)
+        return StationOut.of(station, None if power is None else power.value, label)
+
+    def _latest(self, station: Station, point: str) -> Latest | None:
+        """The newest value of the outlet's own signal, or of the charger's where it has one outlet."""
+        whole = [f"{station.device}.{point}"] if station.id == station.device else []
+        for name in (f"{station.device}.{point}.{station.outlet}", *whole):
+            if (signal := self._view.signal(name)) is not None:
+                return self._view.latest([signal])[0]
+        return None
+
+
+class _DeviceRoutes:
+    def __init__(self, view: GatewayView, ports: SitePorts, auth: Auth) -> None:
+        self._view = view
+        self._ports = ports
+        self._auth = auth
+
+    async def actions(self, device_id: DeviceId) -> dict[str, ActionOut]:
+        """Tell by name what it can be told to do, with the JSON schema of the arguments."""
+        self._known(device_id)
+        stations = needed(self._ports.control, "control").stations()
+        found = {name: one for each in stations if each.device == device_id for name, one in each.actions.items()}
+        return {
+            name: ActionOut.model_validate({"doc": action.doc, "args": dict(action.args)})
+            for name, action in sorted(found.items())
+        }
+
+    async def add(self, body: DeviceEntry, caller: CallerOf) -> DeviceWritten:
+        """Write a device into the site's configuration: a pending charger, with its ``charge_point_id``, is adopted."""
+        if self._is_there(body.id):
+            raise HTTPException(HTTPStatus.CONFLICT, f"there is a device {body.id!r} already: PUT replaces it")
+        await self._edit(caller, "add device", body.id, lambda editor: editor.add(_entry(body)))
+        return DeviceWritten(id=body.id, driver=body.driver)
+
+    async def replace(self, device_id: DeviceId, body: DeviceEntry, caller: CallerOf) -> DeviceWritten:
+        """Give a device other keys in the site's configuration; keys that are not sent are gone."""
+        self._known(device_id)
+        await self._edit(caller, "replace device", device_id, lambda editor: editor.replace(device_id, _entry(body)))
+        return DeviceWritten(id=body.id, driver=body.driver)
+
+    async def remove(self, device_id: DeviceId, caller: CallerOf) -> Response:
+        """Take a device out of the site's configuration; what it told stays in the store."""
+        self._known(device_id)
+        await self._edit(caller, "remove device", device_id, lambda editor: editor.remove(device_id))
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    async def pending(self, page: Page = 1, page_size: PageSize = 100) -> PendingPage:
+        """List who knocks at the OCPP port and is not let in: unknown chargers, and refused ones with the reason."""
+        chargers = self._ports.pending() if self._ports.pending is not None else ()
+        items = [PendingOut.of(charger) for charger in page_of(chargers, page, page_size)]
+        return PendingPage(total=len(chargers), page=page, page_size=page_size, items=items)
+
+    async def _edit(self, caller: Caller, what: str, device: str, edit: Callable[[SiteEditor], object]) -> None:
+        editor = needed(self._ports.editor, "a configuration file that it may edit")
+        try:
+            await asyncio.to_thread(edit, editor)
+        except ConfigError:
+            self._auth.audit(caller.name, what, device, "refused")
+            raise
+        self._auth.audit(caller.name, what, device, "done")
+
+    def _is_there(self, device_id: str) -> bool:
+        return any(device.id == device_id for device in self._view.devices())
+
+    def _known(self, device_id: str) -> None:
+        if not self._is_there(device_id):
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no device {device_id!r}: /api/devices lists them")
+
+
+def _command(body: StationCommand, target: str, caller: Caller, issued_us: int | None = None) -> Command:
+    return Command(
+        body.id or _new_id(),
+        target,
+        body.action,
+        body.args,
+        issuer=caller.issuer,
+        issued_us=issued_us,
+        ttl_s=body.ttl_s or DEFAULT_TTL_S,
+    )
+
+
+def _new_id() -> str:
+    return f"api-{secrets.token_hex(_ID_BYTES)}"
+
+
+def _entry(body: DeviceEntry) -> Mapping[str, object]:
+    return body.model_dump()
