@@ -138,23 +138,25 @@ class Gate:
     def arrived(self, pending: Pending) -> None:
         """It has connected."""
         self._places[pending] = self._clock.monotonic_s()
-        self._knocks.change(pending.identity, connected=True)
+        self._knocks.arrived(pending.knock)
 
     def left(self, pending: Pending) -> None:
         """Its connection has ended."""
         self._places.pop(pending, None)
         self._knocks.change(pending.identity, connected=False, boot=pending.boot)
 
-    async def keep(self, pending: Pending, call: Call) -> None:
-        """Write down a message about a transaction; once, however often it is repeated."""
+    async def keep(self, pending: Pending, call: Call) -> bool:
+        """Write down a message about a transaction, once however often it is repeated; true when it is on disk."""
         try:
             await self._tags.ready()
         except StoreError:
-            return  # it is not acknowledged, so it comes again
+            return False
         text = json.dumps(self._hashed(call.payload), ensure_ascii=False, separators=(",", ":"))
         mark = hashlib.sha256(f"{pending.identity}\0{call.action}\0{text}".encode(errors="replace")).digest()
-        if mark in self._kept_before or not self._kept.take():
-            return
+        if mark in self._kept_before:
+            return True
+        if not self._kept.take():
+            return False
         data: dict[str, object] = {
             "identity": pending.identity,
             "address": pending.knock.address,
@@ -169,10 +171,11 @@ class Gate:
         try:
             await self._notebook.write(*_UNADOPTED, {"count": number}, [event])
         except StoreError:
-            return
+            return False
         if len(self._kept_before) >= MAX_WAITING * MAX_WAITING:
             del self._kept_before[next(iter(self._kept_before))]
         self._kept_before[mark] = None
+        return True
 
     def _hashed(self, value: object) -> object:
         """A payload with the hashes of the tags of who charges: the ledger is read by many."""

@@ -18,6 +18,8 @@ TOLD_EVERY_S = 600.0
 _EVENTS, _EVENT_EVERY_S = 60, 60.0
 _MAX_TEXT = 64
 
+Presented = Literal["nothing", "weak", "strong"]
+
 
 @dataclass(frozen=True, slots=True)
 class KnockInfo:
@@ -34,9 +36,8 @@ class KnockInfo:
     subprotocols: tuple[str, ...] = ()
     version: Version | None = None  #: what was agreed on, when it came in to wait
     connected: bool = False
-    #: the password that it presented: strong ones can be pinned
-    presented: Literal["nothing", "weak", "strong"] = "nothing"
-    contested: bool = False  #: different passwords were presented under this identity
+    presented: Presented = "nothing"  #: its password: strong ones can be pinned
+    contested: bool = False  #: another password was presented under this identity, or it knocked elsewhere meanwhile
     boot: Boot | None = None  #: what it says of itself
 
 
@@ -60,7 +61,7 @@ class Knocks:
     def add(self, knock: Knock, entry: Entry, reason: str, subject: str) -> Sealed | None:
         """Somebody knocked; what can be kept of the password that it presented, if that may be pinned."""
         now_us = self._clock.now_us()
-        password = knock.password if knock.user == knock.identity else None
+        password = _password(knock)
         known = self._seen.pop(knock.identity, None)
         proof, contested = self._proof(known, password)
         info = KnockInfo(
@@ -72,21 +73,29 @@ class Knocks:
             now_us,
             now_us,
             subprotocols=tuple(name[:_MAX_TEXT] for name in knock.subprotocols[:8]),
-            presented="nothing" if not password else "strong" if proof else "weak",
+            presented=_strength(password),
             contested=contested,
         )
         if known is not None:
             old = known.info
-            info = replace(info, first_us=old.first_us, count=old.count + 1, boot=old.boot, connected=old.connected)
+            info = replace(info, first_us=old.first_us, count=old.count + 1, boot=old.boot)
+            if old.connected:  # who is here is shown, not who would like to be in its place
+                moved = _host(knock.address) != _host(old.address)
+                info = replace(old, last_us=now_us, count=info.count, contested=old.contested or contested or moved)
         self._keep_bound()
         self._seen[knock.identity] = _Seen(info, proof)
-        self._tell(info, subject)
+        self._tell(replace(info, address=knock.address, entry=entry, reason=reason), subject)
         return proof
 
     def proof(self, identity: str) -> Sealed | None:
         """The password that was presented last under this identity, unless there were different ones."""
         seen = self._seen.get(identity)
         return None if seen is None or seen.info.contested else seen.proof
+
+    def arrived(self, knock: Knock) -> None:
+        """It has come in to wait."""
+        presented = _strength(_password(knock))
+        self.change(knock.identity, connected=True, address=knock.address, presented=presented)
 
     def change(self, identity: str, **new: object) -> None:
         """Something of it is known better now."""
@@ -102,11 +111,11 @@ class Knocks:
         """All of them, the latest first."""
         return [seen.info for seen in reversed(self._seen.values())]
 
-    def _proof(self, known: _Seen | None, password: bytes | None) -> tuple[Sealed | None, bool]:
+    def _proof(self, known: _Seen | None, password: bytes) -> tuple[Sealed | None, bool]:
         """What can be pinned, and whether somebody presented another one before."""
         before = known.proof if known is not None else None
         contested = known is not None and known.info.contested
-        if password is None or not is_strong(password):
+        if not is_strong(password):
             return None, contested
         if before is not None and opens(before, password):
             return before, contested
@@ -142,3 +151,18 @@ class Knocks:
         if self._untold:
             data["others_not_told"], self._untold = self._untold, 0
         self._record(Event(kind, self._clock.now_us(), subject, data))
+
+
+def _password(knock: Knock) -> bytes:
+    """The password that it presented as its own; empty when it did not."""
+    return (knock.password or b"") if knock.user == knock.identity else b""
+
+
+def _strength(password: bytes) -> Presented:
+    if not password:
+        return "nothing"
+    return "strong" if is_strong(password) else "weak"
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]

@@ -10,6 +10,7 @@ Rules of this file:
    nobody's. A charger in this state must not send any (1.6, 4.2; B02.FR.02). One that does gets an error: it keeps the
    message, and sends it again some times (1.6, 3.7.1 and TransactionMessageAttempts; 2.0.1, MessageAttempts). Because
    it may then give up, the message is on our disk before the error leaves: event ``charger.unadopted_transaction``.
+   Where there is no room for that the connection is closed instead: what was never answered is not given up.
 4. Whoever knocks is a stranger: what is remembered is short, and what is written is limited for all of them together.
 """
 
@@ -25,6 +26,8 @@ from drivers.ocpp.ports import Call, Fault, Knock, Link, Payload
 #: How long the charger waits until it asks again (B02.FR.06: interval).
 INTERVAL_S = 60
 TRANSACTIONS = frozenset({"StartTransaction", "StopTransaction", "TransactionEvent"})
+#: RFC 6455, registry of close codes.
+TRY_LATER = 1013
 _MAX_TEXT = 64
 _NOT_YET = Fault("SecurityError", "this charger is not adopted yet")
 
@@ -38,8 +41,8 @@ class Host(Protocol):
     def left(self, pending: "Pending") -> None:
         """Its connection has ended."""
 
-    async def keep(self, pending: "Pending", call: Call) -> None:
-        """Write down a message about a transaction. Returns when it is on disk, or when there is no room for it."""
+    async def keep(self, pending: "Pending", call: Call) -> bool:
+        """Write down a message about a transaction; true when it is on disk."""
 
 
 class Pending:
@@ -77,8 +80,8 @@ class Pending:
         if call.action == "Authorize":
             two = self.link is not None and self.link.version.two
             return {"idTokenInfo" if two else "idTagInfo": {"status": str(Verdict.INVALID)}}
-        if call.action in TRANSACTIONS:
-            await self._host.keep(self, call)
+        if call.action in TRANSACTIONS and not await self._host.keep(self, call) and self.link is not None:
+            await self.link.close(TRY_LATER, "not adopted yet, and no room to keep this: please repeat it")
         return _NOT_YET
 
     def _now(self) -> str:

@@ -411,6 +411,35 @@ def test_two_passwords_under_one_name_are_seen(house: House) -> None:
     run(main())
 
 
+def test_who_is_connected_is_shown_and_not_who_would_like_to_be(house: House) -> None:
+    async def main() -> None:
+        gate = house.gate()
+        made = knock(STRONG)
+        come_in(gate, made, await gate.decide(made), Wire())
+        await gate.decide(knock(STRONG))
+        assert not gate.knocks()[0].contested
+        await gate.decide(knock(None, address="10.0.0.66:1"))
+        (info,) = gate.knocks()
+        assert (info.address, info.presented, info.contested, info.count) == ("10.0.0.9:40000", "strong", True, 3)
+        assert (await gate.adopt("CP-1")).outcome == "pinned"  # of the one that is here
+
+    run(main())
+
+
+@pytest.mark.announced_warnings
+def test_a_transaction_that_can_not_be_kept_is_not_answered(house: House) -> None:
+    async def main() -> None:
+        gate = house.gate()
+        made = knock(None)
+        pending = come_in(gate, made, await gate.decide(made), wire := Wire())
+        house.store._connection.execute("PRAGMA max_page_count = 1")
+        await pending.handle(Call("1", "StopTransaction", {"reason": "x" * 8000}))
+        assert wire.closed == [1013]
+        house.store._connection.execute("PRAGMA max_page_count = 1000000")
+
+    run(main())
+
+
 # -- adoption
 
 
@@ -567,7 +596,7 @@ def test_no_transaction_of_one_that_waits_is_acknowledged_and_none_is_lost(house
     async def main() -> None:
         gate = house.gate()
         made = knock(None)
-        pending = come_in(gate, made, await gate.decide(made), Wire())
+        pending = come_in(gate, made, await gate.decide(made), wire := Wire())
         for _ in range(3):  # it asks again, for it got an error
             answer = await pending.handle(Call("1", "StartTransaction", start))
             assert isinstance(answer, Fault)
@@ -580,8 +609,10 @@ def test_no_transaction_of_one_that_waits_is_acknowledged_and_none_is_lost(house
         assert "X9" not in str(first)
         assert len(str(second["payload"])) == 8192
         assert int(str(second["characters"])) > 100_000
-        for number in range(200):
+        assert wire.closed == []
+        for number in range(98 + 5):
             await pending.handle(Call("3", "TransactionEvent", {"seqNo": number}))
+        assert wire.closed == [1013] * 5  # without an answer: it keeps them, and repeats them when it is back
         assert len(house.stored("charger.unadopted_transaction")) == 100  # a stranger does not fill the disk
         assert house.store.note("ocpp.unadopted", "transactions") == {"count": 100}
 
