@@ -111,6 +111,7 @@ _ALL = (
     Point("power_limit_w", "W", _G, "power that the charger or inverter may draw or give; can be set"),
     Point("power_limit_pct", "%", _G, "share of its rated power that the inverter may give; can be set"),
     Point("current_offered_a", "A", _G, "current that the charger offers the vehicle now"),
+    Point("power_offered_w", "W", _G, "power that the charger offers the vehicle now"),
     Point("current_max_a", "A", _G, "highest current that the charger's hardware and installation allow"),
     Point("current_min_a", "A", _G, "lowest current that the charger can offer"),
     Point("cable_current_max_a", "A", _G, "highest current that the plugged cable allows"),
@@ -118,6 +119,7 @@ _ALL = (
     Point("failsafe_timeout_s", "s", _G, "silence after which the charger falls back; can be set"),
     Point("phases", "", _S, "phases in use; can be set where the charger switches"),
     Point("locked", "", _S, "the plug is locked (0/1)"),
+    Point("fan_speed_rpm", "rpm", _G, "speed of the device's fan"),
     Point("session_energy_wh", "Wh", _C, "energy of the present charging session"),
     Point("session_duration_s", "s", _C, "length of the present charging session"),
     # Inverters

@@ -1,0 +1,198 @@
+"""What chargers measure, as readings with our points, and what one sample says in all. Pure; never raises.
+
+Rules of this file:
+
+1. Both versions are read alike: 1.6's ``unit`` and ``format`` and 2.x's ``unitOfMeasure`` and ``signedMeterValue``.
+   A list may be one object, the names of properties may have any case.
+2. The value of a reading with a point is in the point's unit and sign; that of one without is as sent, but for 2.x's
+   multiplier, which is applied: it is in ``unit``.
+3. Nothing is guessed: totals follow from phases only when all of them are there.
+4. Work is bounded: by the length of the payload, and by ``MAX_READINGS`` for what a message measures.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, tzinfo
+from decimal import Decimal
+
+from agent.core.model import Number
+from drivers.codec.ocpp_measurands import OUTLET, PERIODIC, REGISTER, SAME, WORDS, context_name, location_name, meaning
+from drivers.codec.ocpp_model import Reading, Sample
+from drivers.codec.ocpp_values import MAX_DIGITS, QUOTED, Names, decimal, integer, plain, stamp, whole_text
+
+#: Of one message, the newest are kept: as many as fit into 1 MiB with all their properties.
+MAX_READINGS = 10_000
+_MAX_MULTIPLIER = 24
+
+_SAMPLED = Names(
+    "value", "measurand", "phase", "context", "location", "format", "unit",
+    "unitOfMeasure", "signedMeterValue", "customData",
+)  # fmt: skip
+_UNIT = Names("unit", "multiplier", "customData")
+_METER_VALUE = Names("timestamp", "sampledValue", "customData")
+_SIGNED = ("signedMeterData", "signingMethod", "encodingMethod", "publicKey")
+
+
+def reading(value: object, *, counts: bool = True) -> Reading | None:
+    """One sampledValue of 1.6 or 2.x; None when it has no value. With ``counts`` False it gets no point.
+
+    Signed data (1.6: format SignedData; 2.x: signedMeterValue) stand whole in ``text``. Of 2.x it is the object as
+    compact JSON, the form in which OCA's application note "Signed Meter Values" carries it in a value of 1.6.
+    """
+    given = _SAMPLED.of(value)
+    sent, sealed = given.get("value"), given.get("signedMeterValue")
+    if sent is None and sealed is None:
+        return None
+    unit, power = _unit(given)
+    known, phase = meaning(_name(given, "measurand") or REGISTER, _name(given, "phase"))
+    location = location_name(_name(given, "location") or OUTLET)
+    signed = bool(sealed) or ("format" in given and _name(given, "format").casefold() == "signeddata")
+    amount = None if signed and not sealed else decimal(sent)
+    if amount is not None and power:
+        amount = amount.scaleb(power) if abs(power) <= _MAX_MULTIPLIER else None
+    point = None
+    if known is not None and counts and known.rank(location) is not None:
+        point = known.points.get(phase)
+        scale = known.quantity.unit(unit) if point else None
+        if scale is None:
+            point = None
+        elif amount is not None:
+            amount = -scale.ours(amount) if known.negative else scale.ours(amount) if scale is not SAME else amount
+    if amount is not None and amount.adjusted() >= MAX_DIGITS:
+        amount = None
+    return Reading(
+        known.measurand if known else _name(given, "measurand"),
+        point,
+        plain(amount) if amount is not None else None,
+        _sealed(sealed) if sealed else whole_text(sent),
+        unit,
+        phase,
+        context_name(_name(given, "context") or PERIODIC),
+        location,
+        signed,
+    )
+
+
+def _name(given: Mapping[str, object], key: str) -> str:
+    """A word, also one that was put into quotes of its own."""
+    value = given.get(key)
+    if value is None or (type(value) is str and value in WORDS):  # nearly always, and quick
+        return value or ""
+    return whole_text(value).strip(QUOTED)
+
+
+def _unit(given: Mapping[str, object]) -> tuple[str, int]:
+    """Unit and power of ten of its multiplier, from 1.6's unit or 2.x's unitOfMeasure."""
+    measure = given.get("unitOfMeasure")
+    if measure is None or not isinstance(measure, Mapping):
+        return _name(given, "unit") or _name(given, "unitOfMeasure"), 0
+    measure = _UNIT.of(measure)
+    return _name(measure, "unit"), integer(measure.get("multiplier")) or 0
+
+
+def _sealed(value: object) -> str:
+    if not isinstance(value, Mapping):
+        return whole_text(value)
+    parts = {key: whole_text(value[key]) for key in _SIGNED if key in value}
+    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+
+
+def samples(value: object, zone: tzinfo = UTC) -> tuple[Sample, ...]:
+    """The meterValue or transactionData of a message: a list, or one object where a charger sends it so."""
+    found: list[Sample] = []
+    left = MAX_READINGS
+    for entry in reversed(_list(value)):
+        given = _METER_VALUE.of(entry)
+        if not given or left <= 0:
+            continue
+        sent = _list(given.get("sampledValue"))[-left:]
+        left -= len(sent) + 1
+        found.append(Sample(stamp(given.get("timestamp"), zone), _readings(sent)))
+    return tuple(reversed(found))
+
+
+def _list(value: object) -> list[object]:
+    if isinstance(value, list | tuple):
+        return list(value)
+    return [value] if isinstance(value, Mapping) else []
+
+
+def _readings(sent: Iterable[object]) -> tuple[Reading, ...]:
+    """Readings of one time. Of one quantity at several places of the charger only the best one has its point."""
+    pairs = [(one, found) for one in sent if (found := reading(one)) is not None]
+    if len({(found.point, found.context) for _, found in pairs}) == len(pairs):
+        return tuple(found for _, found in pairs)
+    best: dict[tuple[str | None, str], int] = {}
+    for _, found in pairs:
+        key, rank = (found.point, found.context), _rank(found)
+        best[key] = min(rank, best.get(key, rank))
+    kept = (
+        found if _rank(found) == best[found.point, found.context] else reading(one, counts=False)
+        for one, found in pairs
+    )
+    return tuple(one for one in kept if one is not None)
+
+
+def _rank(found: Reading) -> int:
+    known, _ = meaning(found.measurand, found.phase)
+    return (known.rank(found.location) or 0) if known and found.point and found.value is not None else 0
+
+
+# --- what a sample says ---------------------------------------------------------------------------------------------
+
+_PHASES = ("_l1", "_l2", "_l3")
+
+
+def _parts(pattern: str) -> tuple[str, tuple[str, ...]]:
+    return pattern.replace("*", ""), tuple(pattern.replace("*", phase) for phase in _PHASES)
+
+
+#: Point -> its three phases. What adds up, what is a mean, what is the same only where there is one phase.
+_SUMS = (
+    _parts("power*_w"),
+    _parts("power_export*_w"),
+    _parts("reactive_power*_var"),
+    _parts("reactive_power_export*_var"),
+    _parts("energy_import*_wh"),
+    _parts("energy_export*_wh"),
+)
+_MEAN = _parts("voltage*_v")
+_SAME = _parts("current*_a")
+#: Drawn and given: the plain point becomes drawn less given.
+_NETS = tuple(
+    (f"{quantity}{phase}_{unit}", f"{quantity}_export{phase}_{unit}")
+    for quantity, unit in (("power", "w"), ("reactive_power", "var"))
+    for phase in ("", *_PHASES)
+)
+
+
+def totals(readings: Iterable[Reading], phases: int = 3) -> dict[str, Number]:
+    """What the readings of one time say in all: point -> value in its unit.
+
+    - Power and current in both directions: the plain point is what is drawn less what is given.
+    - ``phases`` is how many the outlet is wired with. When a power or register has no total but all these phases, it is
+      their sum; the voltage their mean. With one phase, its current is the outlet's.
+    """
+    found: dict[str, Number] = {}
+    given: dict[str, Number] = {}
+    for one in readings:
+        if one.point is not None and one.value is not None:
+            (given if one.measurand == "Current.Export" else found)[one.point] = one.value
+    for point, value in given.items():
+        if point in found or value:
+            found[point] = _sum((found.get(point, 0), value))
+    for total, names in (*_SUMS, _MEAN, _SAME) if phases == 1 else (*_SUMS, _MEAN):
+        if total in found:
+            continue
+        parts = [found[name] for name in names[:phases] if name in found]
+        if parts and len(parts) == phases:
+            found[total] = _sum(parts, len(parts) if total == _MEAN[0] else 1)
+    for point, export in _NETS:
+        if export in found and (point in found or found[export]):
+            found[point] = _sum((found.get(point, 0), -found[export]))
+    return found
+
+
+def _sum(values: Iterable[Number], divisor: int = 1) -> Number:
+    """The decimal sum: 0.1 and 0.2 are 0.3."""
+    return plain(sum((Decimal(repr(value)) for value in values), Decimal(0)) / divisor)
