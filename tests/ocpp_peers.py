@@ -1,4 +1,4 @@
-"""The other sides of a connection for tests: a peer and a gatekeeper that keep what they see, and a server around them."""
+"""The other sides of a connection for tests: a peer and a gatekeeper that keep what they see, and a server."""
 
 import asyncio
 import base64
@@ -124,7 +124,7 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def site(  # noqa: PLR0913 - each with a default
+async def site(
     *,
     gate: OpenGate | None = None,
     clock: Clock | None = None,

@@ -140,6 +140,8 @@ class OcppServer:
         self._door = door
         self._listening.set()
         log.info("OCPP: listening on %s port %d", endpoint.host, self.port)
+        if endpoint.legacy_tls:
+            log.warning("OCPP: %s also takes cipher suites without forward secrecy (legacy_tls)", endpoint.name)
         try:
             while True:
                 await self._clock.sleep_s(TICK_S)
