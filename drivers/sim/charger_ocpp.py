@@ -152,7 +152,9 @@ class SimulatedCharger(Charger):
 
     async def _speak(self, link: Link16 | Link201) -> None:
         """One question at a time (OCPP-J 1.6, 4.1.1)."""
-        while True:
+        me = asyncio.current_task()
+        # Python 3.11: where the answer and the cancellation come together, the package's wait_for keeps the answer only.
+        while me is not None and not me.cancelling():
             message = self.next_message()
             if message is None:
                 self.wake.clear()

@@ -286,7 +286,7 @@ class Charger:
             self._look(outlet, running)
         running.reason = reason
         outlet.transaction, outlet.finished = None, outlet.evse.plugged
-        outlet.evse.enabled = False
+        outlet.evse.enabled, outlet.evse.current_a = False, 0.0
         if Quirk.NO_STOP not in self.quirks:
             self._keep(self.dialect.stopped(outlet, running))
         told = running.id or self.transaction_ids.get(running.number, "")
