@@ -25,6 +25,7 @@ _PUBLIC = "everybody"
 _LOCAL = "x-local"
 
 LOGIN = "/api/auth/login"
+FORM = "application/x-www-form-urlencoded"
 
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -99,10 +100,14 @@ def _check_body(request: Request) -> None:
     """JSON only, for that is what no form of another page can send. Log-in looks itself."""
     if request.method in READING or request.headers.get("content-length", "0") == "0":
         return
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    forms = {"application/x-www-form-urlencoded", "multipart/form-data"}
-    if kind != "application/json" and not (request.url.path == LOGIN and kind in forms):
+    kind = media_type(request)
+    if kind != "application/json" and not (request.url.path == LOGIN and kind == FORM):
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, with Content-Type: application/json")
+
+
+def media_type(request: Request) -> str:
+    """What the body says to be, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _caller_of(request: Request) -> Caller:

@@ -2,15 +2,13 @@
 
 from http import HTTPStatus
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
 from fastapi import Path, Request
-from pydantic import ValidationError
-from python_multipart.exceptions import FormParserError
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse, Response
 
-from agent.api.access import LOGIN, CallerOf, Routes
+from agent.api.access import FORM, LOGIN, CallerOf, Routes, media_type
 from agent.api.answers import MeOut, NewTokenOut, SetUpOut, TokensOut, UserOut, UserPage
 from agent.api.auth import Auth, Granted, address_of, cookie_header, token_answer
 from agent.api.bodies import Credentials, NewToken, NewUser, PasswordChange, Refresh, SetUp, UserChange
@@ -26,10 +24,7 @@ UserPath = Annotated[str, Path(min_length=1, max_length=64)]
 _LOGIN_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {
-            kind: {"schema": Credentials.model_json_schema()}
-            for kind in ("application/json", "application/x-www-form-urlencoded")
-        },
+        "content": {kind: {"schema": Credentials.model_json_schema()} for kind in ("application/json", FORM)},
     }
 }
 
@@ -183,12 +178,13 @@ def _granted(request: Request, granted: Granted) -> Response:
 
 async def _credentials(request: Request) -> Credentials:
     """What was sent, as JSON or as a form (``cookie`` stands in JSON only)."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await request.body()
     try:
-        if kind == "application/json":
-            return Credentials.model_validate_json(await request.body())
-        async with request.form(max_files=0, max_fields=_FIELDS) as form:
+        if media_type(request) == FORM:
+            form = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS))
+            # Clients of RFC 6749 also send grant_type and the like.
             return Credentials.model_validate({name: form.get(name) for name in ("username", "password")})
-    except (ValidationError, MultiPartException, FormParserError, UnicodeDecodeError) as error:
+        return Credentials.model_validate_json(body)
+    except ValueError as error:  # pydantic's and Unicode's are among them
         detail = "send username and password, as JSON or as a form"
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, detail) from error

@@ -37,7 +37,7 @@ from agent.api.problems import RejectedError
 from agent.api.times import parse_time
 from agent.api.users import Role
 from agent.api.view import GatewayView, SiteEditor, SitePorts
-from agent.control.model import DEFAULT_TTL_S, Command, Control, Outcome, Result, Station
+from agent.control.model import DEFAULT_TTL_S, Command, Control, Outcome, Station
 from agent.core.errors import ConfigError
 from agent.core.ports import Latest
 
@@ -127,17 +127,12 @@ class _StationRoutes:
         return await self._execute(_command(body, body.target, caller, issued_us), caller)
 
     async def _execute(self, command: Command, caller: Caller) -> ResultOut:
-        # Shielded: a client that hangs up, or the server's stop, does not leave a command half done and untold.
-        result = await asyncio.shield(self._executed(command, caller))
-        if result.outcome is Outcome.REJECTED:
-            raise RejectedError(result)
-        return ResultOut.of(result)
-
-    async def _executed(self, command: Command, caller: Caller) -> Result:
         result = await self._control.execute(command)
         word = result.outcome.value + (f": {result.refusal.value}" if result.refusal else "")
         self._auth.audit(caller.name, f"command {command.action} ({command.id})", command.target, word)
-        return result
+        if result.outcome is Outcome.REJECTED:
+            raise RejectedError(result)
+        return ResultOut.of(result)
 
     @property
     def _control(self) -> Control:

@@ -1,0 +1,121 @@
+"""The whole API over made-up ports, in process, with a user of each role."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+from fastapi import FastAPI
+
+from agent.api.access import LOGIN
+from agent.api.app import create_app
+from agent.api.auth import Auth
+from agent.api.users import Role
+from agent.api.view import SitePorts
+from agent.core.clock import FakeClock
+from agent.core.model import Event, Session
+from tests.fake_view import (
+    KNOCKING,
+    START_US,
+    FakeControl,
+    FakeEditor,
+    FakeNotebook,
+    FakeSessions,
+    FakeView,
+    fake_hash,
+    quick_auth,
+)
+
+Json = dict[str, Any]
+PASSWORD = "a few words of mine"  # noqa: S105 - of tests
+#: Who asks from another machine, unless a test says otherwise.
+ELSEWHERE = "10.0.0.9"
+
+SESSIONS = [
+    Session("cp1", 1, "a", START_US, 7, "", "04A2", 1000, 4000, START_US + 9, START_US + 10, 3000, "Local"),
+    Session("cp1", 2, "b", START_US + 1_000_000, 8, "=tx", "", None, None),
+]
+
+
+class Rig:
+    """``call`` asks as a role, or as nobody; ``audit`` is what was told."""
+
+    def __init__(self, folder: Path, *, users: bool = True) -> None:
+        self.folder = folder
+        self.clock = FakeClock(START_US)
+        self.view = FakeView(self.clock)
+        self.control = FakeControl(self.clock)
+        self.editor = FakeEditor()
+        self.notebook = FakeNotebook()
+        self.sessions = FakeSessions(list(SESSIONS))
+        self.told: list[Event] = []
+        self.auth: Auth
+        self.app: FastAPI
+        self.restart()
+        if users:
+            secret = self.auth.passwords.hash(PASSWORD)
+            for role in reversed(Role):
+                self.auth.users.add(role, role, secret)
+        self.tokens = {role: self.auth.users.add_token(role, "tests", START_US) for role in Role} if users else {}
+
+    def restart(self) -> None:
+        """A new process over the same folder."""
+        self.auth = quick_auth(self.folder, self.clock, self.told.append)
+        ports = SitePorts(
+            control=self.control,
+            editor=self.editor,
+            sessions=self.sessions,
+            notebook=self.notebook,
+            tag_hash=fake_hash,
+            pending=lambda: [KNOCKING],
+            record=self.told.append,
+        )
+        self.app = create_app(self.view, self.clock, self.auth, ports)
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        role: Role | None = None,
+        *,
+        token: str = "",
+        headers: Mapping[str, str] | None = None,
+        address: str = ELSEWHERE,
+        **more: Any,  # noqa: ANN401 - what httpx takes
+    ) -> httpx.Response:
+        """One request and its answer."""
+        proof = token or (self.tokens[role] if role else "")
+        sent = {**({"authorization": f"Bearer {proof}"} if proof else {}), **(headers or {})}
+
+        async def main() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=(address, 1))
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                return await client.request(method, url, headers=sent, **more)
+
+        return asyncio.run(main())
+
+    def log_in(self, user: str = "viewer", password: str = PASSWORD, address: str = ELSEWHERE) -> httpx.Response:
+        return self.call("POST", LOGIN, json={"username": user, "password": password}, address=address)
+
+    def tokens_of(self, user: str = "viewer") -> Json:
+        answer = self.log_in(user)
+        assert answer.status_code == 200, answer.text
+        return cast("Json", answer.json())
+
+    def audit(self) -> list[tuple[object, object, object, object]]:
+        """(who, what, of what, result) of each."""
+        assert all(event.kind == "audit" for event in self.told)
+        told = [event.data for event in (*self.told, *self.notebook.events)]
+        return [(data["who"], data["what"], data["target"], data["result"]) for data in told]
+
+
+def problem(answer: httpx.Response, status: int, *words: str) -> Json:
+    """The body of a problem that says these words."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = cast("Json", answer.json())
+    assert body["status"] == status
+    for word in words:
+        assert word in body["detail"], body
+    return body
