@@ -1,4 +1,4 @@
-"""``enlace scan``: finds devices on Modbus and on serial ports, and proposes a ``devices:`` entry for each.
+"""``enlace scan``: finds devices on Modbus, serial ports and OCPP, and proposes a ``devices:`` entry for each.
 
 Rules of this file:
 
@@ -12,17 +12,22 @@ import asyncio
 import ipaddress
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from agent.cli.output import write_out
 from agent.core.clock import Clock, SystemClock
 from agent.core.errors import ConfigError
 from drivers.modbus.settings import ModbusUrl
 
+if TYPE_CHECKING:
+    from agent.cli.scan_proposal import Proposal
+
 #: Not even a network that is named may be larger.
 SMALLEST_PREFIX = 16
 _MAX_UNIT = 255
+_MAX_PORT = 65535
 _UNITS = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
 _REFRESH_S = 0.2
 _WIDTH = 100
@@ -31,15 +36,16 @@ _WIDTH = 100
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser("scan", help="find devices and propose their entries in the configuration")
-    parser.add_argument("kind", nargs="?", choices=("modbus", "serial"), help="what to look for; default: both")
+    parser.add_argument("kind", nargs="?", choices=("modbus", "serial", "ocpp"), help=_KINDS)
     parser.add_argument("--host", metavar="H[:PORT]", action="append", type=_host, help="modbus: this host")
     parser.add_argument("--network", metavar="CIDR", action="append", type=_network, help="modbus: all of this network")
     parser.add_argument("--port", metavar="P", action="append", type=_port, help="this serial port")
     parser.add_argument("--baud", metavar="N", action="append", type=_baud, help="RTU: only at this speed")
     parser.add_argument("--parity", choices=("N", "E", "O"), action="append", help="RTU: only with this parity")
     parser.add_argument("--units", metavar="1-247|LIST", type=_units, help="only these unit ids")
+    parser.add_argument("--listen", metavar="HOST:PORT", type=_listen, help="ocpp: instead of the configured port")
     parser.add_argument("--timeout", metavar="S", type=_seconds, help="how long an answer may take")
-    parser.add_argument("--seconds", metavar="N", type=_seconds, help="serial: how long to listen (11)")
+    parser.add_argument("--seconds", metavar="N", type=_seconds, help=_SECONDS)
     parser.add_argument("--config", type=Path, metavar="F", help="what is configured there is left alone")
     parser.add_argument("--format", choices=("yaml", "jsonl"), default="yaml", help="YAML to paste, or JSON lines")
     parser.set_defaults(run=run, usage=parser.error)
@@ -47,16 +53,22 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Scan, and print what was found. Raises ``ConfigError`` when nobody knows what is configured."""
+    if arguments.kind != "modbus" and arguments.kind is not None and (arguments.host or arguments.network):
+        arguments.usage("--host and --network are for `scan modbus`")
+    if arguments.kind != "ocpp" and arguments.listen:
+        arguments.usage("--listen is for `scan ocpp`")
+    screen = Screen(sys.stderr)
+    if not arguments.config.exists():
+        screen.say(f"there is no configuration at {arguments.config}: nothing is left out")
+    return _run_ocpp(arguments, screen) if arguments.kind == "ocpp" else _run_wires(arguments, screen)
+
+
+def _run_wires(arguments: argparse.Namespace, screen: "Screen") -> int:
     from agent.cli.scan_job import Job, load_models  # noqa: PLC0415 - see the package's docstring
-    from agent.cli.scan_proposal import as_jsonl, as_yaml, propose  # noqa: PLC0415
+    from agent.cli.scan_proposal import propose  # noqa: PLC0415
     from agent.cli.scan_targets import Configured, read_configured  # noqa: PLC0415
 
-    if arguments.kind == "serial" and (arguments.host or arguments.network):
-        arguments.usage("--host and --network are for `scan modbus`")
-    screen = Screen(sys.stderr)
     path = arguments.config
-    if not path.exists():
-        screen.say(f"there is no configuration at {path}: nothing is left out")
     configured = read_configured(path) if path.exists() else Configured()
     models, products = load_models(path.resolve().parent, screen)
     job = Job(arguments, configured, models, products, screen, SystemClock())
@@ -66,12 +78,34 @@ def run(arguments: argparse.Namespace) -> int:
             screen.say(_NOTHING)
     finally:
         screen.end()
-        proposals = propose(job.results, products, configured)
-        text = as_yaml(proposals) if arguments.format == "yaml" else as_jsonl(proposals)
-        write_out(iter((text,)), "the proposals", lambda: None)
+        _write(propose(job.results, products, configured), arguments.format)
     return 0
 
 
+def _run_ocpp(arguments: argparse.Namespace, screen: "Screen") -> int:
+    from agent.cli.scan_ocpp import NOTHING, Job, propose, read_known  # noqa: PLC0415
+
+    known = read_known(arguments.config)
+    job = Job(arguments, known, screen, SystemClock())
+    try:
+        asyncio.run(job.run())
+        if not job.found:
+            screen.say(NOTHING)
+    finally:
+        screen.end()
+        _write(propose(job.found, known), arguments.format)
+    return 0
+
+
+def _write(proposals: "Sequence[Proposal]", form: str) -> None:
+    from agent.cli.scan_proposal import as_jsonl, as_yaml  # noqa: PLC0415
+
+    text = as_yaml(proposals) if form == "yaml" else as_jsonl(proposals)
+    write_out(iter((text,)), "the proposals", lambda: None)
+
+
+_KINDS = "what to look for; default: modbus and serial. ocpp opens the chargers' port and waits who knocks"
+_SECONDS = "serial: how long to listen (11); ocpp: how long to wait (60)"
 _NOTHING = """nothing was found. What to check:
   Modbus TCP: is it switched on in the device? is the device in one of these networks? name it with --host
   RS-485: are A and B exchanged? is the line terminated, and the device's address within --units?
@@ -147,6 +181,13 @@ def _network(text: str) -> ipaddress.IPv4Network:
     if network.prefixlen < SMALLEST_PREFIX:
         raise argparse.ArgumentTypeError(f"{text} is too large: at most a /{SMALLEST_PREFIX} at once")
     return network
+
+
+def _listen(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r}: write address:port, such as 0.0.0.0:9000")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _port(text: str) -> str:

@@ -55,7 +55,7 @@ def propose(found: Iterable[Found], products: Mapping[str, Product], configured:
     proposals = []
     for one in sorted(found, key=_order):
         proposal = _of_unit(one, products) if isinstance(one, FoundUnit) else _of_meter(one)
-        name = _unique(str(proposal.entry["id"]), taken)
+        name = unique(str(proposal.entry["id"]), taken)
         taken.add(name)
         entry = {**proposal.entry, "id": name}
         proposals.append(
@@ -120,7 +120,7 @@ def _of_unit(found: FoundUnit, products: Mapping[str, Product]) -> Proposal:
         elif found.similar:
             notes.append(f"profiles of this maker: {', '.join(found.similar)}")
     entry: dict[str, Value] = {
-        "id": f"{_slug(short) or 'modbus'}_{found.unit_id}",
+        "id": f"{slug(short) or 'modbus'}_{found.unit_id}",
         "driver": "modbus",
         "profile": profile,
         "url": found.url,
@@ -166,14 +166,16 @@ def _order(found: Found) -> tuple[str, list[tuple[int, int | str]], int]:
 def _short(profile: str, maker: str) -> str:
     """A profile's name without its maker: ``sdm630`` of ``eastron_sdm630``."""
     first, _, rest = profile.partition("_")
-    return rest if rest and first in _slug(maker).split("_") else profile
+    return rest if rest and first in slug(maker).split("_") else profile
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """A text as a part of an id."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:_MAX_ID].strip("_")
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def unique(name: str, taken: set[str]) -> str:
+    """An id that nobody has yet."""
     if name not in taken:
         return name
     number = 2

@@ -14,11 +14,11 @@ Rules of this file:
 4. Whoever knocks is a stranger: what is remembered is short, and what is written is limited for all of them together.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
 from agent.core.clock import Clock
+from drivers.codec import ocpp201
 from drivers.codec.ocpp_model import Boot, Verdict
 from drivers.ocpp.credentials import Sealed
 from drivers.ocpp.ports import Call, Fault, Knock, Link, Payload
@@ -88,18 +88,12 @@ class Pending:
         return datetime.fromtimestamp(self._clock.now_us() / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _boot(payload: Payload) -> Boot:
-    """What it says of itself, to be shown; in either version's words, for some send those of the other."""
-    station = payload.get("chargingStation")
-    said = station if isinstance(station, Mapping) else payload
-
-    def text(*names: str) -> str:
-        found = (said.get(name) for name in names)
-        return next((one.strip("\0 ")[:_MAX_TEXT] for one in found if isinstance(one, str)), "")
-
-    return Boot(
-        vendor=text("vendorName", "chargePointVendor"),
-        model=text("model", "chargePointModel"),
-        serial=text("serialNumber", "chargePointSerialNumber", "chargeBoxSerialNumber"),
-        firmware=text("firmwareVersion"),
+def _boot(payload: Payload) -> Boot | None:
+    """What it says of itself, to be shown: short."""
+    said = ocpp201.boot(payload)  # takes those of 1.6, too
+    if not isinstance(said, Boot):
+        return None
+    vendor, model, serial, firmware = (
+        text.strip("\0 ")[:_MAX_TEXT] for text in (said.vendor, said.model, said.serial, said.firmware)
     )
+    return Boot(vendor, model, serial, firmware)
