@@ -31,6 +31,8 @@ async def plain_answers(call: Call) -> Payload | Fault:
             return {"idTagInfo": {"status": "Accepted"}}
         case "StartTransaction":
             return {"transactionId": 7, "idTagInfo": {"status": "Accepted"}}
+        case "DataTransfer":
+            return {"status": "Accepted"}
         case _:
             return {}
 

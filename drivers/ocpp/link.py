@@ -84,7 +84,10 @@ class LinkLimits:
 
 
 class WsLink:
-    """``Link`` over a connection that is open. ``count`` gets what happens on it."""
+    """``Link`` over a connection that is open.
+
+    ``count`` gets what happens on it; ``told`` holds which faults of ours were logged, for all connections together.
+    """
 
     def __init__(  # noqa: PLR0913 - what a connection is made of
         self,
@@ -99,6 +102,7 @@ class WsLink:
         call_timeout_s: float = 30.0,
         ping_s: float = 30.0,
         limits: LinkLimits | None = None,
+        told: set[str] | None = None,
     ) -> None:
         self.identity = identity
         self.version = version
@@ -118,7 +122,8 @@ class WsLink:
         self._pinging: asyncio.Task[bool] | None = None
         self._heard_s = clock.monotonic_s()
         self._pinged_s = self._heard_s
-        self._told: set[str] = set()
+        self._told = set() if told is None else told
+        self._garbled = False
         self._ended = False
 
     def set_ping(self, seconds: float) -> None:
@@ -280,8 +285,8 @@ class WsLink:
 
     async def _bad(self, frame: BadFrame) -> None:
         self._count("bad.frame", 1)
-        if "bad.frame" not in self._told:
-            self._told.add("bad.frame")
+        if not self._garbled:
+            self._garbled = True
             log.info("%s sent what is no OCPP message: %s", self.identity, frame.reason)
         if not frame.reply:
             waiting = self._waiting(frame.id)

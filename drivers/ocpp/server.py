@@ -108,6 +108,7 @@ class OcppServer:
         self._count = count
         self._limits = limits or ServerLimits()
         self._schemas = Schemas()
+        self._told: set[str] = set()
         self._seats: dict[str, _Seat] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._door: Door | None = None
@@ -198,7 +199,8 @@ class OcppServer:
             if refusal.status == 401:  # noqa: PLR2004 - unauthorized
                 response.headers["WWW-Authenticate"] = REALM
             return response
-        del request.headers[_PROTOCOLS]
+        if _PROTOCOLS in request.headers:
+            del request.headers[_PROTOCOLS]
         if chosen is not None:
             request.headers[_PROTOCOLS] = chosen
         return None
@@ -279,6 +281,7 @@ class OcppServer:
             call_timeout_s=self._central.call_timeout_s,
             ping_s=self._central.ping_s,
             limits=self._limits.link,
+            told=self._told,
         )
         self._seats[knock.identity] = _Seat(link, decision.credential, task)
         self._count("connected", 1)
