@@ -121,9 +121,9 @@ def test_holds(*, on: bool | None, at_s: tuple[float, ...], now_s: float, until_
 
 def test_switches_are_counted_and_forgotten_after_a_day() -> None:
     switched = Switched().to(on=True, now_s=0)
-    assert switched == Switched(on=True, at_s=()), "telling on to one that was never told anything switches nothing"
+    assert switched.at_s == (), "telling on to one that was never told anything switches nothing"
     switched = switched.to(on=False, now_s=10).to(on=False, now_s=20)
-    assert switched.at_s == (10,)
+    assert switched == Switched(on=False, at_s=(10,))
     assert switched.to(on=True, now_s=10 + 86400).at_s == (10 + 86400,)
 
 
