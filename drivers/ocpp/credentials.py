@@ -41,6 +41,8 @@ _MAX_PASSWORDS = 4
 _CHARACTERS = string.ascii_letters + string.digits + "-_"
 _LENGTH_16, _LENGTH_2 = 20, 24
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2}){16,20}")
+#: Somebody waits for it.
+_ANSWER_S = 15.0
 _TAKEN = ("Accepted", "RebootRequired")
 #: A password's salt and hash, in hex.
 Sealed = Mapping[str, str]
@@ -186,10 +188,11 @@ async def _ask(link: Link, password: str) -> None:
     if link.version.two:
         # 2.0.1 part 2, A01 and referenced variable SecurityCtrlr.BasicAuthPassword.
         variable = {"component": {"name": "SecurityCtrlr"}, "variable": {"name": "BasicAuthPassword"}}
-        answer = await link.call("SetVariables", {"setVariableData": [{**variable, "attributeValue": value}]})
+        data = {"setVariableData": [{**variable, "attributeValue": value}]}
+        answer = await link.call("SetVariables", data, _ANSWER_S)
         status = _status_2(answer)
     else:
-        answer = await link.call("ChangeConfiguration", {"key": "AuthorizationKey", "value": value})
+        answer = await link.call("ChangeConfiguration", {"key": "AuthorizationKey", "value": value}, _ANSWER_S)
         status = answer.get("status")
     if status not in _TAKEN:
         op = f"set the password of {link.identity}"

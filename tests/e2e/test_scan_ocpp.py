@@ -81,11 +81,11 @@ def test_who_knocks_is_shown_and_proposed(tmp_path: Path) -> None:
         async with SimulatedCharger(two, SystemClock()):
             await asyncio.to_thread(wait_for, process, "SIM-2 knocks", "offers ocpp2.0.1", "presents no password")
             await asyncio.to_thread(wait_for, process, "found charger SIM-2", "Enlace Sim")
-        async with connect(f"{url}/RUDE", subprotocols=[Subprotocol("ocpp1.6")]) as rude:  # has a transaction to tell
+        async with connect(f"{url}/RUDE") as rude:  # offers no subprotocol, and has a transaction to tell
             await rude.send(json.dumps([2, "1", "StartTransaction", {"connectorId": 1, "idTag": "T", "meterStart": 0}]))
             with pytest.raises(ConnectionClosedError, match="1013"):
                 await rude.recv()
-        await asyncio.to_thread(wait_for, process, "RUDE knocks", "ocpp1.6")
+        await asyncio.to_thread(wait_for, process, "RUDE knocks", "no subprotocol")
 
     with scan(config) as (process, port):
         asyncio.run(chargers(process, port))
@@ -104,6 +104,7 @@ def test_who_knocks_is_shown_and_proposed(tmp_path: Path) -> None:
     assert "Enlace Sim" in out
     assert "offers ocpp2.0.1" in out
     assert "adopt it, and that is its password" in out
+    assert "without_subprotocol: ocpp1.6" in out
     assert PASSWORD not in out
 
 
