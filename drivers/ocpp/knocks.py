@@ -63,7 +63,8 @@ class Knocks:
         now_us = self._clock.now_us()
         password = _password(knock)
         known = self._seen.pop(knock.identity, None)
-        proof, contested = self._proof(known, password)
+        # Only what waits can be pinned: who is turned away costs no hash.
+        proof, contested = self._proof(known, password if entry is Entry.PENDING else b"")
         info = KnockInfo(
             knock.identity,
             knock.address,
