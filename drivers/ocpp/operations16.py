@@ -38,6 +38,8 @@ BASIC_TRIGGERS = (
 #: Only the extended message has these (security extension, 4.5).
 EXTENDED_TRIGGERS = ("LogStatusNotification", "SignChargePointCertificate")
 CONFIGURED = frozenset({"Accepted", "RebootRequired"})
+#: Some chargers spell it as other answers are spelt (lbbrhzn/ocpp 1619).
+UNLOCKED = frozenset({"Unlocked", "Accepted"})
 SCHEDULED = frozenset({"Accepted", "Scheduled"})
 STARTED = frozenset({"Accepted", "AcceptedCanceled"})
 ROOTS = one_of("CentralSystemRootCertificate", "ManufacturerRootCertificate")
@@ -231,7 +233,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "unlock": Operation(
         "UnlockConnector",
         "unlock the plug",
-        plain("UnlockConnector", lambda args: {"connectorId": args.get("outlet", 1)}, frozenset({"Unlocked"})),
+        plain("UnlockConnector", lambda args: {"connectorId": args.get("outlet", 1)}, UNLOCKED),
         {"outlet": OUTLET},
     ),
     "availability": Operation(

@@ -10,6 +10,7 @@ from drivers.ocpp.operations16 import (
     HASH_ARGS,
     LOG_ARGS,
     OWN_PROFILE_IDS,
+    UNLOCKED,
     get_log,
     hash_data,
     install_certificate,
@@ -320,7 +321,7 @@ OPERATIONS: Mapping[str, Operation] = {
         plain(
             "UnlockConnector",
             lambda args: {"evseId": args.get("outlet", 1), "connectorId": args.get("connector", 1)},
-            frozenset({"Unlocked"}),
+            UNLOCKED,
         ),
         {"outlet": OUTLET, "connector": CONNECTOR},
     ),

@@ -259,7 +259,7 @@ def test_watts_are_those_of_all_phases_and_never_more_than_was_asked() -> None:
     for tenths in range(60, 321):
         for phases in (1, 2, 3):
             for unit in ("A", "W"):
-                limit = rounded(tenths / 10, unit, phases)  # type: ignore[arg-type]
+                limit = rounded(tenths / 10, unit, phases)
                 assert amperes(limit, unit, phases) <= tenths / 10 + 1e-9
                 assert amperes(limit, unit, phases) > tenths / 10 - 0.1
     assert rounded(16, "W", 3) == 11040

@@ -192,9 +192,9 @@ CASES = [
 ]
 
 
-def _charger(version: Version, **settings: object) -> tuple[AskedLink, AskedState, Operations]:
+def _charger(version: Version) -> tuple[AskedLink, AskedState, Operations]:
     link = AskedLink(version)
-    state = AskedState(link, outlets=2, **settings)
+    state = AskedState(link, outlets=2)
     state.transactions[1] = "17"
     return link, state, Operations(state, FakeClock())
 
