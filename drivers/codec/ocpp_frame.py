@@ -161,7 +161,8 @@ def _escape(match: re.Match[str]) -> str:
     escape = match[0]
     if len(escape) == len(r"\u0000") and _SUSPECT.match(escape):
         return "" if escape == r"\u0000" else r"\ufffd"
-    return escape
+    # Cut short, and it stays wrong: else it would be completed by what stands behind a NUL.
+    return r"\x" if escape == r"\u" else escape
 
 
 def _deep(message: list[object]) -> bool:
