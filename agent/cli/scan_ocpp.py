@@ -7,6 +7,7 @@ nobody is served, no transaction is taken. A charger that has one to tell keeps 
 import argparse
 import asyncio
 import errno
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from drivers.ocpp.gatekeeper import Gate
 from drivers.ocpp.knocks import KnockInfo
 from drivers.ocpp.ports import Decision, Knock
 from drivers.ocpp.server import OcppServer
-from drivers.ocpp.settings import CentralSettings
+from drivers.ocpp.settings import TLS_FROM, CentralSettings
 
 WAIT_S = 60.0
 _LOOK_S = 0.2
@@ -84,13 +85,20 @@ class Job:
         self._watch = watch
         self._clock = clock
         self._gate = Gate(central, {}, _Nothing(), clock, _ignore)
-        self._server = OcppServer(central, self, clock, lambda _name, _amount: None)
         self._left_alone: set[str] = set()
-        self._endpoint = central.endpoint
+        self._central = central
         self.found: dict[str, KnockInfo] = {}
 
     async def run(self) -> None:
         """Open the port, and watch who comes. Raises ``Unavailable`` when it can't be opened."""
+        with tempfile.TemporaryDirectory() as folder:
+            if self._central.endpoint.profile >= TLS_FROM and not _has_certificates(self._central):
+                # For this scan only: those of the gateway are made by the user that runs it, who must read them.
+                self._central = replace(self._central, data_dir=Path(folder))
+            self._server = OcppServer(self._central, self, self._clock, lambda _name, _amount: None)
+            await self._serve()
+
+    async def _serve(self) -> None:
         serving = asyncio.ensure_future(self._server.run())
         watching = asyncio.ensure_future(self._look())
         try:
@@ -114,8 +122,8 @@ class Job:
 
     async def _look(self) -> None:
         port = await self._server.opened()
-        scheme = self._endpoint.name.partition(":")[0]
-        self._watch.say(f"chargers may knock at {scheme}://{self._endpoint.host}:{port}/ocpp/ and their id")
+        endpoint = replace(self._central.endpoint, port=port)
+        self._watch.say(f"chargers may knock at {endpoint.name}/ and their id")
         until_s = self._clock.monotonic_s() + self._wait_s
         while (left_s := until_s - self._clock.monotonic_s()) > 0:
             self._watch.step("waiting for chargers", f"{len(self.found)} so far", left_s)
@@ -148,6 +156,12 @@ class Job:
     def connected(self, knock: Knock, decision: Decision, version: Version) -> None:
         """It came in to wait."""
         self._gate.connected(knock, decision, version)
+
+
+def _has_certificates(central: CentralSettings) -> bool:
+    from drivers.ocpp.authority import FOLDER  # noqa: PLC0415 - cryptography, for sites that need it
+
+    return (central.data_dir / FOLDER).is_dir()
 
 
 def propose(found: Mapping[str, KnockInfo], known: Known) -> list[Proposal]:

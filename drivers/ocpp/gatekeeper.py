@@ -224,7 +224,8 @@ class Gate:
         for pending, since_s in list(self._places.items()):
             if pending.link is None and now_s - since_s > _ARRIVAL_S:
                 del self._places[pending]
-        if len(self._places) >= MAX_WAITING:
+        # Strangers take no place from those that are configured, whose number is bounded anyway.
+        if knock.identity not in self._chargers and len(self._places) >= MAX_WAITING:
             return _refuse("too_many_wait", 403)
         pending = Pending(knock, self._clock, self)
         self._places[pending] = now_s

@@ -369,7 +369,7 @@ def test_a_configured_charger_without_a_password_waits(house: House) -> None:
 
 def test_only_so_many_wait_and_are_remembered(house: House) -> None:
     async def main() -> None:
-        gate = house.gate()
+        gate = house.gate(1, cp1())
         waiting = []
         for number in range(MAX_WAITING):
             made = knock(None, f"S-{number}")
@@ -380,15 +380,17 @@ def test_only_so_many_wait_and_are_remembered(house: House) -> None:
         assert len(known) == MAX_KNOWN
         assert sum(one.connected for one in known) == MAX_WAITING  # who is here is not forgotten for who is not
         assert len(house.events) == 60
+        assert verdict(await gate.decide(knock(None))) == (Entry.PENDING, "no_credential")  # it is configured
         link = waiting[0].link
         assert link is not None
         waiting[0].detach(link)
+        waiting[1].detach(waiting[1].link or link)
         assert verdict(await gate.decide(knock(None, "U"))) == (Entry.PENDING, "unknown")
         # That handshake never came to its end: its place is free again soon, but not at once.
         assert verdict(await gate.decide(knock(None, "V"))) == (Entry.REFUSED, "too_many_wait")
         house.clock.advance(600)
         assert verdict(await gate.decide(knock(None, "V"))) == (Entry.PENDING, "unknown")
-        assert house.events[-1].data["others_not_told"] == 2 * MAX_KNOWN + MAX_WAITING + 2 - 60
+        assert house.events[-1].data["others_not_told"] == 2 * MAX_KNOWN + MAX_WAITING + 3 - 60
 
     run(main())
 

@@ -119,6 +119,17 @@ def test_a_port_that_the_gateway_has_is_said(tmp_path: Path, capsys: pytest.Capt
     assert "GET /api/chargers/pending" in told
 
 
+def test_a_scan_leaves_no_keys_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "site.yaml"
+    data = tmp_path / "data"
+    data.mkdir()
+    config.write_text(f"data_dir: {data}\nocpp: {{security_profile: 2}}\n")
+    arguments = ["scan", "ocpp", "--listen", "127.0.0.1:0", "--seconds", "0.01"]
+    assert main([*arguments, "--config", str(config)]) == 0
+    assert "chargers may knock at wss://127.0.0.1:" in capsys.readouterr().err
+    assert list(data.iterdir()) == []
+
+
 def test_that_nobody_knocked_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["scan", "ocpp", "--listen", "127.0.0.1:0", "--seconds", "0.01", "--format", "jsonl"]
     assert main([*arguments, "--config", str(tmp_path / "none.yaml")]) == 0
