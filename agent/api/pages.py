@@ -14,7 +14,9 @@ STATIC = Path(__file__).parent / "static"
 _FILES = {
     "/": ("index.html", "text/html"),
     "/docs": ("docs.html", "text/html"),
+    "/static/session.js": ("session.js", "text/javascript"),
     "/static/live.js": ("live.js", "text/javascript"),
+    "/static/stations.js": ("stations.js", "text/javascript"),
     "/static/docs.js": ("docs.js", "text/javascript"),
     "/static/style.css": ("style.css", "text/css"),
 }

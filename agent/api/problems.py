@@ -137,6 +137,7 @@ async def _agent(request: Request, error: Exception) -> JSONResponse:
         status = HTTPStatus(error.status)
         if status is HTTPStatus.UNAUTHORIZED:
             headers["www-authenticate"] = "Bearer"
+        return problem(status, error.reason, headers=headers, **members)
     elif isinstance(error, RejectedError):
         refusal = error.result.refusal
         status = HTTPStatus.UNPROCESSABLE_ENTITY if refusal in _NEVER else HTTPStatus.CONFLICT

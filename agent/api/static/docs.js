@@ -26,11 +26,11 @@ function limits(schema) {
   return found.join(" ");
 }
 
-function showFields(parent, schema, schemas) {
+function showFields(parent, what, schema, schemas) {
   const name = typeOf(schema).replace("[]", "");
-  const model = schemas[name];
+  const model = schemas[name] || schema;
   if (!model || !model.properties) return;
-  element("p", parent, "answers with " + typeOf(schema) + (model.description ? ": " + model.description : ""), "dim");
+  element("p", parent, `${what} ` + (typeOf(schema) || "JSON") + (model.description ? ": " + model.description : ""), "dim");
   const table = element("table", parent);
   for (const [field, detail] of Object.entries(model.properties)) {
     const row = element("tr", table);
@@ -51,6 +51,7 @@ async function draw() {
       const title = element("h2", section);
       element("code", title, `${method.toUpperCase()} ${path}`);
       element("p", section, `${operation.summary || ""}. ${operation.description || ""}`);
+      element("p", section, `for: ${operation["x-role"]}`, "dim");
       const parameters = operation.parameters || [];
       if (parameters.length) {
         const table = element("table", section);
@@ -61,9 +62,12 @@ async function draw() {
           element("td", row, `${parameter.description || ""} ${limits(parameter.schema)}`.trim());
         }
       }
-      const answer = ((operation.responses || {})["200"] || {}).content || {};
-      if (answer["application/json"]) showFields(section, answer["application/json"].schema, api.components.schemas);
-      else element("p", section, "answers with " + Object.keys(answer).join(", "), "dim");
+      const sent = ((operation.requestBody || {}).content || {})["application/json"];
+      if (sent) showFields(section, "is sent", sent.schema, api.components.schemas);
+      const status = Object.keys(operation.responses || {}).find((each) => each.startsWith("2"));
+      const answer = (operation.responses[status] || {}).content || {};
+      if (answer["application/json"]) showFields(section, "answers with", answer["application/json"].schema, api.components.schemas);
+      else element("p", section, "answers with " + (Object.keys(answer).join(", ") || status), "dim");
     }
   }
 }

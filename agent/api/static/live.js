@@ -4,14 +4,7 @@
 const rows = new Map();
 const tables = new Map();
 const link = document.getElementById("link");
-
-function element(tag, parent, text, className) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  parent.append(made);
-  return made;
-}
+let stream = null;
 
 function deviceOf(name) {
   return name.slice(0, name.indexOf("."));
@@ -29,7 +22,7 @@ function tableOf(device) {
   return table;
 }
 
-function show(entry) {
+function showValue(entry) {
   let row = rows.get(entry.id);
   if (!row) {
     const device = deviceOf(entry.name);
@@ -45,28 +38,47 @@ function show(entry) {
 }
 
 async function showDevices() {
+  if (!stream) return;
   try {
-    const page = await (await fetch("/api/devices?page_size=1000")).json();
+    const page = await api("GET", "/api/devices?page_size=1000");
     for (const device of page.items) {
       const state = tableOf(device.id).state;
       state.textContent = device.last_error && device.state !== "online" ? `${device.state}: ${device.last_error}` : device.state;
       state.className = device.state === "online" ? "good" : device.state === "starting" ? "dim" : "bad";
     }
-    const health = await (await fetch("/api/system/health")).json();
-    document.getElementById("site").textContent = `${health.site} (${health.version})`;
+    const health = await api("GET", "/api/system/health");
+    if (health.site) document.getElementById("site").textContent = `${health.site} (${health.version})`;
   } catch {
     // The event stream shows that the gateway is away.
   }
 }
 
 function receive(event) {
-  for (const entry of JSON.parse(event.data).values) show(entry);
+  for (const entry of JSON.parse(event.data).values) showValue(entry);
 }
 
-const stream = new EventSource("/api/live");
-stream.addEventListener("snapshot", receive);
-stream.addEventListener("change", receive);
-stream.addEventListener("open", () => { link.textContent = "live"; link.className = "good"; showDevices(); });
-stream.addEventListener("error", () => { link.textContent = "no connection"; link.className = "bad"; });
+function stop() {
+  if (stream) stream.close();
+  stream = null;
+}
+
+function start() {
+  stop();
+  stream = new EventSource("/api/live");
+  stream.addEventListener("snapshot", receive);
+  stream.addEventListener("change", receive);
+  stream.addEventListener("open", () => { link.textContent = "live"; link.className = "good"; showDevices(); });
+  stream.addEventListener("error", () => {
+    link.textContent = "no connection";
+    link.className = "bad";
+    // A browser tries again by itself, but not after a refusal: the log-in may have ended.
+    if (stream && stream.readyState === EventSource.CLOSED) {
+      stop();
+      setTimeout(enter, 3000);
+    }
+  });
+}
+
+document.addEventListener("inside", start);
+document.addEventListener("outside", stop);
 setInterval(showDevices, 5000);
-showDevices();
