@@ -1,12 +1,15 @@
 """What may be shown and kept of a command's arguments and answers: no id tags, passwords, keys or tokens. Pure."""
 
 import json
+import math
 from collections.abc import Mapping
 
 HIDDEN = "***"
 MAX_TEXT = 256
 MAX_BYTES = 8192
-_SECRET = ("password", "passwd", "secret", "token", "idtag", "key", "credential", "pin")
+_SECRET = ("password", "passwd", "secret", "idtag", "idtoken", "credential")
+#: A single value under a name that ends so; a list or object under it is looked into (``configurationKey``).
+_SECRET_END = ("key", "token", "pin")
 #: Names of what is set, beside which ``value`` is what it is set to.
 _NAMES = ("key", "variable", "name")
 
@@ -23,7 +26,8 @@ def _mapping(data: Mapping[str, object]) -> dict[str, object]:
     shown: dict[str, object] = {}
     for name, value in data.items():
         is_name = name.casefold() in _NAMES and "value" in data
-        hidden = (_is_secret(str(name)) and not is_name) or (name == "value" and names_secret)
+        hidden = _is_secret(str(name), value) and not is_name
+        hidden = hidden or (name == "value" and names_secret)
         shown[str(name)] = HIDDEN if hidden and value not in (None, "") else _value(value)
     return shown
 
@@ -33,11 +37,13 @@ def _value(value: object) -> object:
         return _mapping(value)
     if isinstance(value, list | tuple):
         return [_value(one) for one in value]
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return str(value)[:MAX_TEXT]
 
 
-def _is_secret(name: str) -> bool:
+def _is_secret(name: str, value: object = "") -> bool:
     plain = "".join(character for character in name.casefold() if character.isalnum())
-    return any(plain.endswith(word) or plain.startswith(word) for word in _SECRET)
+    if any(word in plain for word in _SECRET):
+        return True
+    return plain.endswith(_SECRET_END) and not isinstance(value, Mapping | list | tuple)

@@ -15,7 +15,7 @@ from agent.core.ports import LatestView, Notebook
 
 TICK_S = 1.0
 #: Events that say that a device is there again.
-_BACK = frozenset({"device.heard", "device.online", "charger.booted"})
+_BACK = frozenset({"device.heard", "device.online"})
 
 
 class ControlService:

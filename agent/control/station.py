@@ -5,7 +5,8 @@ Rules of this file:
 1. A wish acts at once on what is decided; writing to the device is the work of one task, which goes on until what
    stands in the device is what is decided now. A wish that comes meanwhile is seen before the next write.
 2. The device gets a call only where the decision differs from what was written, where a write failed (nobody knows then
-   what it has), after a restart, and after it came back: it may have been without power.
+   what it has), after a restart, and ``AGAIN_S`` after it came back: it may have been without power. Its driver sets it
+   up and again by itself until then; what failed while it was away does not wait.
 3. Until something of its present state was read, nothing is written but stops that protect (trials C6). Nobody has a
    wish: nothing is written; what was set for wishes that are gone is taken back once.
 4. What it is told is on disk before it is told: the switches that count (C5) outlive a kill.
@@ -30,7 +31,7 @@ from agent.control.memory import Memory
 from agent.control.model import Decision, Outcome, Station, Wish
 from agent.control.outputs import by_point
 from agent.control.plan import Plan, make_plan
-from agent.control.switching import DEFAULT_LIMITS, Hold, SwitchLimits
+from agent.control.switching import DEFAULT_LIMITS, Hold, Switched, SwitchLimits
 from agent.control.wishes import Wishes
 from agent.core.clock import Clock
 from agent.core.errors import CommandRejected
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 5.0
 MAX_RETRY_S = 60.0
+AGAIN_S = 30.0
 #: A guard against a driver that never ends; each has time-outs of its own.
 WRITE_S = 120.0
 
@@ -87,6 +89,8 @@ class _State:
 
 
 _DONE = _State("done", "done", Answer(Outcome.DONE))
+#: Something else was decided meanwhile: who called looks again.
+_OVERTAKEN = _State("overtaken", "", Answer(Outcome.SUPERSEDED))
 
 
 class StationRunner:
@@ -107,6 +111,7 @@ class StationRunner:
         self._failures = 0
         self._retry_s = -math.inf
         self._wake_s = -math.inf  # when there may be something to do
+        self._again_s = math.inf  # when all is written once more
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -176,20 +181,20 @@ class StationRunner:
 
     def heard(self) -> None:
         """Its device came back."""
-        self._unsure |= set(self._told.written)
-        self._failures = 0
-        self._version += 1
-        self._wake_s = -math.inf
+        self._again_s = self._clock.monotonic_s() + AGAIN_S
+        self._look_again()
 
     def replace(self, target: Target) -> None:
         """It is configured otherwise, or its device's driver was made anew."""
         self.target = target
         self._seen = False
-        self.heard()
+        self._write_again()
 
     def tick(self) -> None:
         """Once a second: what has run out, may be tried again, or is not followed."""
         now_s = self._clock.monotonic_s()
+        if now_s >= self._again_s:
+            self._write_again()
         if now_s >= self._wake_s:
             self.work()
         if self._following.check(self._meter(), self._around.view, now_s):
@@ -206,6 +211,16 @@ class StationRunner:
         self._version += 1
         self._wake_s = -math.inf
         return self._wishes.wait(wish)
+
+    def _write_again(self) -> None:
+        self._again_s = math.inf
+        self._unsure |= set(self._told.written)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        self._failures = 0
+        self._version += 1
+        self._wake_s = -math.inf
 
     async def _work(self) -> None:
         while True:
@@ -244,12 +259,14 @@ class StationRunner:
                 return _State("waits", text, Answer(Outcome.FAILED, text))
             if self._failed is not None and self._failed[0] == version and now_s < self._retry_s:
                 return self._failed[1]
-            told.switched = told.switched.to(not plan.off, now_s)
+            before = told.switched
+            told.switched = before.to(not plan.off, now_s)
             told.written.update(pending)
             self._unsure.update(pending)
             await self._save_told()
             state = await self._write(commandable, pending, version)
-            if state is not _DONE or version != self._version:
+            if state is not _DONE:
+                await self._not_switched(before)
                 return state
         if plan.held is not None:
             return self._held(plan.held)
@@ -258,6 +275,12 @@ class StationRunner:
             await self._save_told()
         return _DONE
 
+    async def _not_switched(self, before: Switched) -> None:
+        """It did not take it: what it may have done without a word counts once it says so."""
+        if self._told.switched != before:
+            self._told.switched = before
+            await self._save_told()
+
     def _differs(self, base: str, value: Number) -> bool:
         return self._told.written.get(base) != value or base in self._unsure
 
@@ -265,7 +288,7 @@ class StationRunner:
         names = {base: name for base, (name, _) in self._settings().items()}
         for base, value in pending.items():
             if version != self._version:
-                return _DONE  # who called looks again
+                return _OVERTAKEN
             op = f"set {names[base]} of {self.target.device} to {value:g}"
             answer = await attempt(op, _set(commandable, names[base], value), self._clock, WRITE_S)
             if answer.outcome is not Outcome.DONE:

@@ -418,6 +418,11 @@ def test_secrets_are_left_out() -> None:
         "other": "<class 'object'>",
     }
     assert redacted({"key": "AuthorizationKey", "value": "00ff"}) == {"key": "AuthorizationKey", "value": HIDDEN}
+    assert redacted({"keys": ["A"], "x": float("nan")}) == {"keys": ["A"], "x": "nan"}
+    told = {"configurationKey": [{"key": "AuthorizationKey", "value": "00ff"}, {"key": "Other", "value": "1"}]}
+    assert redacted(told) == {
+        "configurationKey": [{"key": "AuthorizationKey", "value": HIDDEN}, {"key": "Other", "value": "1"}]
+    }
     plain = {"key": "HeartbeatInterval", "value": "60"}
     assert redacted(plain) == plain
     assert redacted({"report": ["x" * 200] * 100}) == {"left_out_bytes": 20412}

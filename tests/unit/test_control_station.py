@@ -198,6 +198,8 @@ def test_a_device_that_is_away_is_tried_again_and_told_when_it_is_back() -> None
             await rig.wait(5)
             assert len(rig.charger.log) == 1
             rig.service.hear(Event("device.heard", 0, "cp1"))
+            await rig.wait(29)
+            assert len(rig.charger.log) == 1, "its driver sets it up"
             await rig.wait(5)
             assert rig.charger.log == [(ENABLED, 0), (ENABLED, 0)], "it may have been without power"
 
