@@ -99,18 +99,12 @@ class SessionTable:
         offset: int,
     ) -> tuple[int, list[Session]]:
         """How many there are, and one page of them, by the time of their start. Blocks."""
-        ended = None if running is None else not running
-        given = [
-            (text, value)
-            for text, value in (
-                ("device = ?", device),
-                ("(stop_us IS NOT NULL) = ?", ended),
-                ("start_us >= ?", from_us),
-                ("start_us < ?", to_us),
-            )
-            if value is not None
-        ]
-        where = "WHERE " + " AND ".join(text for text, _ in given) if given else ""
+        filters = (("device = ?", device), ("start_us >= ?", from_us), ("start_us < ?", to_us))
+        given = [(text, value) for text, value in filters if value is not None]
+        texts = [text for text, _ in given]
+        if running is not None:
+            texts.append("stop_us IS NULL" if running else "stop_us IS NOT NULL")
+        where = "WHERE " + " AND ".join(texts) if texts else ""
         values = tuple(value for _, value in given)
         order = "DESC" if newest_first else "ASC"
         with self._readers.snapshot() as connection:

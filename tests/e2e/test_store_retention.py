@@ -1,5 +1,6 @@
 """What goes when data is old or the file too large, in what order, and what is written down about it."""
 
+import asyncio
 from array import array
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from agent.core.clock import FakeClock
-from agent.core.model import Batch, Event, SignalSpec
+from agent.core.model import Batch, Event, Session, SignalSpec
 from agent.store.db import Store
 from agent.store.settings import DAY_S, StoreSettings
 
@@ -160,9 +161,13 @@ def test_roll_ups_go_after_raw_data_and_the_ledger_never(tmp_path: Path, clock: 
     with closing(Store.open(path, clock, StoreSettings(max_bytes=1))) as store:
         store.assign([SignalSpec("a", "x")])
         store.record(Event("test.kept", 1)).result(WAIT_S)
+        session, _ = asyncio.run(store.begin(Session("cp1", 1, "k", 5, stop_us=6)))
+        asyncio.run(store.write("kind", "key", {"a": 1}))
         for _ in range(2):
             take_a_day(store, clock)
         tidy(store)
+        assert store.list_sessions() == (1, [session])
+        assert store.notes("kind") == {"key": {"a": 1}}
         assert (count(store, "block"), count(store, "hot")) == (0, 0)
         assert (count(store, "minute"), count(store, "hour"), count(store, "signal")) == (0, 0, 1)
         assert [stored.event.kind for stored in store.events(0, 1)] == ["test.kept"]
