@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import WebSocketException
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
+from websockets.protocol import Event
 from websockets.typing import Subprotocol
 
 from agent.core.clock import Clock
@@ -37,6 +39,8 @@ from drivers.ocpp.settings import TLS_FROM, CentralSettings
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+#: Pings, pongs and parts of messages that a connection may send in a tick; real chargers send a few.
+MAX_EXTRAS = 1000
 CLOSE_S = 2.0
 #: A connection that is replaced has ended within this time.
 LEAVE_S = 5.0
@@ -79,7 +83,17 @@ class _Refused(Exception):  # noqa: N818 - an answer, not an error
 
 
 class _Connection(ServerConnection):
+    """``extras`` counts frames that are no message: pings, and parts of messages. Links never see them."""
+
     entrance: _Entrance | None = None
+    extras = 0
+
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, Frame) and event.opcode not in {Opcode.TEXT, Opcode.BINARY}:
+            self.extras += 1
+            if self.extras > MAX_EXTRAS:
+                self.transport.abort()
+        super().process_event(event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +161,9 @@ class OcppServer:
             while True:
                 await self._clock.sleep_s(TICK_S)
                 door.dismiss(self._limits.handshake_s)
+                for connection in server.connections:
+                    if isinstance(connection, _Connection):
+                        connection.extras = 0
         finally:
             self._listening.clear()
             self._door = None

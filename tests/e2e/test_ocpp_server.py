@@ -343,6 +343,24 @@ def test_frames_that_are_none() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("frame", [b"\x89\x80\0\0\0\0", b"\x8a\x80\0\0\0\0", b"\x00\x81\0\0\0\0 "])
+def test_floods_of_what_is_no_message(frame: bytes) -> None:
+    async def scene() -> None:
+        clock = FakeClock()
+        async with site(clock=clock) as a, a.connect("WELL") as well:
+            async with a.connect("CP1") as charger:
+                for _ in range(5):
+                    charger.transport.write(b"\x01\x81\0\0\0\0 " + frame * 900 + b"\x80\x81\0\0\0\0 ")
+                    assert (await ask(charger, "Heartbeat"))[0] == 3
+                    clock.advance(1.0)
+                    assert (await ask(well, "Heartbeat"))[0] == 3
+                charger.transport.write(b"\x01\x81\0\0\0\0 " + frame * 2000)
+                assert (await _end(charger))[0] == 0
+            assert (await ask(well, "Heartbeat"))[0] == 3
+
+    asyncio.run(scene())
+
+
 # Slow and many
 
 
