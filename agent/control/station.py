@@ -9,7 +9,8 @@ Rules of this file:
    up and again by itself until then; what failed while it was away does not wait.
 3. Until something of its present state was read, nothing is written but stops that protect (trials C6). Nobody has a
    wish: nothing is written; what was set for wishes that are gone is taken back once.
-4. What it is told is on disk before it is told: the switches that count (C5) outlive a kill.
+4. That it is switched is on disk before it is: the switches that count (C5) outlive a kill. Another limit is not worth
+   a write: after a restart all is written once more.
 5. Away or refusing: tried again after ``RETRY_S``, doubled to ``MAX_RETRY_S``, at once when it came back or when
    something else is decided.
 """
@@ -259,11 +260,12 @@ class StationRunner:
                 return _State("waits", text, Answer(Outcome.FAILED, text))
             if self._failed is not None and self._failed[0] == version and now_s < self._retry_s:
                 return self._failed[1]
-            before = told.switched
+            before, touched = told.switched, set(told.written)
             told.switched = before.to(not plan.off, now_s)
             told.written.update(pending)
             self._unsure.update(pending)
-            await self._save_told()
+            if told.switched != before or touched != set(told.written):
+                await self._save_told()
             state = await self._write(commandable, pending, version)
             if state is not _DONE:
                 await self._not_switched(before)

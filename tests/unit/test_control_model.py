@@ -235,7 +235,7 @@ def check(examples: int, steps: int) -> None:
 
 
 def test_the_station_is_its_model() -> None:
-    check(150, 20)
+    check(200, 12)
 
 
 @pytest.mark.long

@@ -1,6 +1,8 @@
 """Schedules: when a line is due, over both changes of daylight saving, and what jumps and restarts do to it."""
 
 import asyncio
+import subprocess
+import sys
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -95,6 +97,12 @@ def test_what_is_no_line(line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Cron(line, BERLIN)
     assert "five fields" in caught.value.hint
+
+
+def test_the_library_is_loaded_with_the_first_line_only() -> None:
+    code = "import sys, agent.control.service; print(sum(name.startswith('apscheduler') for name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
 
 
 def test_a_day_that_never_comes() -> None:
