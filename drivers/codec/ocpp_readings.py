@@ -124,10 +124,11 @@ def _readings(sent: Iterable[object]) -> tuple[Reading, ...]:
         return tuple(found for _, found in pairs)
     best: dict[tuple[str | None, str], int] = {}
     for _, found in pairs:
-        key, rank = (found.point, found.context), _rank(found)
-        best[key] = min(rank, best.get(key, rank))
+        if found.value is not None:
+            key, rank = (found.point, found.context), _rank(found)
+            best[key] = min(rank, best.get(key, rank))
     kept = (
-        found if _rank(found) == best[found.point, found.context] else reading(one, counts=False)
+        found if found.value is None or _rank(found) == best[found.point, found.context] else reading(one, counts=False)
         for one, found in pairs
     )
     return tuple(one for one in kept if one is not None)
@@ -135,7 +136,7 @@ def _readings(sent: Iterable[object]) -> tuple[Reading, ...]:
 
 def _rank(found: Reading) -> int:
     known, _ = meaning(found.measurand, found.phase)
-    return (known.rank(found.location) or 0) if known and found.point and found.value is not None else 0
+    return (known.rank(found.location) or 0) if known and found.point else 0
 
 
 # --- what a sample says ---------------------------------------------------------------------------------------------
