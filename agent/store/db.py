@@ -183,6 +183,10 @@ class Store:
         """Those that have not ended, oldest first."""
         return await asyncio.to_thread(self._sessions.running, device)
 
+    def session(self, number: int) -> Session | None:
+        """The session with that number. Blocks; raises ``StoreError``."""
+        return self._sessions.session(number)
+
     def list_sessions(
         self,
         device: str | None = None,

@@ -82,6 +82,12 @@ class SessionTable:
             found = _rows(connection, where, (device, *(value for _, value in given)))
         return found[0] if found else None
 
+    def session(self, number: int) -> Session | None:
+        """The session with that number. Blocks."""
+        with self._readers.snapshot() as connection:
+            found = _rows(connection, "WHERE id = ?", (number,))
+        return found[0] if found else None
+
     def running(self, device: str) -> list[Session]:
         """Those that have not ended, oldest first. Blocks."""
         with self._readers.snapshot() as connection:

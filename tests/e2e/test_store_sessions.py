@@ -80,6 +80,8 @@ def test_sessions_are_listed_in_pages(tmp_path: Path) -> None:
         made[3] = replace(made[3], stop_us=9)
         asyncio.run(store.change(made[3]))
         assert store.list_sessions() == (10, made[::-1])
+        assert [store.session(one.id) for one in made] == made
+        assert store.session(made[-1].id + 1) is None
         assert store.list_sessions(newest_first=False, limit=3, offset=2) == (10, made[2:5])
         assert store.list_sessions(offset=99) == (10, [])
         assert store.list_sessions("cp1", newest_first=False) == (5, made[1::2])
