@@ -1,0 +1,174 @@
+"""The energy of a session, from the registers that its charger tells. Pure: a session and a register give a session.
+
+Rules of this file:
+
+1. Energy is what the register moved, never the register itself: a lifetime register and one that begins at 0 with each
+   session come to the same.
+2. A register that is not newer than the last one says nothing: it was repeated, or it was overtaken on its way. Only
+   a higher one counts that is of the same time, or more than a day older: then a clock was put back.
+3. A register that went back began anew, from 0, if it can have come from there since: what it had moved before is kept
+   (``base_wh``) and the new one is counted from 0. Where it can't (another register answers, a digit was lost), as
+   where it jumped further than any charger can charge, only what it moves from there on counts: the energy in between
+   is not known. Each such break stands in ``data["breaks"]``.
+4. A step back that is no larger than the last digit that was sent is rounding (a kWh with two decimals against the
+   Wh of the end), not a break.
+5. ``meterStart`` 0 of a charger whose register then turns out to be high was never read: the first register that is
+   believed is the start (``data["start"] = "sample"``).
+6. The register of the end is exact: where the samples came from another register than the transaction's own two, the
+   difference of these two is the energy, if that can be.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from agent.core.model import Number, Session
+
+#: Breaks that are listed in a session; further ones are only counted.
+MAX_BREAKS = 20
+#: Registers are compared over so much time more than what lies between their timestamps: clocks and meters are coarse.
+SLACK_S = 60.0
+#: What no outlet can charge with, whatever the configuration says of it: 400 kW.
+MAX_POWER_W = 400_000
+MAINS_V = 230
+_DAY_US = 86_400_000_000
+_S_PER_H = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """An energy register as told: Wh, when (µs UTC), and the value of its last digit in Wh."""
+
+    wh: Number
+    t_us: int
+    step_wh: Number = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What an outlet can charge with at most, in W, as configured."""
+
+    power_w: Number
+
+    def start_wh(self, elapsed_us: int) -> float:
+        """What a register that began at 0 can show at most after that time."""
+        return self._within(2 * self.power_w, elapsed_us)
+
+    def jump_wh(self, elapsed_us: int) -> float:
+        """What a register can have moved at most in that time: generous, for a wrong guess loses energy."""
+        return self._within(max(4 * self.power_w, MAX_POWER_W), elapsed_us)
+
+    @staticmethod
+    def _within(power_w: Number, elapsed_us: int) -> float:
+        return power_w * (max(elapsed_us, 0) / 1e6 + SLACK_S) / _S_PER_H
+
+
+def advance(session: Session, register: Register, rating: Rating) -> Session:
+    """The session after a register was read while it ran; the same object when that says nothing new."""
+    if session.start_wh is None or session.last_wh is None or session.last_us is None:
+        return _from(session, register, {"start": "sample"})
+    if _old(session.last_us, session.last_wh, register):
+        return session
+    elapsed_us = register.t_us - session.last_us
+    if _never_read(session, register, rating, elapsed_us):
+        return _from(session, register, {"start": "sample", "told_start_wh": session.start_wh})
+    moved = register.wh - session.last_wh
+    if -register.step_wh <= moved <= 0:  # unchanged, or rounded
+        return replace(session, last_us=register.t_us)
+    if 0 < moved <= rating.jump_wh(elapsed_us):
+        return _counted(session, register)
+    return _broken(session, register, rating, elapsed_us)
+
+
+def finish(session: Session, register: Register | None, rating: Rating) -> Session:
+    """The session after the register of its end (None: not told, the last sample stands). ``stop_us`` is not set."""
+    if register is None:
+        return session
+    if session.start_wh is None or session.last_wh is None:
+        return _from(session, register, {"start": "unknown"}, energy_wh=None)
+    last_us = session.start_us if session.last_us is None else session.last_us
+    elapsed_us = register.t_us - last_us
+    if _never_read(session, register, rating, elapsed_us):
+        return _from(session, register, {"start": "unknown", "told_start_wh": session.start_wh}, energy_wh=None)
+    moved = register.wh - session.last_wh
+    if -register.step_wh <= moved <= rating.jump_wh(elapsed_us):
+        return _counted(session, register)
+    so_far = session.energy_wh or 0
+    whole = register.wh - session.start_wh
+    if "start" not in session.data and so_far <= whole <= so_far + rating.jump_wh(elapsed_us):
+        return replace(
+            session,
+            last_wh=register.wh,
+            last_us=max(register.t_us, last_us),
+            energy_wh=whole,
+            data={**session.data, "samples": "of another register"},
+        )
+    return _broken(session, register, rating, elapsed_us)
+
+
+def _old(last_us: int, last_wh: Number, register: Register) -> bool:
+    if register.t_us > last_us:
+        return False
+    return register.wh < last_wh or 0 < last_us - register.t_us <= _DAY_US
+
+
+def _never_read(session: Session, register: Register, rating: Rating, elapsed_us: int) -> bool:
+    untouched = session.start_wh == 0 and session.last_wh == 0 and not session.data.get("breaks")
+    return untouched and register.wh > rating.start_wh(elapsed_us)
+
+
+def _from(session: Session, register: Register, say: Mapping[str, object], energy_wh: Number | None = 0) -> Session:
+    return replace(
+        session,
+        start_wh=register.wh,
+        last_wh=register.wh,
+        last_us=register.t_us,
+        energy_wh=energy_wh,
+        data={**session.data, **say},
+    )
+
+
+def _counted(session: Session, register: Register) -> Session:
+    base, segment = _segment(session)
+    return replace(
+        session,
+        last_wh=register.wh,
+        last_us=register.t_us if session.last_us is None else max(register.t_us, session.last_us),
+        energy_wh=max(base + register.wh - segment, 0),
+    )
+
+
+def _broken(session: Session, register: Register, rating: Rating, elapsed_us: int) -> Session:
+    assert session.last_wh is not None  # noqa: S101 - those who call have looked
+    base, segment = _segment(session)
+    base += session.last_wh - segment
+    anew = register.wh < session.last_wh and 0 <= register.wh <= rating.jump_wh(elapsed_us)
+    segment = 0 if anew else register.wh
+    listed = session.data.get("breaks")
+    breaks = list(listed) if isinstance(listed, list) else []
+    count = session.data.get("breaks_total", len(breaks))
+    if len(breaks) < MAX_BREAKS:
+        what = "began anew" if anew else "jumped"
+        breaks.append({"t_us": register.t_us, "from_wh": session.last_wh, "to_wh": register.wh, "what": what})
+    data = {
+        **session.data,
+        "base_wh": base,
+        "segment_wh": segment,
+        "breaks": breaks,
+        "breaks_total": (count if isinstance(count, int) else 0) + 1,
+    }
+    return replace(
+        session,
+        last_wh=register.wh,
+        last_us=register.t_us if session.last_us is None else max(register.t_us, session.last_us),
+        energy_wh=max(base + register.wh - segment, 0),
+        data=data,
+    )
+
+
+def _segment(session: Session) -> tuple[Number, Number]:
+    """Energy of the segments before the present one, and the register with which that began."""
+    base, segment = session.data.get("base_wh", 0), session.data.get("segment_wh", session.start_wh)
+    return (
+        base if isinstance(base, int | float) else 0,
+        segment if isinstance(segment, int | float) else (session.start_wh or 0),
+    )
