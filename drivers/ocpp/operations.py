@@ -28,6 +28,7 @@ from drivers.ocpp.operations16 import OPERATIONS as OPERATIONS_16
 from drivers.ocpp.operations201 import OPERATIONS as OPERATIONS_201
 from drivers.ocpp.operations_model import ACCEPTED, Args, Operation, given, refuse_own_password, without_secrets
 from drivers.ocpp.ports import Call, ChargerState, Link, Payload
+from drivers.serial_meter.waiting import within
 
 #: Longest silence between two parts of a report.
 PART_S = 60.0
@@ -64,9 +65,10 @@ class Operations:
         self._number = clock.now_us() // 1_000_000 % 1_000_000_000
         self._reports: dict[tuple[str, int], _Report] = {}
         self._items: tuple[Link | None, dict[str, int]] = (None, {})
-        #: Memory of set-up over connections: when it last closed one that answered nothing, and the boot in which
-        #: measurands were last tried.
+        #: Memory of set-up over connections: when it last closed one that answered nothing, the boot in which
+        #: measurands were last tried, and whether TriggerMessage is answered for connector 0 only.
         self.closed_s: float | None = None
+        self.triggers_whole = False
         self.probed: Boot | None = None
 
     @property
@@ -242,16 +244,8 @@ class _Report:
         """Until all are there, or none came for ``PART_S``."""
         while not self.complete:
             self._moved.clear()
-            sleeper = asyncio.ensure_future(clock.sleep_s(PART_S))
-            moved = asyncio.ensure_future(self._moved.wait())
-            try:
-                await asyncio.wait({sleeper, moved}, return_when=asyncio.FIRST_COMPLETED)
-                if not moved.done():
-                    return
-            finally:
-                for task in (sleeper, moved):
-                    task.cancel()
-                await asyncio.gather(sleeper, moved, return_exceptions=True)
+            if await within(clock, PART_S, self._moved.wait()) is None:
+                return
 
     def items(self) -> object:
         """What the parts carry, joined: a list, or of texts one text."""

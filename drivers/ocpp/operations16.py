@@ -249,7 +249,7 @@ OPERATIONS: Mapping[str, Operation] = {
         _trigger,
         {
             "message": one_of(*BASIC_TRIGGERS, *EXTENDED_TRIGGERS),
-            "outlet": OUTLET,
+            "outlet": OUTLET_OR_ALL,
             "extended": {"type": "boolean", "description": "by ExtendedTriggerMessage"},
         },
         ("message",),

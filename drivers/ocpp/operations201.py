@@ -340,7 +340,7 @@ OPERATIONS: Mapping[str, Operation] = {
         "TriggerMessage",
         "make it send a message now",
         plain("TriggerMessage", _trigger),
-        {"message": TRIGGERS, "outlet": OUTLET, "connector": CONNECTOR},
+        {"message": TRIGGERS, "outlet": OUTLET_OR_ALL, "connector": CONNECTOR},
         ("message",),
     ),
     "get_variables": Operation(

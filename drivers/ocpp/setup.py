@@ -53,15 +53,15 @@ class _SetUp:
         try:
             conf = configuration(self._state, self._operations)
             await self._step("safe limit", self._limits.install_safe)
-            await self._step("limits", self._limits.restore)
+            await self._step("limits", self._limits.restore, asks=False)
             await self._step("configuration", conf.read)
             await self._learn(conf)
             for name, value in self._wanted(conf).items():
                 await self._step(name, lambda name=name, value=value: self._put(conf, name, value))  # type: ignore[misc]
+            await self._trigger("StatusNotification")
             measurands = Measurands(self._state, conf, self._clock)
             probed, self._operations.probed = self._operations.probed, self._state.boot
-            await self._step("measurands", lambda: measurands.find(probed))
-            await self._trigger("StatusNotification")
+            await self._step("measurands", lambda: measurands.find(probed), asks=False)
             await self._trigger("MeterValues")
         except _SilentError:
             await self._close()
@@ -71,8 +71,11 @@ class _SetUp:
         await self._tell()
         await measurands.proved()
 
-    async def _step(self, name: str, do: Callable[[], Awaitable[None]]) -> None:
-        """Raises ``Unavailable`` when the connection is gone, ``_SilentError`` when it answers nothing."""
+    async def _step(self, name: str, do: Callable[[], Awaitable[None]], *, asks: bool = True) -> None:
+        """Do it. ``asks``: that it went well means that the charger answered something.
+
+        Raises ``Unavailable`` when the connection is gone, ``_SilentError`` when it answers nothing.
+        """
         try:
             await do()
         except NoAnswer as error:
@@ -85,7 +88,9 @@ class _SetUp:
             raise
         except (CommandRejected, BadData) as error:
             self._failed[name] = error.reason
-        self._silent = 0
+            asks = True
+        if asks:
+            self._silent = 0
 
     async def _learn(self, conf: Configuration) -> None:
         """What its configuration says about charging profiles and outlets."""
@@ -134,10 +139,17 @@ class _SetUp:
         """Ask for what it would send at its next change or sample only."""
         if "TriggerMessage" in self._state.quirks.skip:
             return
-        each = self._state.quirks.trigger_outlet == "each"
-        for outlet in range(1, self._state.settings.outlets + 1) if each else (1,):
-            args = {"message": message, "outlet": outlet}
-            await self._step(f"{message} {outlet}", lambda args=args: self._act("trigger", args))  # type: ignore[misc]
+        each = self._state.quirks.trigger_outlet == "each" and not self._operations.triggers_whole
+        for outlet in range(1, self._state.settings.outlets + 1) if each else (0,):
+            await self._trigger_one(message, outlet)
+            if self._silent and outlet:  # some answer for 0 only (evcc 16327)
+                await self._trigger_one(message, 0)
+                self._operations.triggers_whole = True
+                return
+
+    async def _trigger_one(self, message: str, outlet: int) -> None:
+        args = {"message": message, "outlet": outlet}
+        await self._step(f"{message} {outlet}", lambda: self._act("trigger", args))
 
     async def _act(self, action: str, args: Mapping[str, object]) -> None:
         await self._operations.act(action, args)
@@ -149,6 +161,7 @@ class _SetUp:
         if before_s is not None and now_s - before_s < CLOSE_AGAIN_S:
             return
         self._operations.closed_s = now_s
+        self._operations.triggers_whole = False
         try:
             await self._state.link.close(GOING_AWAY, "answers no question")
         except AgentError:
