@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 from agent.api.models import Model
 from agent.api.times import iso
 from agent.api.users import User
-from agent.api.view import PendingCharger
+from agent.api.view import Adopted, PendingCharger
 from agent.control.model import Decision, Result, Station, Wish
 from agent.core.model import Number, Session
 from agent.core.ports import Setting
@@ -316,6 +316,9 @@ class PendingOut(Model):
     first_seen: str
     last_seen: str
     boot: dict[str, JsonValue] = Field(description="what it says of itself: vendor, model, serial number, firmware")
+    device: str = Field(description="the configured device that it says to be; it only lacks a proof then; or empty")
+    connected: bool = Field(description="it waits now")
+    contested: bool = Field(description="another one presented another proof under this id: look before you adopt")
 
     @classmethod
     def of(cls, charger: PendingCharger) -> "PendingOut":
@@ -331,6 +334,9 @@ class PendingOut(Model):
                 key: value if isinstance(value, str | int | float) else str(value)
                 for key, value in charger.boot.items()
             },
+            device=charger.device,
+            connected=charger.connected,
+            contested=charger.contested,
         )
 
 
@@ -343,8 +349,32 @@ class PendingPage(Model):
     items: list[PendingOut]
 
 
+class AdoptedOut(Model):
+    """How a charger proves from now on who it is."""
+
+    outcome: Literal["pinned", "set", "enter", "nothing"] = Field(
+        description="it keeps the password that it presented; it was given one; one is to be entered; it needs none"
+    )
+    text: str = Field(description="the same for people")
+    password: str = Field(description="to be entered at the charger, its id is the user name; shown this once")
+    password_hex: str = Field(description="the same in hex, which some chargers want")
+
+    @classmethod
+    def of(cls, adopted: Adopted) -> "AdoptedOut":
+        """As JSON."""
+        return cls.model_validate(
+            {
+                "outcome": adopted.outcome,
+                "text": adopted.text,
+                "password": adopted.password,
+                "password_hex": adopted.password_hex,
+            }
+        )
+
+
 class DeviceWritten(Model):
     """The configuration's file has it; the gateway takes it within some seconds."""
 
     id: str
     driver: str
+    adoption: AdoptedOut | None = Field(None, description="of a charger on OCPP: how it proves who it is")

@@ -9,7 +9,9 @@ Rules of this file:
 
 import asyncio
 import contextlib
+import secrets
 import unicodedata
+from base64 import b64encode
 from collections.abc import AsyncIterator
 
 from argon2 import PasswordHasher
@@ -38,7 +40,7 @@ class Passwords:
         self._hasher = hasher or PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
         self._turns = asyncio.Lock()
         self._waiting = 0
-        self._nobody: str | None = None  #: the hash that is checked for users who don't exist
+        self._nobody = _of_nobody(self._hasher)
 
     def hash(self, password: str) -> str:
         """The hash of a password, as PHC string. Takes its time: for commands, which have nothing else to do."""
@@ -68,8 +70,6 @@ class Passwords:
         return await asyncio.to_thread(self._verify, known, password)
 
     def _verify(self, known: str | None, password: str) -> bool:
-        if self._nobody is None:
-            self._nobody = self._hasher.hash(b"nobody")
         try:
             self._hasher.verify(known or self._nobody, _bytes(password))
         except (VerificationError, InvalidHashError):
@@ -88,6 +88,15 @@ def check_new(user: str, password: str) -> None:
         raise PasswordError(op, "it is the user's name")
     if len(set(password)) == 1:
         raise PasswordError(op, "it is one character, again and again")
+
+
+def _of_nobody(hasher: PasswordHasher) -> str:
+    """What is checked for users who don't exist: a hash of nothing at all, with the parameters of the others."""
+    salt, tag = (
+        b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (hasher.salt_len, hasher.hash_len)
+    )
+    cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v=19${cost}${salt}${tag}"
 
 
 def _bytes(password: str) -> bytes:

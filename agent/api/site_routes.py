@@ -20,6 +20,7 @@ from starlette.responses import Response
 from agent.api.access import CallerOf, Routes
 from agent.api.answers import (
     ActionOut,
+    AdoptedOut,
     DecisionOut,
     DecisionsOut,
     DeviceWritten,
@@ -46,6 +47,7 @@ MAX_HISTORY = 1000
 _ID_BYTES = 8
 
 StationId = Annotated[str, Path(min_length=1, max_length=100)]
+ChargePointId = Annotated[str, Path(pattern=r"^[^\s/?#%]{1,48}$")]
 Limit = Annotated[int, Query(ge=1, le=MAX_HISTORY, description="at most so many")]
 
 
@@ -70,6 +72,8 @@ def add_site_routes(routes: Routes, view: GatewayView, ports: SitePorts, auth: A
     routes.add("DELETE", path, devices.remove, Role.ADMIN, summary="Take a device out", status_code=204, **tag)
     summary = "Chargers that call and are not let in"
     routes.add("GET", "/api/chargers/pending", devices.pending, Role.VIEWER, summary=summary, **tag)
+    path = "/api/chargers/{charge_point_id}/adopt"
+    routes.add("POST", path, devices.adopt, Role.ADMIN, summary="Let a charger in that waits", **tag)
 
 
 class _StationRoutes:
@@ -189,7 +193,19 @@ class _DeviceRoutes:
         if self._is_there(body.id):
             raise HTTPException(HTTPStatus.CONFLICT, f"there is a device {body.id!r} already: PUT replaces it")
         await self._edit(caller, "add device", body.id, lambda editor: editor.add(_entry(body)))
-        return DeviceWritten(id=body.id, driver=body.driver)
+        identity, adoption = (body.model_extra or {}).get("charge_point_id"), None
+        if body.driver == "ocpp" and isinstance(identity, str) and self._ports.adopt is not None:
+            adoption = await self._adopt(caller, identity)
+        return DeviceWritten(id=body.id, driver=body.driver, adoption=adoption)
+
+    async def adopt(self, charge_point_id: ChargePointId, caller: CallerOf) -> AdoptedOut:
+        """Let a charger in that is configured and waits: what it presented is its proof from now on, or it gets one."""
+        return await self._adopt(caller, charge_point_id)
+
+    async def _adopt(self, caller: Caller, identity: str) -> AdoptedOut:
+        adopted = await needed(self._ports.adopt, "chargers on OCPP")(identity)
+        self._auth.audit(caller.name, "adopt charger", identity, adopted.outcome)
+        return AdoptedOut.of(adopted)
 
     async def replace(self, device_id: DeviceId, body: DeviceEntry, caller: CallerOf) -> DeviceWritten:
         """Give a device other keys in the site's configuration; keys that are not sent are gone."""

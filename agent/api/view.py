@@ -5,7 +5,7 @@ read from the event loop and must return at once, except ``history``, which the 
 ``SitePorts``.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -126,6 +126,19 @@ class PendingCharger:
     first_us: int
     last_us: int
     boot: Mapping[str, object] = field(default_factory=dict)  #: what it says of itself, JSON-able
+    device: str = ""  #: the configured device that it says to be; it then only lacks a proof
+    connected: bool = False  #: it waits now
+    contested: bool = False  #: another one presented another proof under this identity
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """How a charger proves from now on who it is."""
+
+    outcome: str  #: ``pinned``, ``set``, ``enter`` or ``nothing``
+    text: str  #: the same for people
+    password: str = field(default="", repr=False)  #: ``enter``: to be entered at the charger; shown this once
+    password_hex: str = field(default="", repr=False)  #: the same in hex, which some chargers want
 
 
 class SiteEditor(Protocol):
@@ -174,4 +187,7 @@ class SitePorts:
     notebook: Notebook | None = None  #: where the id tags stand: notes of kind ``id_tag``, by the tag casefolded
     tag_hash: Callable[[str], str] | None = None  #: what is shown of an id tag; empty for none
     pending: Callable[[], Sequence[PendingCharger]] | None = None
+    #: Lets a charger in, as far as proof is concerned; by its identity, after its entry was written: it waits until the
+    #: configuration that knows the charger is applied. Raises ``StoreError`` and ``Unavailable``.
+    adopt: Callable[[str], Awaitable[Adopted]] | None = None
     record: Callable[[Event], None] = lambda event: None  # noqa: ARG005 - told to nobody

@@ -13,7 +13,7 @@ from agent.api.access import LOGIN
 from agent.api.app import create_app
 from agent.api.auth import Auth
 from agent.api.users import Role
-from agent.api.view import SitePorts
+from agent.api.view import Adopted, SitePorts
 from agent.core.clock import FakeClock
 from agent.core.model import Event, Session
 from tests.fake_view import (
@@ -51,6 +51,7 @@ class Rig:
         self.notebook = FakeNotebook()
         self.sessions = FakeSessions(list(SESSIONS))
         self.told: list[Event] = []
+        self.adopted: list[str] = []
         self.auth: Auth
         self.app: FastAPI
         self.restart()
@@ -70,9 +71,14 @@ class Rig:
             notebook=self.notebook,
             tag_hash=fake_hash,
             pending=lambda: [KNOCKING],
+            adopt=self._adopt,
             record=self.told.append,
         )
         self.app = create_app(self.view, self.clock, self.auth, ports)
+
+    async def _adopt(self, identity: str) -> Adopted:
+        self.adopted.append(identity)
+        return Adopted("enter", "enter this password at the charger", "s3cret", "733363726574")
 
     def call(
         self,

@@ -45,6 +45,7 @@ ADMIN = {
     ("post", "/api/users/{name}/tokens"),
     ("delete", "/api/users/{name}/tokens/{label}"),
     ("post", "/api/devices"),
+    ("post", "/api/chargers/{charge_point_id}/adopt"),
     ("put", "/api/devices/{device_id}"),
     ("delete", "/api/devices/{device_id}"),
 }
@@ -290,6 +291,11 @@ def test_the_real_parameters_are_those_of_rfc_9106() -> None:
     assert asyncio.run(Passwords().verify(known, PASSWORD))
     assert not asyncio.run(Passwords().verify(known, PASSWORD + "x"))
     assert not asyncio.run(Passwords().verify("nonsense", PASSWORD))
+    # An unknown user costs the same.
+    nobody = Passwords()._nobody
+    assert nobody.rpartition("$")[0].rpartition("$")[0] == known.rpartition("$")[0].rpartition("$")[0]
+    assert len(nobody) == len(known)
+    assert not asyncio.run(Passwords().verify(None, PASSWORD))
 
 
 def test_a_letter_is_the_same_however_a_keyboard_sends_it() -> None:

@@ -210,9 +210,27 @@ def test_a_pending_charger_is_shown_and_adopted(rig: Rig) -> None:
     assert pending["boot"] == {"vendor": "ACME"}
     entry = {"id": "cp2", "driver": "ocpp", "charge_point_id": "CP-0002", "connectors": 2}
     answer = rig.call("POST", "/api/devices", Role.ADMIN, json=entry)
-    assert (answer.status_code, answer.json()) == (201, {"id": "cp2", "driver": "ocpp"})
-    assert rig.editor.asked == [("add", entry)]
-    assert ("user:admin", "add device", "cp2", "done") in rig.audit()
+    adoption = {
+        "outcome": "enter",
+        "text": "enter this password at the charger",
+        "password": "s3cret",
+        "password_hex": "733363726574",
+    }
+    assert (answer.status_code, answer.json()) == (201, {"id": "cp2", "driver": "ocpp", "adoption": adoption})
+    assert (rig.editor.asked, rig.adopted) == ([("add", entry)], ["CP-0002"])
+    assert rig.call("POST", "/api/chargers/CP-0002/adopt", Role.ADMIN).json() == adoption
+    assert rig.audit() == [
+        ("user:admin", "add device", "cp2", "done"),
+        ("user:admin", "adopt charger", "CP-0002", "enter"),
+        ("user:admin", "adopt charger", "CP-0002", "enter"),
+    ]
+
+
+def test_a_charger_that_the_configuration_refuses_is_not_adopted(rig: Rig) -> None:
+    rig.editor.error = ConfigError("edit site.yaml", "charge_point_id stands there twice")
+    entry = {"id": "cp2", "driver": "ocpp", "charge_point_id": "CP-0002"}
+    problem(rig.call("POST", "/api/devices", Role.ADMIN, json=entry), 422, "twice")
+    assert rig.adopted == []
 
 
 def test_devices_are_replaced_and_taken_out(rig: Rig) -> None:

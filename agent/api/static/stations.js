@@ -67,31 +67,51 @@ function showPending(charger) {
     element("td", line, charger.charge_point_id);
     row = { line, about: element("td", line, "", "dim") };
     const last = element("td", line);
-    if (may("admin")) adopt(last, charger);
+    if (may("admin")) offerAdoption(last, charger);
     pendingRows.set(charger.charge_point_id, row);
   }
   const boot = [charger.boot.vendor, charger.boot.model].filter(Boolean).join(" ");
-  row.about.textContent = [boot, charger.version, charger.address, charger.reason].filter(Boolean).join(", ");
+  const doubt = charger.contested ? "another one says to be it, too" : "";
+  row.about.textContent = [boot, charger.version, charger.address, charger.reason, doubt].filter(Boolean).join(", ");
+  row.about.className = charger.contested ? "bad" : "dim";
 }
 
-function adopt(parent, charger) {
+function offerAdoption(parent, charger) {
   const field = (text, value, type) => {
     const input = element("input", element("label", parent, text + " "));
     input.type = type;
     input.value = value;
     return input;
   };
-  const id = field("as", charger.charge_point_id.replace(/[^A-Za-z0-9_-]/g, "-").replace(/^[-_]+/, "").slice(0, 64), "text");
-  const outlets = field("outlets", "1", "number");
-  outlets.min = "1";
+  const identity = charger.charge_point_id;
   const says = document.createElement("span");
-  button(parent, "Adopt", says, async () => {
-    const entry = { id: id.value, driver: "ocpp", charge_point_id: charger.charge_point_id, connectors: Number(outlets.value) };
-    await api("POST", "/api/devices", entry);
-    return "adopted: it is let in when it calls again";
-  });
   says.setAttribute("role", "status");
+  if (charger.device) {
+    const path = `/api/chargers/${encodeURIComponent(identity)}/adopt`;
+    button(parent, `Adopt as ${charger.device}`, says, async () => tell(await api("POST", path)));
+  } else {
+    const id = field("as", identity.replace(/[^A-Za-z0-9_-]/g, "-").replace(/^[-_]+/, "").slice(0, 64), "text");
+    const outlets = field("outlets", "1", "number");
+    outlets.min = "1";
+    button(parent, "Adopt", says, async () => {
+      const entry = { id: id.value, driver: "ocpp", charge_point_id: identity, connectors: Number(outlets.value) };
+      return tell((await api("POST", "/api/devices", entry)).adoption);
+    });
+  }
   parent.append(" ", says);
+}
+
+// What came of an adoption. A password is shown once: it stands above the table until the page is left.
+function tell(adoption) {
+  if (!adoption || !adoption.password) return adoption ? adoption.text : "adopted";
+  const note = document.getElementById("adopted");
+  note.textContent = `${adoption.text}: `;
+  element("code", note, adoption.password);
+  note.append(" (in hex: ");
+  element("code", note, adoption.password_hex);
+  note.append(")");
+  note.hidden = false;
+  return "";
 }
 
 function showAll(id, kept, items, keyOf, showOne) {
