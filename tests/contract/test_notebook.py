@@ -16,6 +16,7 @@ from agent.core.errors import StoreError
 from agent.core.model import Event
 from agent.core.ports import Notebook
 from agent.store.db import Store
+from tests.ocpp_fakes import MemoryNotebook
 
 
 class StoreHouse:
@@ -42,20 +43,40 @@ class StoreHouse:
         self._folder.cleanup()
 
 
-@pytest.fixture(params=[StoreHouse])
-def make(request: pytest.FixtureRequest) -> Callable[[], StoreHouse]:
-    kind: Callable[[], StoreHouse] = request.param
+class MemoryHouse:
+    """What the tests of chargers stand on in its place."""
+
+    def __init__(self) -> None:
+        self._notebook = MemoryNotebook()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[MemoryNotebook]:
+        yield self._notebook
+
+    def events(self) -> list[Event]:
+        return self._notebook.events
+
+    def end(self) -> None:
+        """Nothing is left."""
+
+
+House = StoreHouse | MemoryHouse
+
+
+@pytest.fixture(params=[StoreHouse, MemoryHouse])
+def make(request: pytest.FixtureRequest) -> Callable[[], House]:
+    kind: Callable[[], House] = request.param
     return kind
 
 
 @pytest.fixture
-def house(make: Callable[[], StoreHouse]) -> Iterator[StoreHouse]:
+def house(make: Callable[[], House]) -> Iterator[House]:
     made = make()
     yield made
     made.end()
 
 
-def test_a_note_is_replaced_deleted_and_lasts(house: StoreHouse) -> None:
+def test_a_note_is_replaced_deleted_and_lasts(house: House) -> None:
     async def run() -> None:
         async with house.open() as notes:
             assert notes.note("kind", "key") is None
@@ -74,7 +95,10 @@ def test_a_note_is_replaced_deleted_and_lasts(house: StoreHouse) -> None:
     asyncio.run(run())
 
 
-def test_what_is_read_is_what_a_restart_would_read(house: StoreHouse) -> None:
+def test_what_is_read_is_what_a_restart_would_read(house: House) -> None:
+    if isinstance(house, MemoryHouse):
+        pytest.skip("it keeps NaN")
+
     data: dict[str, object] = {"pair": (1, 2), "none": float("nan"), "inner": {"list": [1]}}
 
     async def run() -> None:
@@ -89,7 +113,7 @@ def test_what_is_read_is_what_a_restart_would_read(house: StoreHouse) -> None:
     asyncio.run(run())
 
 
-def test_who_walks_through_the_notes_is_not_disturbed(house: StoreHouse) -> None:
+def test_who_walks_through_the_notes_is_not_disturbed(house: House) -> None:
     async def run() -> None:
         async with house.open() as notes:
             await notes.write("kind", "a", {})
@@ -102,7 +126,7 @@ def test_who_walks_through_the_notes_is_not_disturbed(house: StoreHouse) -> None
     asyncio.run(run())
 
 
-def test_the_last_of_many_writers_wins(house: StoreHouse) -> None:
+def test_the_last_of_many_writers_wins(house: House) -> None:
     async def run() -> None:
         async with house.open() as notes:
             await asyncio.gather(*(notes.write("kind", "key", {"n": number}) for number in range(50)))
@@ -113,7 +137,10 @@ def test_the_last_of_many_writers_wins(house: StoreHouse) -> None:
     asyncio.run(run())
 
 
-def test_events_come_with_their_note_or_not_at_all(house: StoreHouse) -> None:
+def test_events_come_with_their_note_or_not_at_all(house: House) -> None:
+    if isinstance(house, MemoryHouse):
+        pytest.skip("it stores everything, and fails when it is told to")
+
     async def run() -> None:
         async with house.open() as notes:
             await notes.write("kind", "key", {"n": 1}, [Event("id_tag.added", 5, "x", {"n": 1}), Event("second", 6)])
@@ -144,7 +171,7 @@ _NOTE = st.none() | st.dictionaries(_TEXT, _JSON, max_size=3)
 _STEP = st.none() | st.tuples(_KINDS, _TEXT, _NOTE)
 
 
-async def _follow(house: StoreHouse, steps: Sequence[tuple[str, str, Mapping[str, object] | None] | None]) -> None:
+async def _follow(house: House, steps: Sequence[tuple[str, str, Mapping[str, object] | None] | None]) -> None:
     """Write, and hold the notes against plain dictionaries; None opens them again."""
     model: dict[str, dict[str, Mapping[str, object]]] = {"a": {}, "b": {}}
     places = [-1, *(number for number, step in enumerate(steps) if step is None), len(steps)]
@@ -172,7 +199,7 @@ def _compare(notes: Notebook, model: Mapping[str, Mapping[str, Mapping[str, obje
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(_STEP, max_size=10))
 def test_notes_are_what_dictionaries_would_be(
-    make: Callable[[], StoreHouse], steps: Sequence[tuple[str, str, Mapping[str, object] | None] | None]
+    make: Callable[[], House], steps: Sequence[tuple[str, str, Mapping[str, object] | None] | None]
 ) -> None:
     house = make()
     try:

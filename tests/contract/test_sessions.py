@@ -18,6 +18,7 @@ from agent.core.model import Event, Session
 from agent.core.ports import Sessions
 from agent.store.db import Store
 from agent.store.settings import StoreSettings
+from tests.ocpp_fakes import MemorySessions
 
 
 class StoreHouse:
@@ -44,20 +45,40 @@ class StoreHouse:
         self._folder.cleanup()
 
 
-@pytest.fixture(params=[StoreHouse])
-def make(request: pytest.FixtureRequest) -> Callable[[], StoreHouse]:
-    kind: Callable[[], StoreHouse] = request.param
+class MemoryHouse:
+    """What the tests of chargers stand on in its place."""
+
+    def __init__(self) -> None:
+        self._sessions = MemorySessions()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[MemorySessions]:
+        yield self._sessions
+
+    def events(self) -> list[Event]:
+        return self._sessions.events
+
+    def end(self) -> None:
+        """Nothing is left."""
+
+
+House = StoreHouse | MemoryHouse
+
+
+@pytest.fixture(params=[StoreHouse, MemoryHouse])
+def make(request: pytest.FixtureRequest) -> Callable[[], House]:
+    kind: Callable[[], House] = request.param
     return kind
 
 
 @pytest.fixture
-def house(make: Callable[[], StoreHouse]) -> Iterator[StoreHouse]:
+def house(make: Callable[[], House]) -> Iterator[House]:
     made = make()
     yield made
     made.end()
 
 
-def test_a_session_is_kept_as_it_was_given(house: StoreHouse) -> None:
+def test_a_session_is_kept_as_it_was_given(house: House) -> None:
     session = Session(
         "cp1",
         2,
@@ -89,7 +110,7 @@ def test_a_session_is_kept_as_it_was_given(house: StoreHouse) -> None:
     asyncio.run(run())
 
 
-def test_a_known_key_gives_the_session_as_it_stands(house: StoreHouse) -> None:
+def test_a_known_key_gives_the_session_as_it_stands(house: House) -> None:
     async def run() -> None:
         async with house.open() as sessions:
             first, _ = await sessions.begin(Session("cp1", 1, "k", 5))
@@ -105,7 +126,7 @@ def test_a_known_key_gives_the_session_as_it_stands(house: StoreHouse) -> None:
     asyncio.run(run())
 
 
-def test_of_many_who_begin_at_once_one_begins(house: StoreHouse) -> None:
+def test_of_many_who_begin_at_once_one_begins(house: House) -> None:
     async def run() -> None:
         async with house.open() as sessions:
             found = await asyncio.gather(*(sessions.begin(Session("cp1", 1, "k", n)) for n in range(50)))
@@ -116,7 +137,7 @@ def test_of_many_who_begin_at_once_one_begins(house: StoreHouse) -> None:
     asyncio.run(run())
 
 
-def test_events_come_with_their_record_and_say_its_number(house: StoreHouse) -> None:
+def test_events_come_with_their_record_and_say_its_number(house: House) -> None:
     async def run() -> None:
         async with house.open() as sessions:
             events = [Event("session.started", 5, "cp1", {"tag": "x"}), Event("auth.accepted", 5, "cp1")]
@@ -132,7 +153,10 @@ def test_events_come_with_their_record_and_say_its_number(house: StoreHouse) -> 
     asyncio.run(run())
 
 
-def test_what_can_not_be_stored_leaves_nothing(house: StoreHouse) -> None:
+def test_what_can_not_be_stored_leaves_nothing(house: House) -> None:
+    if isinstance(house, MemoryHouse):
+        pytest.skip("it stores everything, and fails when it is told to")
+
     async def run() -> None:
         async with house.open() as sessions:
             session, _ = await sessions.begin(Session("cp1", 1, "k", 5))
@@ -154,7 +178,7 @@ def test_what_can_not_be_stored_leaves_nothing(house: StoreHouse) -> None:
     asyncio.run(run())
 
 
-def test_changes_are_stored_in_the_order_of_the_calls(house: StoreHouse) -> None:
+def test_changes_are_stored_in_the_order_of_the_calls(house: House) -> None:
     """Also when an earlier one may wait and a later one may not."""
 
     async def run() -> None:
@@ -181,7 +205,7 @@ _STEP = st.one_of(
 )
 
 
-async def _follow(house: StoreHouse, steps: Sequence[tuple[object, ...]]) -> None:
+async def _follow(house: House, steps: Sequence[tuple[object, ...]]) -> None:
     """Do the steps and hold the sessions against a plain dictionary after each."""
     model: dict[tuple[str, str], Session] = {}
     places = [-1, *(number for number, step in enumerate(steps) if step[0] == "open again"), len(steps)]
@@ -227,7 +251,7 @@ async def _compare(sessions: Sessions, model: dict[tuple[str, str], Session]) ->
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(_STEP, max_size=12))
 def test_sessions_are_what_a_dictionary_would_be(
-    make: Callable[[], StoreHouse], steps: Sequence[tuple[object, ...]]
+    make: Callable[[], House], steps: Sequence[tuple[object, ...]]
 ) -> None:
     house = make()
     try:
