@@ -76,7 +76,7 @@ class LinkLimits:
     """What one connection may take. Frames above the rate wait; ``burst`` of them don't."""
 
     rate_per_s: float = 100.0
-    burst: int = 500
+    burst: int = 2000
     queue: int = 64  #: calls that wait to be handled; then nothing more is read,
     full_s: float = 30.0  #: and after so long without room the connection is closed
     handle_s: float = 3.5  #: the peer's time for a call; with the tick and the way the answer leaves within 5 s

@@ -216,6 +216,8 @@ class OcppServer:
             if refusal.status == 401:  # noqa: PLR2004 - unauthorized
                 response.headers["WWW-Authenticate"] = REALM
             return response
+        if "Upgrade" in request.headers and "Connection" not in request.headers:
+            request.headers["Connection"] = "Upgrade"  # some leave it out (lbbrhzn#1933, Autel MaxiCharger)
         if _PROTOCOLS in request.headers:
             del request.headers[_PROTOCOLS]
         if chosen is not None:

@@ -291,6 +291,29 @@ def test_handshakes_that_are_broken(data: bytes) -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        _request().replace(b"Connection: Upgrade\r\n", b""),
+        _request().replace(b"Connection: Upgrade", b"connection: keep-alive, upgrade"),
+        _request().replace(b"Upgrade: websocket", b"UPGRADE: WebSocket"),
+        _request().replace(b"Protocol: ocpp1.6", b"Protocol: ocpp1.6, "),
+        _request().replace(b"Protocol: ocpp1.6", b'Protocol: "ocpp1.6"'),
+        _request("Origin: https://example.org", "X: \xff"),
+        _request(path="//ocpp/CP1/?a=b"),
+    ],
+)
+def test_handshakes_that_are_odd_but_do_no_harm(data: bytes) -> None:
+    async def scene() -> None:
+        async with site() as a:
+            answer = await _raw(a, data)
+            assert answer.startswith(b"HTTP/1.1 101 ")
+            assert b"\r\nSec-WebSocket-Protocol: ocpp1.6\r\n" in answer
+            await until(lambda: a.gate.came == [("CP1", Version.V16)])
+
+    asyncio.run(scene())
+
+
 def _noise(seed: int) -> bytes:
     draw = random.Random(seed)  # noqa: S311 - noise
     good = bytearray(_request())
