@@ -3,7 +3,9 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import httpx
@@ -12,7 +14,7 @@ from fastapi import FastAPI
 from agent.api.access import LOGIN
 from agent.api.app import create_app
 from agent.api.auth import Auth
-from agent.api.users import Role
+from agent.api.users import Role, UserBook
 from agent.api.view import Adopted, SitePorts
 from agent.core.clock import FakeClock
 from agent.core.model import Event, Session
@@ -26,6 +28,7 @@ from tests.fake_view import (
     FakeView,
     fake_hash,
     quick_auth,
+    quick_passwords,
 )
 
 Json = dict[str, Any]
@@ -54,12 +57,13 @@ class Rig:
         self.adopted: list[str] = []
         self.auth: Auth
         self.app: FastAPI
-        self.restart()
+        self.tokens: dict[Role, str] = {}
         if users:
-            secret = self.auth.passwords.hash(PASSWORD)
-            for role in reversed(Role):
-                self.auth.users.add(role, role, secret)
-        self.tokens = {role: self.auth.users.add_token(role, "tests", START_US) for role in Role} if users else {}
+            text, tokens = known_users()
+            self.tokens = dict(tokens)
+            (folder / "users.json").write_text(text)
+            (folder / "users.json").chmod(0o600)
+        self.restart()
 
     def restart(self) -> None:
         """A new process over the same folder."""
@@ -118,6 +122,17 @@ class Rig:
         assert all(event.kind == "audit" for event in self.told)
         told = [event.data for event in (*self.told, *self.notebook.events)]
         return [(data["who"], data["what"], data["target"], data["result"]) for data in told]
+
+
+@cache
+def known_users() -> tuple[str, Mapping[Role, str]]:
+    """A file with a user of each role, and their API tokens: made once, for each change of it waits for the disk."""
+    with TemporaryDirectory() as folder:
+        book, secret = UserBook(Path(folder)), quick_passwords().hash(PASSWORD)
+        for role in reversed(Role):
+            book.add(role, role, secret)
+        tokens = {role: book.add_token(role, "tests", START_US) for role in Role}
+        return book.path.read_text(), tokens
 
 
 def problem(answer: httpx.Response, status: int, *words: str) -> Json:
