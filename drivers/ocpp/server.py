@@ -160,7 +160,7 @@ class OcppServer:
         try:
             while True:
                 await self._clock.sleep_s(TICK_S)
-                door.dismiss(self._limits.handshake_s)
+                door.dismiss(self._limits.handshake_s - TICK_S)
                 for connection in server.connections:
                     if isinstance(connection, _Connection):
                         connection.extras = 0
