@@ -20,6 +20,7 @@ _SET = "it was given a new password"
 _OPEN = "this port asks for no proof: nothing is to be done at the charger"
 _CERTIFICATE = "its certificate is its proof: nothing is to be done at the charger"
 _FILE = "its password is the one in its password_file: nothing is to be done here"
+_HAS = "it has a password already; when it is turned away with it, adopt it again"
 _ENTER = "enter this password at the charger, with its id as the user name; it is not shown again"
 
 
@@ -45,10 +46,17 @@ async def adopt(
     settings: ChargerSettings | None,
     pending: Pending | None,
     proof: Sealed | None,
+    *,
+    knocks: bool,
 ) -> AdoptResult:
-    """Pin what it presented (``proof``), or give it a password. Raises ``StoreError``: nothing was done."""
+    """Pin what it presented (``proof``), or give it a password. Raises ``StoreError``: nothing was done.
+
+    ``knocks``: it waits or was turned away. One that does neither and has a password keeps that.
+    """
     device = settings.device if settings is not None else ""
     known = _known(profile, settings)
+    if not known and not knocks and credentials.knows(identity):
+        known = _HAS
     if known:
         return AdoptResult("nothing", known)
     if proof is not None:
@@ -67,7 +75,8 @@ async def adopt(
         else:
             return AdoptResult("set", _SET)
     password = new_password(Version.V16)  # 20 characters are enough for every version
-    await credentials.put(identity, seal(password.encode()), "password made", device)
+    # Beside what it may have: an adoption that nobody needed locks nobody out.
+    await credentials.add(identity, seal(password.encode()), "password made", device)
     return _to_enter(password, why)
 
 

@@ -129,6 +129,14 @@ class Credentials:
         async with self._changing:
             await self._write(identity, [sealed], self._event(what, identity, subject))
 
+    async def add(self, identity: str, sealed: Sealed, what: str, subject: str = "") -> None:
+        """This is valid too, until it has come in with it: then it is its only one. Raises ``StoreError``."""
+        async with self._changing:
+            known = self._sealed(identity)
+            # What it surely had stays; of what it may have, the oldest goes when there are too many.
+            kept = [*known[:1], *known[1:][-(_MAX_PASSWORDS - 2) :], sealed]
+            await self._write(identity, kept, self._event(what, identity, subject))
+
     async def forget(self, identity: str, subject: str = "") -> None:
         """It has no password any more: it must be adopted anew. Raises ``StoreError``."""
         async with self._changing:
@@ -148,11 +156,7 @@ class Credentials:
     async def tell(self, link: Link, identity: str, password: str, subject: str = "") -> None:
         """Tell a charger its new password; it is valid here before, beside those that it had. Raises as ``rotate``."""
         sealed = seal(password.encode())
-        async with self._changing:
-            known = self._sealed(identity)
-            # What it surely had stays; of what it may have, the oldest goes when there are too many.
-            kept = [*known[:1], *known[1:][-(_MAX_PASSWORDS - 2) :], sealed]
-            await self._write(identity, kept, self._event("new password told", identity, subject))
+        await self.add(identity, sealed, "new password told", subject)
         try:
             await _ask(link, password)
         except CommandRejected:

@@ -123,7 +123,9 @@ class Gate:
         settings = self._settings(identity)
         pending = next((one for one in self._places if one.identity == identity and one.link is not None), None)
         proof: Sealed | None = pending.proof if pending is not None else self._knocks.proof(identity)
-        result = await adopt(self.credentials, identity, self._central.endpoint.profile, settings, pending, proof)
+        profile = self._central.endpoint.profile
+        knocks = self._knocks.has(identity)
+        result = await adopt(self.credentials, identity, profile, settings, pending, proof, knocks=knocks)
         if pending is not None and settings is not None:
             self._send_again(pending)
         return result

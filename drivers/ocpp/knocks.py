@@ -108,6 +108,10 @@ class Knocks:
         """It is no stranger any more."""
         self._seen.pop(identity, None)
 
+    def has(self, identity: str) -> bool:
+        """Whether it is among them."""
+        return identity in self._seen
+
     def all(self) -> list[KnockInfo]:
         """All of them, the latest first."""
         return [seen.info for seen in reversed(self._seen.values())]

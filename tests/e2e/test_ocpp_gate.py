@@ -548,6 +548,21 @@ def test_adopting_one_that_needs_no_password_of_ours(
     assert house.store.notes(KIND) == {}
 
 
+def test_adopting_once_more_locks_nobody_out(house: House) -> None:
+    async def main() -> None:
+        gate = await with_password(house.gate(1, cp1()))
+        again = await gate.adopt("CP-1")
+        assert (again.outcome, again.password) == ("nothing", "")
+        assert (await gate.decide(knock(b"after a reset"))).reason == "wrong_password"
+        new = await gate.adopt("CP-1")
+        assert new.outcome == "enter"
+        assert verdict(await gate.decide(knock(STRONG))) == (Entry.ADOPTED, "")
+        assert verdict(await gate.decide(knock(new.password.encode()))) == (Entry.ADOPTED, "")
+        assert verdict(await gate.decide(knock(STRONG))) == (Entry.REFUSED, "wrong_password")
+
+    run(main())
+
+
 def test_what_is_forgotten_must_be_adopted_anew(house: House) -> None:
     async def main() -> None:
         gate = await with_password(house.gate(1, cp1()))
