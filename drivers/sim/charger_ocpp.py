@@ -28,8 +28,10 @@ from websockets.typing import Subprotocol
 
 from agent.core.clock import Clock, SystemClock
 from drivers.sim.charger_ocpp16 import Dialect16, Link16
-from drivers.sim.charger_ocpp201 import Dialect201, Link201
-from drivers.sim.charger_ocpp_core import Charger, Dialect
+from drivers.sim.charger_ocpp201 import Link201
+from drivers.sim.charger_ocpp201_says import Dialect201
+from drivers.sim.charger_ocpp_core import Charger
+from drivers.sim.charger_ocpp_dialect import Dialect
 from drivers.sim.charger_ocpp_model import Quirk, SimSettings, parse_quirk
 from drivers.sim.charger_ocpp_wire import Wire
 
@@ -153,7 +155,7 @@ class SimulatedCharger(Charger):
     async def _speak(self, link: Link16 | Link201) -> None:
         """One question at a time (OCPP-J 1.6, 4.1.1)."""
         me = asyncio.current_task()
-        # Python 3.11: where the answer and the cancellation come together, the package's wait_for keeps the answer only.
+        # Python 3.11: where an answer and the cancellation come together, the package's wait_for keeps the answer.
         while me is not None and not me.cancelling():
             message = self.next_message()
             if message is None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ocpp.v16 import ChargePoint, call, call_result  # type: ignore[import-untyped]
 
+from drivers.sim import charger_ocpp_told as told
 from drivers.sim.charger_ocpp_core import ACCEPTED, Charger
 from drivers.sim.charger_ocpp_model import ENERGY, Message, Outlet, Payload, Quirk, Reservation, Transaction
 from drivers.sim.charger_ocpp_profiles import stamp_us
@@ -171,7 +172,7 @@ class Link16(Speaker, ChargePoint):  # type: ignore[misc]
 
     @on("CancelReservation")
     def _on_cancel_reservation(self, reservation_id: int) -> Answer:
-        done = self.charger.cancel_reservation(reservation_id)
+        done = told.cancel_reservation(self.charger, reservation_id)
         return call_result.CancelReservation(ACCEPTED if done else "Rejected")
 
     @on("ChangeAvailability")
@@ -180,7 +181,7 @@ class Link16(Speaker, ChargePoint):  # type: ignore[misc]
         if connector_id == 0:
             self.charger.operative = operative
             self.charger.say(self.charger.dialect.status(None))
-        return call_result.ChangeAvailability(self.charger.make_available(connector_id, operative=operative))
+        return call_result.ChangeAvailability(told.make_available(self.charger, connector_id, operative=operative))
 
     @on("ChangeConfiguration")
     def _on_change_configuration(self, key: str, value: str) -> Answer:
@@ -210,7 +211,7 @@ class Link16(Speaker, ChargePoint):  # type: ignore[misc]
         charger = self.charger
         if connector_id > len(charger.outlets):
             return call_result.GetCompositeSchedule("Rejected")
-        periods = charger.composite(connector_id, duration, charging_rate_unit)
+        periods = told.composite(charger, connector_id, duration, charging_rate_unit)
         now = charger.stamp()
         schedule = {
             "duration": duration,
@@ -261,7 +262,7 @@ class Link16(Speaker, ChargePoint):  # type: ignore[misc]
         if charger.flag("AuthorizeRemoteTxRequests") and connector_id is not None:
             charger.present(connector_id, id_tag)
             return call_result.RemoteStartTransaction(ACCEPTED)
-        taken = charger.remote_start(connector_id, id_tag, None, charging_profile)
+        taken = told.remote_start(charger, connector_id, id_tag, None, charging_profile)
         return call_result.RemoteStartTransaction("Rejected" if taken is None else ACCEPTED)
 
     @on("RemoteStopTransaction")
@@ -277,7 +278,7 @@ class Link16(Speaker, ChargePoint):  # type: ignore[misc]
         self, connector_id: int, expiry_date: str, id_tag: str, reservation_id: int, **_: Rest
     ) -> Answer:
         reservation = Reservation(reservation_id, id_tag, stamp_us(expiry_date))
-        return call_result.ReserveNow(self.charger.reserve(connector_id, reservation))
+        return call_result.ReserveNow(told.reserve(self.charger, connector_id, reservation))
 
     @on("Reset")
     def _on_reset(self, type: str) -> Answer:  # noqa: A002
@@ -302,7 +303,7 @@ class Link16(Speaker, ChargePoint):  # type: ignore[misc]
     @on("SetChargingProfile")
     def _on_set_charging_profile(self, connector_id: int, cs_charging_profiles: Payload) -> Answer:
         known = connector_id <= len(self.charger.outlets)
-        done = known and self.charger.set_profile(connector_id, cs_charging_profiles)
+        done = known and told.set_profile(self.charger, connector_id, cs_charging_profiles)
         return call_result.SetChargingProfile(ACCEPTED if done else "Rejected")
 
     @on("TriggerMessage")

@@ -1,17 +1,13 @@
-"""The simulated charger in the words of OCPP 2.0.1.
-
-Its transaction begins when a vehicle is plugged in and somebody was let in (TxStartPoint PowerPathClosed), and ends
-when one of the two is gone (TxStopPoint EVConnected, Authorized).
-"""
+"""The simulated charger's side of an OCPP 2.0.1 connection: answers to what it is asked."""
 
 from collections.abc import Callable
-from uuid import uuid4
 
 from ocpp.v201 import ChargePoint, call, call_result  # type: ignore[import-untyped]
 
-from drivers.sim.charger_ocpp201_variables import Variable, connector_status, variables
+from drivers.sim import charger_ocpp_told as told
+from drivers.sim.charger_ocpp201_variables import Variable, variables
 from drivers.sim.charger_ocpp_core import ACCEPTED, Charger
-from drivers.sim.charger_ocpp_model import ENERGY, Message, Outlet, Payload, Quirk, Reservation, Transaction, iso
+from drivers.sim.charger_ocpp_model import Message, Payload, Reservation, iso
 from drivers.sim.charger_ocpp_profiles import PURPOSES, Profile, stamp_us
 from drivers.sim.charger_ocpp_wire import Answer, Rest, Speaker, Wire, on, quiet_logger
 
@@ -19,165 +15,6 @@ FIRMWARE_STEPS = ("Downloading", "Downloaded", "Installing", "Installed")
 UPLOAD_STEPS = ("Uploading", "Uploaded")
 STEP_S = 2.0
 REPORT_ITEMS = 20
-REASONS = {
-    "DeAuthorized": "DeAuthorized",
-    "EVDisconnected": "EVDisconnected",
-    "Local": "Local",
-    "PowerLoss": "PowerLoss",
-    "Reboot": "Reboot",
-    "Remote": "Remote",
-    "ImmediateReset": "ImmediateReset",
-}
-TRIGGERS = {
-    "DeAuthorized": "Deauthorized",
-    "EVDisconnected": "EVCommunicationLost",
-    "Local": "StopAuthorized",
-    "Remote": "RemoteStop",
-    "ImmediateReset": "ResetCommand",
-    "UnlockCommand": "UnlockCommand",
-}
-
-
-class Dialect201:
-    """What it says in 2.0.1."""
-
-    subprotocol = "ocpp2.0.1"
-    boots_again = False  #: B01: after power-up and reboot only
-
-    def __init__(self, charger: Charger) -> None:
-        self._charger = charger
-
-    def boot(self, reason: str) -> Message:
-        """BootNotification."""
-        charger = self._charger
-        settings = charger.settings
-        station = {
-            "model": settings.model,
-            "vendor_name": settings.vendor,
-            "serial_number": settings.identity[:25],
-            "firmware_version": charger.firmware,
-        }
-        message = charger.message("BootNotification", {"charging_station": station, "reason": reason})
-        message.then = lambda answer: charger.booted_with(answer.status, answer.interval)
-        return message
-
-    def heartbeat(self) -> Message:
-        """Heartbeat."""
-        return self._charger.message("Heartbeat", {})
-
-    def status(self, outlet: Outlet | None) -> Message | None:
-        """StatusNotification of an EVSE's connector; the charger as a whole has none."""
-        if outlet is None:
-            return None
-        payload = {
-            "timestamp": self._charger.stamp(),
-            "connector_status": connector_status(outlet.status),
-            "evse_id": outlet.number,
-            "connector_id": 1,
-        }
-        return self._charger.message("StatusNotification", payload)
-
-    def authorize(self, tag: str, then: Callable[[str], None]) -> Message:
-        """Authorize."""
-        message = self._charger.message("Authorize", {"id_token": _token(tag)})
-        message.then = lambda answer: then("" if answer is None else answer.id_token_info["status"])
-        return message
-
-    def started(self, outlet: Outlet, running: Transaction) -> Message:
-        """TransactionEvent Started."""
-        running.id = str(uuid4())
-        running.trigger = "RemoteStart" if running.remote_id is not None else "Authorized"
-        event = self._event(outlet, running, "Started", running.trigger, "Transaction.Begin", ENERGY)
-        event["id_token"] = _token(running.tag)
-        if running.remote_id is not None:
-            event["transaction_info"]["remote_start_id"] = running.remote_id
-        if running.reservation is not None:
-            event["reservation_id"] = running.reservation
-        return self._charger.message("TransactionEvent", event, running)
-
-    def changed(self, outlet: Outlet, running: Transaction, trigger: str) -> Message:
-        """TransactionEvent Updated without meter values."""
-        event = self._event(outlet, running, "Updated", trigger, "", "")
-        return self._charger.message("TransactionEvent", event, running)
-
-    def sampled(self, outlet: Outlet, running: Transaction, context: str) -> Message:
-        """TransactionEvent Updated with meter values."""
-        key = "MeterValuesAlignedData" if context == "Sample.Clock" else "MeterValuesSampledData"
-        trigger = {"Sample.Clock": "MeterValueClock", "Trigger": "Trigger"}.get(context, "MeterValuePeriodic")
-        measurands = self._charger.keys[key].value
-        event = self._event(outlet, running, "Updated", trigger, context, measurands)
-        return self._charger.message("TransactionEvent", event, running)
-
-    def stopped(self, outlet: Outlet, running: Transaction) -> Message:
-        """TransactionEvent Ended."""
-        measurands = self._charger.keys["StopTxnSampledData"].value or ENERGY
-        trigger = TRIGGERS.get(running.reason, "AbnormalCondition")
-        event = self._event(outlet, running, "Ended", trigger, "Transaction.End", measurands)
-        event["transaction_info"]["stopped_reason"] = REASONS.get(running.reason, "Other")
-        if running.reason == "Local":
-            event["id_token"] = _token(running.tag)
-        return self._charger.message("TransactionEvent", event, running)
-
-    def meter(self, outlet: Outlet, context: str) -> Message:
-        """MeterValues outside a transaction."""
-        key = "MeterValuesAlignedData" if context == "Sample.Clock" else "MeterValuesSampledData"
-        values = self._values(outlet, self._charger.keys[key].value, context)
-        meter = [{"timestamp": self._charger.stamp(), "sampled_value": values}]
-        return self._charger.message("MeterValues", {"evse_id": outlet.number, "meter_value": meter})
-
-    def answered(self, message: Message, answer: Answer) -> None:
-        """End the transaction where the id token is refused (E05)."""
-        told = answer.id_token_info
-        number = message.transaction
-        if told is not None and told["status"] != ACCEPTED and number is not None:
-            self._charger.refuse_transaction(number)
-
-    def _event(
-        self, outlet: Outlet, running: Transaction, kind: str, trigger: str, context: str, measurands: str
-    ) -> Payload:
-        quirks = self._charger.quirks
-        stamp = iso(running.start_us if kind == "Started" else running.last_us, quirks)
-        event: Payload = {
-            "event_type": kind,
-            "timestamp": stamp,
-            "trigger_reason": trigger,
-            "seq_no": running.seq,
-            "transaction_info": {"transaction_id": running.id, "charging_state": self._state(outlet)},
-            "evse": {"id": outlet.number, "connector_id": 1},
-        }
-        running.seq += 1
-        if not self._charger.online:
-            event["offline"] = True
-        values = self._values(outlet, measurands, context) if measurands else []
-        if values:
-            event["meter_value"] = [{"timestamp": stamp, "sampled_value": values}]
-        return event
-
-    def _state(self, outlet: Outlet) -> str:
-        return "EVConnected" if outlet.evse.plugged and not outlet.evse.enabled else outlet.charging_state
-
-    def _values(self, outlet: Outlet, measurands: str, context: str) -> list[Payload]:
-        values = []
-        for measurand, phase, number, unit in outlet.readings(measurands):
-            if measurand == "Temperature":
-                continue  # not a measurand of 2.0.1
-            kwh = measurand == ENERGY and Quirk.KWH in self._charger.quirks
-            value: Payload = {
-                "value": number / 1000 if kwh else number,
-                "context": context,
-                "measurand": measurand,
-                "location": "EV" if measurand == "SoC" else "Outlet",
-            }
-            if unit:
-                value["unit_of_measure"] = {"unit": "kWh" if kwh else unit}
-            if phase:
-                value["phase"] = phase
-            values.append(value)
-        return values
-
-
-def _token(tag: str) -> Payload:
-    return {"id_token": tag, "type": "ISO14443"}
 
 
 class Link201(Speaker, ChargePoint):  # type: ignore[misc]
@@ -265,7 +102,7 @@ class Link201(Speaker, ChargePoint):  # type: ignore[misc]
 
     @on("CancelReservation")
     def _on_cancel_reservation(self, reservation_id: int, **_: Rest) -> Answer:
-        done = self.charger.cancel_reservation(reservation_id)
+        done = told.cancel_reservation(self.charger, reservation_id)
         return call_result.CancelReservation(ACCEPTED if done else "Rejected")
 
     @on("ChangeAvailability")
@@ -274,7 +111,7 @@ class Link201(Speaker, ChargePoint):  # type: ignore[misc]
         if evse is None:
             self.charger.operative = operative
         number = 0 if evse is None else evse["id"]
-        return call_result.ChangeAvailability(self.charger.make_available(number, operative=operative))
+        return call_result.ChangeAvailability(told.make_available(self.charger, number, operative=operative))
 
     @on("ClearCache")
     def _on_clear_cache(self, **_: Rest) -> Answer:
@@ -364,7 +201,7 @@ class Link201(Speaker, ChargePoint):  # type: ignore[misc]
         charger = self.charger
         if evse_id > len(charger.outlets):
             return call_result.GetCompositeSchedule("Rejected")
-        periods = charger.composite(evse_id, duration, charging_rate_unit)
+        periods = told.composite(charger, evse_id, duration, charging_rate_unit)
         schedule = {
             "evse_id": evse_id,
             "duration": duration,
@@ -403,7 +240,7 @@ class Link201(Speaker, ChargePoint):  # type: ignore[misc]
         charger = self.charger
         taken = None
         if charger.online:  # B02.FR.05
-            taken = charger.remote_start(evse_id, id_token["id_token"], remote_start_id, charging_profile)
+            taken = told.remote_start(charger, evse_id, id_token["id_token"], remote_start_id, charging_profile)
         return call_result.RequestStartTransaction("Rejected" if taken is None else ACCEPTED)
 
     @on("RequestStopTransaction")
@@ -424,7 +261,7 @@ class Link201(Speaker, ChargePoint):  # type: ignore[misc]
         **_: Rest,
     ) -> Answer:
         reservation = Reservation(id, id_token["id_token"], stamp_us(expiry_date_time))
-        return call_result.ReserveNow(self.charger.reserve(evse_id, reservation))
+        return call_result.ReserveNow(told.reserve(self.charger, evse_id, reservation))
 
     @on("Reset")
     def _on_reset(self, type: str, evse_id: int | None = None, **_: Rest) -> Answer:  # noqa: A002
@@ -467,7 +304,7 @@ class Link201(Speaker, ChargePoint):  # type: ignore[misc]
             charging_profile["charging_profile_purpose"] == "TxProfile" and "transaction_id" not in charging_profile
         )
         known = evse_id <= len(self.charger.outlets) and not unnamed  # K01.FR.03
-        done = known and self.charger.set_profile(evse_id, charging_profile)
+        done = known and told.set_profile(self.charger, evse_id, charging_profile)
         return call_result.SetChargingProfile(ACCEPTED if done else "Rejected")
 
     @on("SetNetworkProfile")

@@ -15,17 +15,17 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 from agent.core.clock import Clock
 from drivers.sim import charger_ocpp_state as state
+from drivers.sim.charger_ocpp_dialect import Dialect
 from drivers.sim.charger_ocpp_model import (
     Message,
     Outlet,
     Payload,
     Quirk,
-    Reservation,
     Session,
     SimSettings,
     Transaction,
@@ -42,43 +42,6 @@ ACCEPTED = "Accepted"
 #: Before a reset it has this long to answer and to say goodbye.
 RESET_AFTER_S = 1.0
 FIRST_REGISTER_WH = 1_000_000
-
-
-class Dialect(Protocol):
-    """What one version says. Each makes a message; the charger sends it."""
-
-    subprotocol: str
-    boots_again: bool  #: BootNotification also when only the connection was lost
-
-    def boot(self, reason: str) -> Message:
-        """BootNotification."""
-
-    def heartbeat(self) -> Message:
-        """Heartbeat."""
-
-    def status(self, outlet: Outlet | None) -> Message | None:
-        """StatusNotification of an outlet, or of the whole charger (None where there is no such thing)."""
-
-    def authorize(self, tag: str, then: Callable[[str], None]) -> Message:
-        """Authorize; ``then`` is given the status."""
-
-    def started(self, outlet: Outlet, running: Transaction) -> Message:
-        """The transaction began."""
-
-    def changed(self, outlet: Outlet, running: Transaction, trigger: str) -> Message | None:
-        """The transaction's state changed."""
-
-    def sampled(self, outlet: Outlet, running: Transaction, context: str) -> Message:
-        """Meter values of a transaction."""
-
-    def stopped(self, outlet: Outlet, running: Transaction) -> Message:
-        """The transaction ended, ``running.reason`` says why."""
-
-    def meter(self, outlet: Outlet, context: str) -> Message:
-        """Meter values outside a transaction."""
-
-    def answered(self, message: Message, answer: Any) -> None:  # noqa: ANN401 - a class for each action
-        """A transaction message was answered."""
 
 
 class Charger:
@@ -341,7 +304,7 @@ class Charger:
 
     def _look(self, outlet: Outlet, running: Transaction) -> None:
         running.last_wh, running.last_us = outlet.register_wh, self.clock.now_us()
-        self._dirty = self.settings.state_file is not None
+        self.changed()
 
     def _authorized(self, outlet: Outlet, tag: str, status: str) -> None:
         outlet.asked = False
@@ -382,6 +345,8 @@ class Charger:
         self.connected = True
         self.hang_up.clear()
         self.registered = ""
+        for message in self.outbox:
+            message.due_s = 0.0
         quiet = self.booted and (not self.dialect.boots_again or Quirk.NO_BOOT in self.quirks)
         self._boot_due_s = self._heartbeat_s = self.clock.monotonic_s()
         if quiet:
@@ -441,7 +406,7 @@ class Charger:
                 message.then(answer)
             return
         self.outbox.popleft()
-        self._dirty = self.settings.state_file is not None
+        self.changed()
         self.dialect.answered(message, answer)
 
     def refused(self, message: Message) -> None:
@@ -504,7 +469,7 @@ class Charger:
         if name == "AuthorizationKey":
             return self._set_password(value)
         key.value = value
-        self._dirty = True
+        self.changed()
         return ACCEPTED
 
     def _set_password(self, value: str) -> str:
@@ -512,86 +477,9 @@ class Charger:
             self.password = bytes.fromhex(value) if len(value) >= 32 else value.encode()  # noqa: PLR2004
         except ValueError:
             self.password = value.encode()
-        self._dirty = True
+        self.changed()
         self.later(RESET_AFTER_S, self.hang_up.set)
         return ACCEPTED
-
-    def set_profile(self, outlet: int, said: Payload) -> bool:
-        """SetChargingProfile."""
-        try:
-            profile = read_profile(outlet, said)
-        except (ValueError, KeyError):
-            return False
-        if profile.purpose == "TxProfile":
-            running = self.outlets[outlet - 1].transaction
-            if running is None:
-                return False
-            ids = {running.id, self.transaction_ids.get(running.number), None}
-            if profile.transaction not in ids:
-                return False
-        self.profiles.install(profile)
-        self._dirty = True
-        self.step()
-        return True
-
-    def composite(self, outlet: int, lasts_s: int, unit: str) -> list[tuple[int, float]]:
-        """GetCompositeSchedule."""
-        running = self.outlets[outlet - 1].transaction if outlet else None
-        started_us = None if running is None else running.start_us
-        return self.profiles.composite(outlet, self.clock.now_us(), lasts_s, started_us, unit)
-
-    def remote_start(
-        self, number: int | None, tag: str, remote_id: int | None, profile: Payload | None
-    ) -> Outlet | None:
-        """The outlet that takes it; None: none can."""
-        for outlet in self.outlets if number is None else self.outlets[number - 1 : number]:
-            free = outlet.transaction is None and outlet.tag is None and outlet.operative and not outlet.fault
-            if free and (outlet.reservation is None or outlet.reservation.tag == tag):
-                try:
-                    if profile is not None:
-                        read_profile(outlet.number, profile)
-                except (ValueError, KeyError):
-                    return None
-                self.let_in(outlet, tag, remote_id, profile)
-                self.later(0, lambda: None)
-                return outlet
-        return None
-
-    def make_available(self, number: int, *, operative: bool) -> str:
-        """ChangeAvailability: Accepted, Scheduled, or Rejected for an outlet that is not there."""
-        if number > len(self.outlets):
-            return "Rejected"
-        answer = ACCEPTED
-        for outlet in self.outlets if number == 0 else [self.outlets[number - 1]]:
-            if outlet.transaction is not None and not operative:
-                outlet.scheduled, answer = operative, "Scheduled"
-            else:
-                outlet.operative, outlet.scheduled = operative, None
-        self._dirty = True
-        return answer
-
-    def reserve(self, number: int, reservation: Reservation) -> str:
-        """ReserveNow."""
-        if not 0 < number <= len(self.outlets):
-            return "Rejected"
-        outlet = self.outlets[number - 1]
-        same = outlet.reservation is None or outlet.reservation.id == reservation.id
-        if outlet.fault:
-            return "Faulted"
-        if not outlet.operative:
-            return "Unavailable"
-        if outlet.transaction is not None or outlet.plugged or not same:
-            return "Occupied"
-        outlet.reservation = reservation
-        return ACCEPTED
-
-    def cancel_reservation(self, number: int) -> bool:
-        """CancelReservation, by its id."""
-        for outlet in self.outlets:
-            if outlet.reservation is not None and outlet.reservation.id == number:
-                outlet.reservation = None
-                return True
-        return False
 
     def reboot(self, reason: str, *, at_once: bool = False, stop: str = "Reboot") -> None:
         """End the transactions for the reason ``stop``, power off, and come back saying ``reason``."""
@@ -625,6 +513,10 @@ class Charger:
         if Quirk.CLOCK_UNSET in self.quirks and not self.booted:
             t_us %= 86_400_000_000
         return iso(t_us, self.quirks)
+
+    def changed(self) -> None:
+        """Something that it keeps over a restart is new."""
+        self._dirty = self.settings.state_file is not None
 
     def save(self) -> None:
         """Write the state file, where there is one."""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from agent.core.clock import FakeClock
+from drivers.sim import charger_ocpp_told as told
 from drivers.sim.charger_ocpp import SimulatedCharger
 from drivers.sim.charger_ocpp_model import Quirk, SimSettings
 from tests.e2e.ocpp_csms import Csms, Untyped, flow, pass_s
@@ -333,9 +334,9 @@ def test_a_base_report_tells_all_variables() -> None:
             assert names.count(("EVSE", "Power")) == 2
             assert ("OCPPCommCtrlr", "HeartbeatInterval") in names
             place = {"component": {"name": "TxCtrlr"}, "variable": {"name": "NoSuch"}}
-            told = (await csms.ask("GetVariables", get_variable_data=[place])).get_variable_result
-            assert told[0]["attribute_status"] == "UnknownVariable"
-            charger.set_profile(0, profile("2.0.1", 9))
+            answers = (await csms.ask("GetVariables", get_variable_data=[place])).get_variable_result
+            assert answers[0]["attribute_status"] == "UnknownVariable"
+            told.set_profile(charger, 0, profile("2.0.1", 9))
             asked = csms.ask("GetChargingProfiles", request_id=5, charging_profile={"stack_level": 1})
             assert (await asked).status == "Accepted"
             await flow(clock, lambda: bool(csms.payloads("ReportChargingProfiles")))
