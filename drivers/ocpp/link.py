@@ -126,6 +126,14 @@ class WsLink:
         self._garbled = False
         self._ended = False
 
+    async def _drained(self, worker: asyncio.Task[None]) -> None:
+        """All that was received is handled, or nothing of it will be any more."""
+        joined = asyncio.create_task(self._queue.join())
+        try:
+            await asyncio.wait({worker, joined}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            joined.cancel()
+
     def set_ping(self, seconds: float) -> None:
         """Another ping interval: some models need one of at most 90 s to stay connected."""
         self._ping_s = seconds
@@ -138,8 +146,7 @@ class WsLink:
         try:
             await asyncio.wait({reader, worker, tender}, return_when=asyncio.FIRST_COMPLETED)
             self._end()
-            if not worker.done():
-                await within(self._clock, DRAIN_S, self._queue.join())
+            await within(self._clock, DRAIN_S, self._drained(worker))
         finally:
             self._end()
             tasks = [task for task in (reader, worker, tender, self._pinging) if task is not None]

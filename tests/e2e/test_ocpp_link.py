@@ -413,6 +413,30 @@ def test_what_was_received_before_the_end_is_still_handled() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.announced_warnings
+def test_what_fails_after_the_end_holds_nobody_up() -> None:
+    async def scene() -> None:
+        go = asyncio.Event()
+
+        async def wrong(call: Call) -> Payload | Fault:
+            await go.wait()
+            raise KeyError("a bug")
+
+        gate = OpenGate()
+        peer = gate.peers["CP1"] = RecordingPeer(wrong)
+        async with site(gate=gate, clock=FakeClock()) as a, a.connect() as charger:
+            await charger.send(json.dumps([2, "1", "StartTransaction", START]))
+            await charger.send('[2,"2","Heartbeat",{}]')
+            await until(lambda: len(peer.calls) == 1)
+            charger.transport.close()
+            await until(lambda: bool(peer.links) and isinstance(peer.link, WsLink) and peer.link._ended)
+            go.set()
+            await peer.detached.wait()
+            assert len(peer.calls) == 1
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("text", [b'[3,"x",{}]', b"rubbish", b'[2,"sick","Heartbeat",{}]'])
 def test_a_flood_leaves_the_others_their_turns(text: bytes) -> None:
     """While a sick charger's frames fill our buffers, a healthy one is answered after a few of them."""
