@@ -206,6 +206,44 @@ def test_a_device_that_is_away_is_tried_again_and_told_when_it_is_back() -> None
     run(check)
 
 
+def test_a_switch_that_did_not_reach_the_device_holds_nothing() -> None:
+    async def check() -> None:
+        rig = await Rig().start()
+        rig.charger.fails = NoAnswer("set", "no answer")
+        async with rig.service:
+            await rig.do("off", for_s=5)
+            await rig.wait(6)
+            rig.charger.fails = None
+            rig.service.hear(Event("device.heard", 0, "cp1"))
+            await rig.wait(2)
+            assert rig.charger.log == [(ENABLED, 1)], "it was never off: it is not held off"
+            await rig.do("off")
+            assert rig.charger.log == [(ENABLED, 1), (ENABLED, 0)]
+
+    run(check)
+
+
+def test_a_switch_that_was_overtaken_holds_nothing() -> None:
+    async def check() -> None:
+        rig = await Rig().start()
+        async with rig.service:
+            await rig.do("limit", limit_a=10)
+            await rig.do("off")
+            await rig.wait(61)
+            rig.charger.gate = asyncio.Event()
+            both = asyncio.ensure_future(rig.do("limit", "user:ana", limit_a=20))
+            on = asyncio.ensure_future(rig.do("on"))
+            await settle()
+            off = asyncio.ensure_future(rig.do("off"))
+            await settle()
+            rig.charger.gate.set()
+            await asyncio.gather(both, on, off)
+            assert rig.charger.now[ENABLED] == 0
+            assert (ENABLED, 1) not in rig.charger.log, "it was off all the time"
+
+    run(check)
+
+
 def test_tries_back_off() -> None:
     async def check() -> None:
         rig = await Rig().start()
