@@ -60,15 +60,20 @@ function showStation(station) {
   row.limit.textContent = station.limit_a === null ? "" : `${station.limit_a} A`;
 }
 
+// Once it is configured there is another button.
+function pendingKey(charger) {
+  return `${charger.charge_point_id} ${charger.device}`;
+}
+
 function showPending(charger) {
-  let row = pendingRows.get(charger.charge_point_id);
+  let row = pendingRows.get(pendingKey(charger));
   if (!row) {
     const line = element("tr", document.querySelector("#pending tbody"));
     element("td", line, charger.charge_point_id);
     row = { line, about: element("td", line, "", "dim") };
     const last = element("td", line);
     if (may("admin")) offerAdoption(last, charger);
-    pendingRows.set(charger.charge_point_id, row);
+    pendingRows.set(pendingKey(charger), row);
   }
   const boot = [charger.boot.vendor, charger.boot.model].filter(Boolean).join(" ");
   const doubt = charger.contested ? "another one says to be it, too" : "";
@@ -136,7 +141,7 @@ async function showStations() {
   }
   try {
     const pending = await api("GET", "/api/chargers/pending?page_size=1000");
-    showAll("pending", pendingRows, pending.items, (one) => one.charge_point_id, showPending);
+    showAll("pending", pendingRows, pending.items, pendingKey, showPending);
   } catch {
     // The event stream shows that the gateway is away.
   }
