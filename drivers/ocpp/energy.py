@@ -10,8 +10,9 @@ Rules of this file:
    (``base_wh``) and the new one is counted from 0. Where it can't (another register answers, a digit was lost), as
    where it jumped further than any charger can charge, only what it moves from there on counts: the energy in between
    is not known. Each such break stands in ``data["breaks"]``.
-4. A step back that is no larger than the last digit that was sent is rounding (a kWh with two decimals against the
-   Wh of the end), not a break.
+   A register that comes back from a jump to where it was goes on from there.
+4. A step back that is no larger than the finest digit that was sent (``step_wh``) is rounding, a kWh with two decimals
+   against the Wh of the end, not a break.
 5. ``meterStart`` 0 of a charger whose register then turns out to be high was never read: the first register that is
    believed is the start (``data["start"] = "sample"``).
 6. The register of the end is exact: where the samples came from another register than the transaction's own two, the
@@ -23,7 +24,7 @@ from dataclasses import dataclass, replace
 
 from agent.core.model import Number, Session
 
-#: Breaks that are listed in a session; further ones are only counted.
+#: Breaks that are listed in a session, the newest; all are counted.
 MAX_BREAKS = 20
 #: Registers are compared over so much time more than what lies between their timestamps: clocks and meters are coarse.
 SLACK_S = 60.0
@@ -66,13 +67,17 @@ def advance(session: Session, register: Register, rating: Rating) -> Session:
     """The session after a register was read while it ran; the same object when that says nothing new."""
     if session.start_wh is None or session.last_wh is None or session.last_us is None:
         return _from(session, register, {"start": "sample"})
-    if _old(session.last_us, session.last_wh, register):
+    last_wh, last_us = session.last_wh, session.last_us
+    if _old(last_us, last_wh, register):
         return session
-    elapsed_us = register.t_us - session.last_us
+    step_wh = min(register.step_wh, _number(session, "step_wh", register.step_wh))
+    if step_wh != session.data.get("step_wh"):
+        session = replace(session, data={**session.data, "step_wh": step_wh})
+    elapsed_us = register.t_us - last_us
     if _never_read(session, register, rating, elapsed_us):
         return _from(session, register, {"start": "sample", "told_start_wh": session.start_wh})
-    moved = register.wh - session.last_wh
-    if -register.step_wh <= moved <= 0:  # unchanged, or rounded
+    moved = register.wh - last_wh
+    if -step_wh <= moved <= 0:  # unchanged, or rounded
         return replace(session, last_us=register.t_us)
     if 0 < moved <= rating.jump_wh(elapsed_us):
         return _counted(session, register)
@@ -90,7 +95,7 @@ def finish(session: Session, register: Register | None, rating: Rating) -> Sessi
     if _never_read(session, register, rating, elapsed_us):
         return _from(session, register, {"start": "unknown", "told_start_wh": session.start_wh}, energy_wh=None)
     moved = register.wh - session.last_wh
-    if -register.step_wh <= moved <= rating.jump_wh(elapsed_us):
+    if -_number(session, "step_wh", 1) <= moved <= rating.jump_wh(elapsed_us):
         return _counted(session, register)
     so_far = session.energy_wh or 0
     whole = register.wh - session.start_wh
@@ -140,21 +145,22 @@ def _counted(session: Session, register: Register) -> Session:
 def _broken(session: Session, register: Register, rating: Rating, elapsed_us: int) -> Session:
     assert session.last_wh is not None  # noqa: S101 - those who call have looked
     base, segment = _segment(session)
-    base += session.last_wh - segment
-    anew = register.wh < session.last_wh and 0 <= register.wh <= rating.jump_wh(elapsed_us)
-    segment = 0 if anew else register.wh
     listed = session.data.get("breaks")
     breaks = list(listed) if isinstance(listed, list) else []
-    count = session.data.get("breaks_total", len(breaks))
-    if len(breaks) < MAX_BREAKS:
-        what = "began anew" if anew else "jumped"
-        breaks.append({"t_us": register.t_us, "from_wh": session.last_wh, "to_wh": register.wh, "what": what})
+    back_wh = _before_the_jump(breaks, register, rating)
+    if back_wh is not None:
+        what, segment = "came back", back_wh
+    else:
+        base += session.last_wh - segment
+        anew = register.wh < session.last_wh and 0 <= register.wh <= rating.jump_wh(elapsed_us)
+        what, segment = ("began anew", 0) if anew else ("jumped", register.wh)
+    breaks.append({"t_us": register.t_us, "from_wh": session.last_wh, "to_wh": register.wh, "what": what})
     data = {
         **session.data,
         "base_wh": base,
         "segment_wh": segment,
-        "breaks": breaks,
-        "breaks_total": (count if isinstance(count, int) else 0) + 1,
+        "breaks": breaks[-MAX_BREAKS:],
+        "breaks_total": _number(session, "breaks_total", 0) + 1,
     }
     return replace(
         session,
@@ -165,10 +171,22 @@ def _broken(session: Session, register: Register, rating: Rating, elapsed_us: in
     )
 
 
+def _before_the_jump(breaks: list[object], register: Register, rating: Rating) -> Number | None:
+    """The register before it jumped up, when this one goes on from there; what it moved meanwhile is in this one."""
+    last = breaks[-1] if breaks else None
+    if not isinstance(last, Mapping) or last.get("what") != "jumped":
+        return None
+    before, t_us = last.get("from_wh"), last.get("t_us")
+    if not isinstance(before, int | float) or not isinstance(t_us, int):
+        return None
+    return before if 0 <= register.wh - before <= rating.jump_wh(register.t_us - t_us) else None
+
+
 def _segment(session: Session) -> tuple[Number, Number]:
     """Energy of the segments before the present one, and the register with which that began."""
-    base, segment = session.data.get("base_wh", 0), session.data.get("segment_wh", session.start_wh)
-    return (
-        base if isinstance(base, int | float) else 0,
-        segment if isinstance(segment, int | float) else (session.start_wh or 0),
-    )
+    return _number(session, "base_wh", 0), _number(session, "segment_wh", session.start_wh or 0)
+
+
+def _number(session: Session, name: str, default: Number) -> Number:
+    value = session.data.get(name)
+    return value if isinstance(value, int | float) else default

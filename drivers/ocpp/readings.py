@@ -71,4 +71,4 @@ def step_wh(reading: Reading) -> Number:
     """The value of the last digit of a register as sent, at least 1 Wh."""
     unit = 1000.0 if reading.unit.casefold() == "kwh" else 1.0
     digits = len(reading.text.strip().partition(".")[2])
-    return max(1.0, unit / 10 ** min(digits, 9))
+    return max(1.0, unit * 10.0 ** -min(digits, 9))

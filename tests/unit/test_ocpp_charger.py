@@ -1,0 +1,310 @@
+"""A charger as a whole: boot and set-up, status and values as signals, faults, silence, and an answer to everything."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.core.errors import Unavailable
+from drivers.codec.ocpp_model import Version
+from drivers.ocpp.charger import charger_specs
+from drivers.ocpp.ports import Fault
+from drivers.ocpp.quirks import Quirks
+from drivers.ocpp.settings import ChargerSettings
+from tests.ocpp_fakes import SCHEMAS, Rig, Site
+from tests.ocpp_schemas import FROM_CHARGER, calls
+
+Scene = Callable[[Rig], Awaitable[None]]
+BOOT = {"chargePointVendor": "Acme", "chargePointModel": "One", "firmwareVersion": "1.0"}
+
+
+def play(scene: Scene, rig: Rig | None = None) -> Rig:
+    rig = rig or Rig()
+
+    async def run() -> None:
+        async with rig:
+            await scene(rig)
+
+    asyncio.run(run())
+    return rig
+
+
+# --- every message is answered ---
+
+
+def _ask_all(version: Version, messages: list[tuple[str, dict[str, object]]]) -> None:
+    async def scene(rig: Rig) -> None:
+        for action, payload in messages:
+            await rig.ask(action, payload)
+
+    play(scene, Rig(Site("any"), version, outlets=2))
+
+
+_QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@_QUICK
+@given(st.lists(calls("v16"), max_size=12))
+def test_every_valid_message_of_16_is_answered(messages: list[tuple[str, dict[str, object]]]) -> None:
+    _ask_all(Version.V16, messages)
+
+
+@_QUICK
+@given(st.lists(calls("v201"), max_size=12))
+def test_every_valid_message_of_201_is_answered(messages: list[tuple[str, dict[str, object]]]) -> None:
+    _ask_all(Version.V201, messages)
+
+
+@_QUICK
+@given(st.lists(calls("v21"), max_size=12))
+def test_every_valid_message_of_21_is_answered(messages: list[tuple[str, dict[str, object]]]) -> None:
+    _ask_all(Version.V21, messages)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def _broken(draw: st.DrawFn, version: str) -> tuple[str, dict[str, object]]:
+    action, payload = draw(calls(version))
+    payload = dict(payload)
+    for name in draw(st.lists(st.sampled_from([*payload, "idTag", "transactionId"]), max_size=3)):
+        if draw(st.booleans()):
+            payload.pop(name, None)
+        else:
+            payload[name] = draw(_JSON)
+    return action, payload
+
+
+@pytest.mark.parametrize("version", [Version.V16, Version.V201])
+@_QUICK
+@given(data=st.data())
+def test_broken_messages_are_answered_too(version: Version, data: st.DataObject) -> None:
+    name = "v16" if version is Version.V16 else "v201"
+    messages = data.draw(st.lists(_broken(name), max_size=10))
+
+    async def scene(rig: Rig) -> None:
+        for action, payload in messages:
+            answer = await rig.handle(action, payload, SCHEMAS.deviation(version, action, payload))
+            assert not isinstance(answer, Fault)
+            assert not SCHEMAS.deviation(version, action, answer, result=True)
+
+    play(scene, Rig(Site("any"), version))
+
+
+@pytest.mark.parametrize(("version", "name"), [(Version.V16, "v16"), (Version.V201, "v201"), (Version.V21, "v21")])
+def test_nothing_that_a_charger_may_ask_is_unknown(version: Version, name: str) -> None:
+    async def scene(rig: Rig) -> None:
+        for action in FROM_CHARGER[name]:
+            answer = await rig.handle(action, {}, "empty")
+            assert not (isinstance(answer, Fault) and answer.code == "NotImplemented"), action
+        assert await rig.handle("Reset", {}) == Fault("NotImplemented", "nobody knows Reset here")
+
+    play(scene, Rig(version=version))
+
+
+# --- boot and set-up ---
+
+
+def test_a_boot_is_accepted_remembered_and_set_up() -> None:
+    known = [Quirks("other", vendor="Nobody"), Quirks("acme", vendor="acme")]
+
+    async def scene(rig: Rig) -> None:
+        answer = await rig.ask("BootNotification", BOOT)
+        assert (answer["status"], answer["interval"]) == ("Accepted", 60)
+        assert not rig.link.sent("SetChargingProfile")  # the answer leaves first
+        await rig.advance(2, 0.1)
+        assert rig.link.sent("SetChargingProfile")
+        assert rig.charger.quirks.name == "acme"
+        assert rig.value("current_limit_a") == 6
+        assert rig.value("charging_enabled") == 1
+
+    rig = play(scene, Rig(quirks=known))
+    (booted,) = rig.told("charger.booted")
+    assert (booted["model"], booted["profile"]) == ("One", "acme")
+
+    again = Rig(rig.site, quirks=known)
+    assert again.charger.boot is not None
+    assert (again.charger.boot.vendor, again.charger.quirks.name) == ("Acme", "acme")
+
+
+def test_a_charger_that_does_not_boot_is_what_it_was_or_is_asked_once() -> None:
+    async def unknown(rig: Rig) -> None:
+        await rig.advance(9)
+        assert not rig.link.asked
+        await rig.advance(2)
+        assert rig.link.sent("TriggerMessage") == [{"requestedMessage": "BootNotification"}]
+        await rig.ask("BootNotification", BOOT)
+        await rig.advance(5)
+        assert rig.link.sent("SetChargingProfile")
+        await rig.disconnect()
+        await rig.connect()
+        await rig.advance(12)
+        assert not [one for one in rig.link.sent("TriggerMessage") if one["requestedMessage"] == "BootNotification"]
+        assert rig.link.sent("SetChargingProfile")
+
+    play(unknown)
+
+
+def test_nobody_is_let_in_before_the_safe_limit_but_not_for_long() -> None:
+    async def scene(rig: Rig) -> None:
+        rig.charger.limits.connected()
+        asking = asyncio.create_task(rig.ask("Authorize", {"idTag": "AABB"}))
+        await rig.advance(2)
+        assert not asking.done()
+        await rig.advance(1)
+        assert (await asking)["idTagInfo"] == {"status": "Accepted"}
+        rig.charger.limits.connected()
+        asking = asyncio.create_task(rig.ask("Authorize", {"idTag": "AABB"}))
+        await rig.ask("BootNotification", BOOT)
+        await rig.advance(1, 0.1)
+        assert asking.done()
+        await asking
+
+    play(scene)
+
+
+def test_without_a_connection_it_can_not_be_reached() -> None:
+    rig = Rig()
+    with pytest.raises(Unavailable):
+        _ = rig.charger.link
+
+
+# --- signals ---
+
+
+def test_the_signals_of_one_outlet_and_of_two() -> None:
+    one = {spec.name for spec in charger_specs(ChargerSettings("cp", "CP"))}
+    two = {spec.name for spec in charger_specs(ChargerSettings("cp", "CP", outlets=2))}
+    assert {"charger_status", "power_w", "session_energy_wh", "current_limit_a"} <= one
+    assert {"charger_status", "charger_status.1", "power_w.2", "current_limit_a", "current_limit_a.2"} <= two
+    assert "power_w" not in two
+
+
+def _values(rig: Rig, **values: float) -> dict[str, object]:
+    names = {"power": ("Power.Active.Import", "W"), "current": ("Current.Import", "A"), "soc": ("SoC", "Percent")}
+    sampled = [
+        {"value": str(value), "measurand": names[name][0], "unit": names[name][1]}
+        | ({"phase": "L1"} if name == "current" else {})
+        for name, value in values.items()
+    ]
+    return {"connectorId": 1, "meterValue": [{"timestamp": rig.at(), "sampledValue": sampled}]}
+
+
+def test_values_become_unknown_when_no_sample_comes() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.start16()
+        await rig.status16("Charging")
+        for _ in range(2):
+            await rig.ask("MeterValues", _values(rig, power=7000, current=10.5))
+            await rig.advance(10)
+        assert (rig.value("power_w"), rig.value("current_l1_a")) == (7000, 10.5)
+        await rig.advance(12)
+        assert (rig.value("power_w"), rig.value("current_l1_a")) == (None, None)
+        await rig.ask("MeterValues", _values(rig, power=6000))
+        assert rig.value("power_w") == 6000
+
+    play(scene)
+
+
+def test_a_silent_charger_is_told_once_and_all_is_unknown() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.status16("Charging")
+        await rig.ask("MeterValues", _values(rig, power=7000))
+        await rig.meter16(5)
+        await rig.disconnect()
+        await rig.advance(5)
+        assert rig.value("power_w") == 7000
+        await rig.advance(60, 5)
+        for name in ("power_w", "charger_status", "plugged", "energy_import_wh"):
+            assert rig.value(name) is None
+        await rig.connect()
+        await rig.status16("Available")
+        assert rig.value("power_w") == 0
+
+    rig = play(scene)
+    assert [kind for kind in rig.kinds() if kind.startswith("device.")] == ["device.silent", "device.heard"]
+
+
+def test_a_short_absence_is_no_news() -> None:
+    async def scene(rig: Rig) -> None:
+        for _ in range(3):
+            await rig.disconnect()
+            await rig.advance(10)
+            await rig.connect()
+            await rig.advance(10)
+
+    assert not [kind for kind in play(scene).kinds() if kind.startswith("device.")]
+
+
+def test_faults_have_two_edges() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.status16("Available")
+        for _ in range(2):
+            await rig.status16("Faulted", "GroundFailure")
+        assert rig.value("plugged") is None
+        await rig.status16("Available")
+        await rig.status16("Available")
+
+    rig = play(scene)
+    faults = [event for event in rig.sink.events if event.kind.startswith("charger.fault")]
+    assert [(event.kind, event.data["error"]) for event in faults] == [
+        ("charger.fault", "GroundFailure"),
+        ("charger.fault_ended", "GroundFailure"),
+    ]
+
+
+def test_deviations_are_told_once_for_each_connection() -> None:
+    async def scene(rig: Rig) -> None:
+        for _ in range(2):
+            for _ in range(3):
+                await rig.handle("Heartbeat", {"x": 1}, "unknown property")
+            await rig.disconnect()
+            await rig.connect()
+
+    assert len(play(scene).told("charger.deviates")) == 2
+
+
+def test_an_outlet_that_stays_finishing_is_reset_where_its_model_needs_that() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.status16("Finishing")
+        await rig.advance(70, 5)
+        assert rig.link.sent("Reset") == [{"type": "Soft"}]
+        await rig.advance(200, 5)
+        assert len(rig.link.sent("Reset")) == 1
+
+    settings_ = {"quirks": [Quirks("autel", reset_when_finishing_s=60)], "profile": "autel"}
+    play(scene, Rig(**settings_))  # type: ignore[arg-type]
+
+
+def test_the_limit_that_was_set_is_shown() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.charger.limits.set("current_limit_a", 16)
+        assert rig.value("current_limit_a") == 16
+        rig.charger.limits.release()
+        assert rig.value("current_limit_a") is None
+
+    play(scene)
+
+
+def test_an_outlet_that_is_switched_off_lets_nobody_begin() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.charger.limits.set("charging_enabled", 0)
+        start = {"connectorId": 1, "idTag": "AABB", "meterStart": 5, "timestamp": rig.at()}
+        assert (await rig.ask("StartTransaction", start))["idTagInfo"] == {"status": "Blocked"}
+
+    play(scene, Rig(off="stop"))
+
+
+def test_security_events_are_told() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.ask("SecurityEventNotification", {"type": "SettingSystemTime", "timestamp": rig.at()})
+
+    (event,) = play(scene).told("charger.security")
+    assert event["type"] == "SettingSystemTime"

@@ -1,0 +1,236 @@
+"""The energy of sessions from registers: against a model, with resets, gaps, repeats, wrong order, and kills."""
+
+import asyncio
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.core.model import Session
+from drivers.codec.ocpp_model import Version
+from drivers.ocpp.energy import Rating, Register, advance, finish
+from tests.ocpp_fakes import Killed, Rig, Site
+
+RATING = Rating(22_080)
+S = 1_000_000
+
+
+def session(start_wh: float | None = 1000, start_us: int = 0) -> Session:
+    last_us = None if start_wh is None else start_us
+    energy = None if start_wh is None else 0
+    return Session("cp", 1, "k", start_us, start_wh=start_wh, last_wh=start_wh, last_us=last_us, energy_wh=energy)
+
+
+def run(start_wh: float | None, *registers: tuple[int, float], stop: tuple[int, float] | None = None) -> Session:
+    one = session(start_wh)
+    for seconds, wh in registers:
+        one = advance(one, Register(wh, seconds * S), RATING)
+    return finish(one, None if stop is None else Register(stop[1], stop[0] * S), RATING)
+
+
+def test_a_lifetime_register_and_one_of_the_session_are_the_same() -> None:
+    assert run(5_000_000, (60, 5_000_100), stop=(120, 5_000_250)).energy_wh == 250
+    assert run(0, (60, 100), stop=(120, 250)).energy_wh == 250
+
+
+def test_old_and_repeated_registers_say_nothing() -> None:
+    one = run(1000, (60, 1100), (30, 1050), (60, 1100), (90, 1200), (60, 1100))
+    assert (one.energy_wh, one.last_wh) == (200, 1200)
+
+
+def test_a_reset_is_added_up_and_kept() -> None:
+    one = run(9000, (60, 9100), (120, 30), (180, 90), stop=(240, 95))
+    assert one.energy_wh == 195
+    assert one.data["breaks"] == [{"t_us": 120 * S, "from_wh": 9100, "to_wh": 30, "what": "began anew"}]
+
+
+def test_a_glitch_costs_nothing() -> None:
+    one = run(1000, (60, 1100), (70, 99_999_999), (80, 1110), (140, 1200), stop=(150, 1210))
+    assert one.energy_wh == 210
+    assert one.data["breaks_total"] == 2
+
+
+def test_rounding_is_no_reset() -> None:
+    one = advance(session(), Register(12_350, 3600 * S, 10), RATING)
+    assert finish(one, Register(12_346, 3610 * S, 1), RATING).energy_wh == 11_346
+    exact = finish(advance(session(), Register(1100.4, 60 * S), RATING), Register(1100, 70 * S), RATING)
+    assert (exact.energy_wh, exact.data) == (100, {"step_wh": 1})
+
+
+def test_a_start_that_was_never_read_is_taken_from_the_first_sample() -> None:
+    one = run(0, (60, 900_000), stop=(120, 900_300))
+    assert (one.energy_wh, one.start_wh, one.data["start"]) == (300, 900_000, "sample")
+    assert run(0, stop=(120, 900_300)).energy_wh is None
+    assert run(None, (60, 900_000), stop=(120, 900_100)).energy_wh == 100
+    assert run(None, stop=(120, 900_100)).energy_wh is None
+
+
+def test_samples_of_another_register_than_the_transactions() -> None:
+    one = run(100_000, (60, 10), (120, 350), stop=(130, 100_380))
+    assert (one.energy_wh, one.data["samples"]) == (380, "of another register")
+
+
+def test_a_missing_or_zero_stop_register_is_the_last_sample() -> None:
+    assert run(1000, (60, 1100)).energy_wh == 100
+    assert run(1000, (60, 1100), stop=(70, 0)).energy_wh == 100
+
+
+@dataclass(frozen=True)
+class Step:
+    """Some seconds, what was charged in them, and how the sample at their end fares."""
+
+    seconds: int
+    share: float  #: of the highest power
+    reset: bool
+    sent: bool
+    twice: bool
+    late: bool  #: it comes after the one behind it
+    kilo: bool
+
+
+STEPS = st.lists(
+    st.builds(
+        Step,
+        st.integers(5, 900),
+        st.floats(0, 1),
+        st.sampled_from([False] * 5 + [True]),
+        st.sampled_from([True, True, True, False]),
+        st.booleans(),
+        st.sampled_from([False, False, False, True]),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@dataclass
+class Message:
+    """A register as it arrives."""
+
+    at_s: int
+    wh: int
+    kilo: bool
+
+
+def story(start_wh: int, steps: list[Step]) -> tuple[list[Message], int, int]:
+    """The samples in the order in which they arrive, the time and the register of the end."""
+    now_s, register = 0, start_wh
+    sent: list[Message] = []
+    held: Message | None = None
+    for step in steps:
+        now_s += step.seconds
+        register = 0 if step.reset else register
+        register += int(step.share * 22_000 * step.seconds / 3600)
+        if not step.sent:
+            continue
+        message = Message(now_s, register, step.kilo)
+        if step.late and held is None:
+            held = message
+            continue
+        sent += [message] * (2 if step.twice else 1)
+        if held is not None:
+            sent.append(held)
+            held = None
+    return sent, now_s + 5, register
+
+
+def model(start_wh: int, sent: list[Message], stop_wh: int) -> tuple[int, int]:
+    """The energy that can be known from what arrived; and how many Wh a step back that looks like rounding may hide."""
+    last_s, last, energy, unsure = 0, start_wh, 0, 1
+    for at_s, wh in [*((one.at_s, one.wh) for one in sent), (10**9, stop_wh)]:
+        if at_s <= last_s:
+            continue
+        energy += wh - last if wh >= last else wh
+        unsure += 2 if last - 1 <= wh < last else 0
+        last_s, last = at_s, wh
+    return energy, unsure
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    start_wh=st.sampled_from([0, 1, 700, 123_456, 98_765_432]),
+    steps=STEPS,
+    version=st.sampled_from([Version.V16, Version.V201]),
+    kill=st.integers(-1, 14),
+    stored=st.booleans(),
+)
+def test_energy_is_right_whatever_happens(
+    start_wh: int,
+    steps: list[Step],
+    version: Version,
+    kill: int,
+    stored: bool,  # noqa: FBT001 - of Hypothesis
+) -> None:
+    sent, end_s, stop_wh = story(start_wh, steps)
+    site = Site()
+    if stored:
+        site.sessions.kill_after = kill
+    else:
+        site.sessions.kill_before = kill
+    asyncio.run(_play(site, version, start_wh, sent, (end_s, stop_wh)))
+    (row,) = site.sessions.rows.values()
+    energy, unsure = model(start_wh, sent, stop_wh)
+    assert row.energy_wh is not None
+    assert abs(row.energy_wh - energy) <= unsure
+    assert not row.running
+    kinds = site.sessions.kinds()
+    assert (kinds.count("session.started"), kinds.count("session.ended")) == (1, 1)
+
+
+async def _play(site: Site, version: Version, start_wh: int, sent: list[Message], end: tuple[int, int]) -> None:
+    rig = Rig(site, version)
+    await rig.__aenter__()
+    zero = rig.at()
+    number = 0
+    begun_us = site.clock.now_us()
+    for message in [None, *sent, end]:
+        for _ in range(3):  # what was not answered comes again
+            try:
+                if message is None:
+                    number = await _start(rig, start_wh, zero)
+                elif isinstance(message, Message):
+                    passed_s = (site.clock.now_us() - begun_us) / 1e6
+                    if message.at_s > passed_s:
+                        site.clock.advance(message.at_s - passed_s)
+                    await _sample(rig, number, message, begun_us)
+                else:
+                    await _stop(rig, number, message, begun_us)
+            except Killed:
+                await rig.__aexit__()
+                site.restart()
+                rig = Rig(site, version)
+                await rig.__aenter__()
+            else:
+                break
+    await rig.__aexit__()
+
+
+def _at(rig: Rig, seconds: int, begun_us: int) -> str:
+    return rig.at((begun_us - rig.clock.now_us()) / 1e6 + seconds)
+
+
+async def _start(rig: Rig, wh: int, at: str) -> int:
+    if rig.version is Version.V16:
+        return await rig.start16(meter=wh, at=at)
+    await rig.event201("Started", 0, wh, at=at, idToken={"idToken": "AABB", "type": "Local"})
+    return 0
+
+
+async def _sample(rig: Rig, number: int, message: Message, begun_us: int) -> None:
+    value = f"{message.wh / 1000:.3f}" if message.kilo else str(message.wh)
+    unit, at = "kWh" if message.kilo else "Wh", _at(rig, message.at_s, begun_us)
+    if rig.version is Version.V16:
+        entry = {"timestamp": at, "sampledValue": [{"value": value, "unit": unit}]}
+        await rig.ask("MeterValues", {"connectorId": 1, "transactionId": number, "meterValue": [entry]})
+        return
+    sampled = {"value": float(value), "unitOfMeasure": {"unit": unit}}
+    entry = {"timestamp": at, "sampledValue": [sampled]}
+    await rig.event201("Updated", message.at_s, at=at, meterValue=[entry])
+
+
+async def _stop(rig: Rig, number: int, end: tuple[int, int], begun_us: int) -> None:
+    at = _at(rig, end[0], begun_us)
+    if rig.version is Version.V16:
+        await rig.stop16(number, end[1], at=at)
+    else:
+        await rig.event201("Ended", 10**6, end[1], at=at)

@@ -1,0 +1,190 @@
+"""Sessions of OCPP 2.x chargers: TransactionEvents that come in order, twice, late, or not at all."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from drivers.codec.ocpp_model import Version
+from tests.ocpp_fakes import Rig, Site
+
+Scene = Callable[[Rig], Awaitable[None]]
+
+
+def play(scene: Scene, site: Site | None = None, **settings: object) -> Rig:
+    rig = Rig(site, Version.V201, **settings)  # type: ignore[arg-type]
+
+    async def run() -> None:
+        async with rig:
+            await scene(rig)
+
+    asyncio.run(run())
+    return rig
+
+
+async def status(rig: Rig, word: str) -> None:
+    payload = {"timestamp": rig.at(), "connectorStatus": word, "evseId": 1, "connectorId": 1}
+    await rig.ask("StatusNotification", payload)
+
+
+TOKEN = {"idToken": "aabb", "type": "ISO14443"}
+
+
+def test_a_session_from_plug_to_unplug() -> None:
+    async def scene(rig: Rig) -> None:
+        await status(rig, "Available")
+        await status(rig, "Occupied")
+        assert rig.status() == "Preparing"
+        assert await rig.event201("Started", 0, 1000, chargingState="EVConnected") == {}
+        await rig.advance(5)
+        answer = await rig.event201("Updated", 1, idToken=TOKEN, chargingState="Charging")
+        assert answer == {"idTokenInfo": {"status": "Accepted"}}
+        assert rig.status() == "Charging"
+        assert rig.charger.transaction(1) == "T1"
+        await rig.advance(5)
+        await rig.event201("Updated", 2, 1500, chargingState="SuspendedEV")
+        assert (rig.status(), rig.value("session_energy_wh")) == ("SuspendedEV", 500)
+        await rig.advance(5)
+        answer = await rig.event201("Ended", 3, 1750, stoppedReason="EVDisconnected", idToken=TOKEN)
+        assert answer == {"idTokenInfo": {"status": "Accepted"}}
+        assert rig.status() == "Finishing"
+        await status(rig, "Available")
+        assert (rig.status(), rig.value("plugged"), rig.value("power_w")) == ("Available", 0, 0)
+
+    rig = play(scene)
+    (row,) = rig.rows
+    assert (row.remote_id, row.id_tag, row.start_wh, row.energy_wh, row.reason) == (
+        "T1",
+        "aabb",
+        1000,
+        750,
+        "EVDisconnected",
+    )
+    assert rig.site.sessions.kinds() == ["session.started", "auth.accepted", "session.ended"]
+
+
+def test_what_comes_twice_is_one_also_after_a_restart() -> None:
+    site = Site()
+    at = Rig(site).at()
+
+    async def scene(rig: Rig) -> None:
+        for _ in range(2):
+            await rig.event201("Started", 0, 1000, at=at, idToken=TOKEN)
+            await rig.event201("Updated", 1, 1100, at=rig.at(1))
+        for _ in range(2):
+            await rig.event201("Ended", 2, 1200, at=rig.at(2))
+        await rig.event201("Started", 0, 1000, at=at, idToken=TOKEN)
+
+    play(scene, site)
+    before = dict(site.sessions.rows)
+    site.restart()
+    play(scene, site)
+    assert site.sessions.rows == before
+    assert [row.energy_wh for row in before.values()] == [200]
+    assert site.sessions.kinds() == ["session.started", "auth.accepted", "session.ended"]
+
+
+def test_an_update_makes_the_session_and_its_start_completes_it() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.event201("Updated", 1, 1100, at=rig.at(-20))
+        assert rig.rows[0].data["begun"] == "unseen"
+        await rig.event201("Started", 0, 1000, at=rig.at(-30), idToken=TOKEN)
+        await rig.event201("Ended", 2, 1250, at=rig.at(-10))
+
+    rig = play(scene)
+    (row,) = rig.rows
+    assert (row.energy_wh, row.start_wh, row.id_tag) == (250, 1000, "aabb")
+    assert row.stop_us is not None
+    assert row.stop_us - row.start_us == 20_000_000
+
+
+def test_an_end_is_a_session_of_its_own_until_its_start_comes() -> None:
+    async def scene(rig: Rig) -> None:
+        at = rig.at(-10)
+        for _ in range(2):
+            await rig.event201("Ended", 5, 1250, at=at)
+        assert not rig.rows[0].running
+        await rig.event201("Started", 0, 1000, at=rig.at(-30))
+
+    (row,) = play(scene).rows
+    assert (row.energy_wh, row.running) == (250, False)
+
+
+def test_a_name_that_is_used_again_is_another_session() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.event201("Started", 0, 1000, at=rig.at(-50))
+        await rig.event201("Ended", 1, 1010, at=rig.at(-40))
+        await rig.event201("Started", 0, 0, at=rig.at(-30))
+        await rig.event201("Ended", 1, 7, at=rig.at(-20))
+
+    assert [row.energy_wh for row in play(scene).rows] == [10, 7]
+
+
+def test_tokens_that_nobody_presented_and_tokens_of_ours() -> None:
+    async def scene(rig: Rig) -> None:
+        nobody = {"idToken": "", "type": "NoAuthorization"}
+        assert (await rig.ask("Authorize", {"idToken": nobody})) == {"idTokenInfo": {"status": "Accepted"}}
+        ours = {"idToken": "SITE", "type": "Central"}
+        assert (await rig.ask("Authorize", {"idToken": ours})) == {"idTokenInfo": {"status": "Invalid"}}
+        await rig.charger.act("start", {"id_tag": "SITE", "outlet": 1})
+        assert await rig.event201("Started", 0, 5, idToken=ours) == {"idTokenInfo": {"status": "Accepted"}}
+
+    play(scene)
+
+
+def test_replayed_offline_transactions_keep_their_order_and_times() -> None:
+    async def scene(rig: Rig) -> None:
+        for number in range(100):
+            begun = -50_000 + number * 100
+            info = {"transactionId": f"T{number}"}
+            for kind, seq, seconds in (("Started", 0, 0), ("Updated", 1, 30), ("Ended", 2, 60)):
+                sampled = [{"value": 1000 * number + seq * 3}]
+                at = rig.at(begun + seconds)
+                payload = {
+                    "eventType": kind,
+                    "timestamp": at,
+                    "triggerReason": "Trigger",
+                    "seqNo": seq,
+                    "offline": True,
+                    "transactionInfo": info,
+                    "evse": {"id": 1},
+                    "meterValue": [{"timestamp": at, "sampledValue": sampled}],
+                }
+                await rig.ask("TransactionEvent", payload)
+
+    rig = play(scene)
+    assert len(rig.rows) == 100
+    assert {row.energy_wh for row in rig.rows} == {6}
+    assert rig.site.sessions.kinds().count("session.ended") == 100
+    assert not rig.sink.rows
+
+
+@pytest.mark.parametrize("action", ["BootNotification", "StatusNotification", "StartTransaction"])
+def test_messages_of_16_on_a_connection_of_201(action: str) -> None:
+    payloads: dict[str, dict[str, object]] = {
+        "BootNotification": {"chargePointVendor": "Fox", "chargePointModel": "A"},
+        "StatusNotification": {"connectorId": 1, "status": "Charging", "errorCode": "NoError"},
+        "StartTransaction": {"connectorId": 1, "idTag": "AABB", "meterStart": 3, "timestamp": "2023-11-14T22:13:20Z"},
+    }
+
+    async def scene(rig: Rig) -> None:
+        await rig.ask(action, payloads[action], Version.V16)
+        if action == "StatusNotification":
+            assert rig.value("charging") == 1
+
+    rig = play(scene)
+    if action == "StartTransaction":
+        assert rig.rows[0].start_wh == 3
+    elif action == "BootNotification":
+        assert rig.told("charger.booted")[0]["vendor"] == "Fox"
+
+
+def test_a_charger_that_says_available_while_it_charges() -> None:
+    async def scene(rig: Rig) -> None:
+        await status(rig, "Available")
+        await rig.event201("Started", 0, 5, chargingState="Charging", idToken=TOKEN)
+        assert (rig.status(), rig.value("plugged"), rig.value("charging")) == ("Charging", 1, 1)
+        await rig.advance(600, 30)
+        assert rig.charger.transaction(1) == "T1"
+
+    play(scene)
