@@ -16,19 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
+from agent.acting import schedule_specs, targets
 from agent.api.view import SitePorts
-from agent.config import Config, Report, load_config, split_address
+from agent.central import Central
+from agent.config import Config, OcppDevice, Report, load_config, split_address
+from agent.control.service import ControlService
 from agent.core.clock import Clock
 from agent.core.errors import ConfigError, StoreError
 from agent.core.model import Event, Signal, SignalSpec
 from agent.core.ports import Listener
-from agent.devices import Plans, Prepared, Preparer, plan_all
+from agent.devices import Plans, Prepared, Preparer, central_of, plan_all
 from agent.overview import Overview
 from agent.pipeline import gate as pipeline_gate
 from agent.pipeline.flow import Flow
 from agent.pipeline.gate import Gate
 from agent.pipeline.hub import Hub
 from agent.pipeline.supervisor import Supervisor
+from agent.site_editor import SiteEditor
 from agent.store.db import Store
 from agent.store.settings import DAY_S, StoreSettings
 from drivers.can.bus import CanListener
@@ -95,15 +99,18 @@ class Gateway:
         devices = await asyncio.to_thread(_prepare, self._config, self._path.parent)
         store = await asyncio.to_thread(self._open_store)
         hub = Hub(self._clock)
-        running = _Running(self._config, self._clock, store, hub, self._make_listeners, every=self._every)
+        running = _Running(self._config, self._clock, store, hub, self._path, self._make_listeners, every=self._every)
         try:
             await running.apply(self._config, devices)
             self.overview = running.overview
             if self._make_listeners is None:
                 running.supervisor.add_part("configuration", lambda: self._watch(running))
+                running.supervisor.add_part("control", running.control.run)
             running.supervisor.start()
             yield running.supervisor
         finally:
+            # Nothing is switched any more before the wires end: chargers keep what they were told, or their fail-safe.
+            await running.control.close()
             hub.close()
             await running.supervisor.stop()
             await asyncio.to_thread(store.close, CLOSE_S)
@@ -164,8 +171,10 @@ class _Devices:
 
 def _prepare(config: Config, base: Path) -> _Devices:
     """Load profiles and DBC files, resolve all names. Takes some 100 ms. Raises ``ConfigError``."""
-    prepared = Preparer(base).all(config.devices)
-    return _Devices(prepared, plan_all(prepared))
+    preparer = Preparer(base)
+    prepared = preparer.all(config.devices)
+    central = central_of(config)
+    return _Devices(prepared, plan_all(prepared, central, preparer.quirks() if central else ()))
 
 
 class _Running:
@@ -177,6 +186,7 @@ class _Running:
         clock: Clock,
         store: Store,
         hub: Hub,
+        path: Path,
         make_listeners: MakeListeners | None,
         *,
         every: bool,
@@ -184,20 +194,25 @@ class _Running:
         self._config = config
         self._clock = clock
         self._store = store
+        self._path = path
         self._make_listeners = make_listeners
         self._every = every
         self._gate = Gate()
         self._rules: dict[str, pipeline_gate.Report] = {}
         self._declared: dict[int, Signal] = {}  #: what wires found out about while they ran
         self._wires: dict[str, object] = {}
+        self._listeners: dict[str, Listener] = {}
         self._parts: dict[str, object] = {}
+        self._central = Central(clock, store)
         flow = Flow(clock, self._gate, hub, store.append)
         self.supervisor = Supervisor(clock, flow, self.record, declare=self._declare)
         self.overview = Overview(store, hub, self.supervisor)
+        self.control = ControlService(clock, store, self.record, hub, self.overview.find)
 
     def record(self, event: Event) -> None:
         """Put an event on the ledger. What the ledger can't take is the store's trouble, which its health tells."""
         self._store.record(event).add_done_callback(lambda future: future.exception())
+        self.control.hear(event)
 
     async def _declare(self, specs: Sequence[SignalSpec]) -> Sequence[Signal]:
         """Numbers for what a wire turned out to bring. Raises ``StoreError``."""
@@ -226,6 +241,8 @@ class _Running:
         await self._apply_wires(devices, signals, learnt)
         self.overview.show(config, devices.prepared, signals, self._declared.values())
         if self._make_listeners is None:
+            stations = targets(config.devices, self._listeners.values())
+            await self.control.apply(stations, schedule_specs(config.schedules), config.site.timezone)
             await self._apply_part("api", config.api, self._api(config))
         site = config.site.id
         await self._apply_part("uplink", config.uplink and (config.uplink, site), self._uplink(config))
@@ -241,20 +258,33 @@ class _Running:
                 if isinstance(one, CanListener) and one.name not in self._wires:
                     for text in one.left_out:
                         logger.warning("%s: not read: %s", one.name, text)
-        for name, wire in list(self._wires.items()):
-            if name not in wanted or wanted[name][1] != wire:
-                await self.supervisor.remove(name)
-                del self._wires[name]
+            wanted.update(await self._central.wires(devices.plans.ocpp))
+        await self._drop_wires(wanted)
         self._rules = {one.configured.id: self._rule(one.configured.report) for one in devices.prepared}
         declared = [*self._declared.values(), *learnt]
         self._declared = {item.id: item for item in declared if item.device in self._rules}
         for item in (*signals, *self._declared.values()):
             self._gate.configure(item, self._rules[item.device])
+        await self._central.apply(devices.plans.ocpp, ids)
+        self._add_wires(wanted, [*signals, *learnt])
+
+    async def _drop_wires(self, wanted: Mapping[str, tuple[Listener, object]]) -> None:
+        """End those that nobody wants any more, or wants otherwise."""
+        for name, wire in list(self._wires.items()):
+            if name not in wanted or wanted[name][1] != wire:
+                await self.supervisor.remove(name)
+                del self._wires[name], self._listeners[name]
+
+    def _add_wires(self, wanted: Mapping[str, tuple[Listener, object]], signals: Sequence[Signal]) -> None:
+        """Run the new ones. One that runs may have more devices than before."""
         for name, (listener, wire) in wanted.items():
-            if name not in self._wires:
-                owned = set(listener.devices)
-                self.supervisor.add(listener, [item for item in (*signals, *learnt) if item.device in owned])
-                self._wires[name] = wire
+            owned = set(listener.devices)
+            mine = [item for item in signals if item.device in owned]
+            if name in self._wires:
+                self.supervisor.extend(name, mine)
+            else:
+                self.supervisor.add(listener, mine)
+                self._wires[name], self._listeners[name] = wire, listener
 
     async def _apply_part(self, name: str, settings: object, run: Callable[[], Awaitable[None]]) -> None:
         """Run a part while it has settings, anew when they have changed."""
@@ -279,12 +309,25 @@ class _Running:
         async def run() -> None:
             if not made:
                 server = await asyncio.to_thread(_import_api)
-                ports = SitePorts(record=self.record)
+                ports = self._ports()
                 listen = split_address(config.api.listen)
                 made.append(server(self.overview, self._clock, *listen, config.data_dir, ports))
             await made[0].run()
 
         return run
+
+    def _ports(self) -> SitePorts:
+        """Through what the API acts."""
+        return SitePorts(
+            control=self.control,
+            editor=SiteEditor(self._path),
+            sessions=self._store,
+            notebook=self._store,
+            tag_hash=self._central.tag_hash,
+            pending=self._central.pending,
+            adopt=self._central.adopt,
+            record=self.record,
+        )
 
     def _uplink(self, config: Config) -> Callable[[], Awaitable[None]]:
         section = config.uplink
@@ -305,9 +348,11 @@ class _Running:
 
 def _learnt(store: Store, prepared: Sequence[Prepared], planned: Sequence[Signal]) -> list[Signal]:
     """What devices that are known only by what they say have said in former times: unknown until they say it again."""
-    said_by = {one.configured.id for one in prepared} - {signal.device for signal in planned}
+    names = {(signal.device, signal.name) for signal in planned}
+    told = {one.configured.id for one in prepared if isinstance(one.configured, OcppDevice)}
+    said_by = {one.configured.id for one in prepared} - {signal.device for signal in planned} | told
     _, catalogue = store.catalog()
-    found = [signal for signal in catalogue if signal.device in said_by]
+    found = [one for one in catalogue if one.device in said_by and (one.device, one.name) not in names]
     newest = {store.ids_of(*name)[-1] for name in {(signal.device, signal.name) for signal in found}}
     return [signal for signal in found if signal.id in newest]
 

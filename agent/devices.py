@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import config as cfg
+from agent.config_ocpp import OcppSection
 from agent.core.clock import Clock
 from agent.core.errors import ConfigError
 from agent.core.model import SignalSpec
@@ -21,10 +23,14 @@ from drivers.codec.dbc_model import Dbc, Finding
 from drivers.modbus.model import ModbusDevice
 from drivers.modbus.plan import ModbusPlan, plan_modbus
 from drivers.modbus.settings import ModbusUrl
-from drivers.ocpp.settings import ChargerSettings
+from drivers.ocpp.settings import CentralSettings, ChargerSettings
 from drivers.serial_meter.plan import MeterPlan, plan_meters
 from drivers.serial_meter.push import PushListener
 from drivers.serial_meter.settings import MeterSettings
+
+if TYPE_CHECKING:
+    from drivers.ocpp.plan import OcppPlan
+    from drivers.ocpp.quirks import Quirks
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +50,18 @@ class Plans:
     can: CanPlan
     modbus: ModbusPlan
     meters: MeterPlan
+    ocpp: "OcppPlan | None" = None  #: None where nobody wants a central system
 
     @property
     def specs(self) -> list[SignalSpec]:
         """Every signal that the configuration and its profiles name, for the store to number."""
-        return [*self.can.specs, *self.modbus.specs]
+        return [*self.can.specs, *self.modbus.specs, *(self.ocpp.specs if self.ocpp else ())]
 
     def wires(self, ids: Mapping[tuple[str, str], int], clock: Clock) -> Iterator[tuple[Listener, object]]:
-        """A listener for each wire, with what it is made of: it is made anew when that differs."""
+        """A listener for each wire, with what it is made of: it is made anew when that differs.
+
+        The chargers' central system is not among them: its wire outlives changes of its chargers.
+        """
         yield from zip(self.can.listeners(ids, clock), self.can.wires, strict=True)
         polled = (PollListener(poller, clock) for poller in self.modbus.pollers(ids, clock))
         yield from zip(polled, self.modbus.wires, strict=True)
@@ -75,12 +85,21 @@ class Preparer:
         if isinstance(device, cfg.ModbusDevice):
             return self._modbus(device)
         if isinstance(device, cfg.OcppDevice):
-            return Prepared(device, device.charger(device.id))
+            settings = device.charger(device.id)
+            if settings.password_file is not None:
+                settings = replace(settings, password_file=self._base / settings.password_file)
+            return Prepared(device, settings)
         return Prepared(device, device.settings())
 
     def all(self, devices: Sequence[cfg.Device]) -> list[Prepared]:
         """All devices. Raises ``ConfigError``."""
         return [self.one(device) for device in devices]
+
+    def quirks(self) -> "tuple[Quirks, ...]":
+        """What is known of models of chargers on OCPP. Raises ``ConfigError``."""
+        from agent.ocpp_profiles import load_ocpp_profiles  # noqa: PLC0415 - most sites have none
+
+        return load_ocpp_profiles(profile_folders(self._base, self._base / "profiles"))
 
     def _can(self, device: cfg.CanDevice) -> Prepared:
         profile = None if device.profile is None else load_profile(*self._search(device.profile))
@@ -148,7 +167,16 @@ class Preparer:
         return dbc
 
 
-def plan_all(prepared: Iterable[Prepared]) -> Plans:
+def central_of(config: cfg.Config) -> CentralSettings | None:
+    """The local central system for chargers; None where there is neither its section nor a charger."""
+    if config.ocpp is None and not any(isinstance(device, cfg.OcppDevice) for device in config.devices):
+        return None
+    return (config.ocpp or OcppSection()).settings(config.data_dir, config.site.timezone)
+
+
+def plan_all(
+    prepared: Iterable[Prepared], central: CentralSettings | None = None, quirks: "Sequence[Quirks]" = ()
+) -> Plans:
     """Resolve all names and claims. Raises ``ConfigError``, naming the device."""
     devices = [one.device for one in prepared]
     can = [one for one in devices if isinstance(one, CanDevice)]
@@ -159,4 +187,12 @@ def plan_all(prepared: Iterable[Prepared]) -> Plans:
         if (owner := lines.get(os.path.realpath(one.port))) is not None:
             reason = f"port {one.port} is the Modbus line of device {owner}"
             raise ConfigError(f"device {one.device}", reason, "a port is read by one driver: use another one")
-    return Plans(plan(can), plan_modbus(modbus), plan_meters(meters))
+    chargers = [one for one in devices if isinstance(one, ChargerSettings)]
+    ocpp = None if central is None else _plan_ocpp(chargers, central, quirks)
+    return Plans(plan(can), plan_modbus(modbus), plan_meters(meters), ocpp)
+
+
+def _plan_ocpp(chargers: Sequence[ChargerSettings], central: CentralSettings, quirks: "Sequence[Quirks]") -> "OcppPlan":
+    from drivers.ocpp.plan import plan_ocpp  # noqa: PLC0415 - most sites have none: its libraries take 8 MB
+
+    return plan_ocpp(chargers, central, quirks)

@@ -32,6 +32,7 @@ class Overview:
         self._prepared: Sequence[Prepared] = ()
         self._planned: Sequence[Signal] = ()
         self._signals: Sequence[Signal] = ()
+        self._by_name: Mapping[tuple[str, str], Signal] = {}
         self.uplink: Uplink | None = None
 
     def show(
@@ -49,6 +50,7 @@ class Overview:
         """These signals are there beside the planned ones."""
         found = {signal.id: signal for signal in (*self._planned, *learnt)}
         self._signals = [found[key] for key in sorted(found)]
+        self._by_name = {(signal.device, signal.name): signal for signal in self._signals}
 
     @property
     def has_uplink(self) -> bool:
@@ -73,6 +75,10 @@ class Overview:
         device, _, name = name_or_id.partition(".")
         ids = self._store.ids_of(device, name)
         return next((signal for signal in known if ids and signal.id == ids[-1]), None)
+
+    def find(self, device: str, name: str) -> Signal | None:
+        """A signal of the present configuration."""
+        return self._by_name.get((device, name))
 
     def devices(self) -> Sequence[DeviceInfo]:
         """The configured devices with the state of their wires."""

@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from agent.core.clock import SystemClock
 from agent.core.errors import Unavailable
@@ -24,6 +27,11 @@ _API_PORT = 8080
 _MULTICAST_GROUP = "239.74.163.2"
 #: The meters of config/demo.yaml, and what they speak.
 _METERS = {"grid": "dsmr", "sub1": "sml"}
+#: Its chargers on OCPP: identity, version, outlets, and whose vehicles come.
+_CHARGERS = {"cp1": ("CP-0001", "1.6", "1", "VAN-3"), "cp3": ("CP-0003", "2.0.1", "2", "VAN-7")}
+_OCPP_PORT = 9000
+_PASSWORD_BYTES = 16
+_CODE = re.compile(rb"set it up with the code (\S+)")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -85,6 +93,8 @@ class _Demo:
         self._can_port = _free_port()
         self._charger_port = _free_port()
         self._api_port = _API_PORT if _is_free(_API_PORT) else _free_port()
+        self._ocpp_port = _OCPP_PORT if _is_free(_OCPP_PORT) else _free_port()
+        self._code = ""  #: for set-up; empty: it was done before
 
     def run(self, seconds: float | None) -> int:
         """Start all, wait, stop all in the opposite order; 1 when one of them ended by itself."""
@@ -101,9 +111,13 @@ class _Demo:
             self._wait("charger", lambda: not _is_free(self._charger_port))
             config = self._write_config()
             self._start("gateway", "agent", "run", "--config", str(config), environ=self._environ(url, broker))
+            for device in _CHARGERS:
+                self._start(device, "drivers.sim.charger_ocpp", *self._charger_arguments(device))
             self._wait("gateway", lambda: _answers(f"{url}/api/system/health"))
             print(
                 f"\n  Live values   {url}/\n"
+                + (f"  Set-up code   {self._code}  (once, for the first user)\n" if self._code else "")
+                + f"  OCPP          {self._ocpp_url('')}  {'  '.join(one[0] for one in _CHARGERS.values())}\n"
                 f"  API           {url}/docs  {url}/api/devices/battery1/latest\n"
                 f"  CAN           {self._bus.interface} {self._bus.channel}\n"
                 f"  Modbus        tcp://127.0.0.1:{self._charger_port}\n"
@@ -120,6 +134,22 @@ class _Demo:
     def _bus_arguments(self) -> list[str]:
         arguments = ["--interface", self._bus.interface, "--channel", self._bus.channel]
         return [*arguments, "--port", str(self._can_port)] if self._bus.interface == "udp_multicast" else arguments
+
+    def _ocpp_url(self, identity: str) -> str:
+        return f"ws://127.0.0.1:{self._ocpp_port}/ocpp/{identity}"
+
+    def _charger_arguments(self, device: str) -> list[str]:
+        identity, version, outlets, tag = _CHARGERS[device]
+        arguments = ["--url", self._ocpp_url(identity), "--version", version, "--outlets", outlets, "--id-tag", tag]
+        return [*arguments, "--password-file", str(self._password(device)), "--seed", device.removeprefix("cp")]
+
+    def _password(self, device: str) -> Path:
+        """The file with a charger's password, made at the first call."""
+        path = self._folder / f"{device}.password"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(_PASSWORD_BYTES))
+        return path
 
     def _tty(self, meter: str) -> Path:
         return self._folder / f"tty-{meter}"
@@ -142,6 +172,8 @@ class _Demo:
         devices["cp2"]["url"] = f"tcp://127.0.0.1:{self._charger_port}"
         for meter in _METERS:
             devices[meter]["port"] = str(self._tty(meter))
+        for device in _CHARGERS:
+            devices[device]["password_file"] = str(self._password(device))
         path = self._folder / "site.yaml"
         with path.open("w") as file:
             yaml.dump(data, file)
@@ -151,6 +183,7 @@ class _Demo:
         return {
             "ENLACE_DATA_DIR": str(self._data_dir),
             "ENLACE_API_LISTEN": url.removeprefix("http://"),
+            "ENLACE_OCPP_LISTEN": f"127.0.0.1:{self._ocpp_port}",
             "ENLACE_UPLINK_BROKER": broker,
         }
 
@@ -158,9 +191,22 @@ class _Demo:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("ENLACE_")}
         # A session of its own: Ctrl-C reaches this process only, which then ends the others in order.
         process = subprocess.Popen(  # noqa: S603 - our own modules, with arguments made here
-            [sys.executable, "-m", module, *arguments], env=inherited | dict(environ or {}), start_new_session=True
+            [sys.executable, "-m", module, *arguments],
+            env=inherited | dict(environ or {}),
+            start_new_session=True,
+            stderr=subprocess.PIPE if name == "gateway" else None,
         )
         self._processes.append((name, process))
+        if process.stderr is not None:
+            threading.Thread(target=self._repeat, args=(process.stderr,), daemon=True).start()
+
+    def _repeat(self, lines: IO[bytes]) -> None:
+        """What the gateway says, and its set-up code, to be told again where it is seen."""
+        for line in lines:
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+            if (found := _CODE.search(line)) is not None:
+                self._code = found[1].decode()
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
         deadline_s = self._clock.monotonic_s() + _START_TIMEOUT_S
@@ -185,7 +231,7 @@ class _Demo:
 
     def _end(self) -> None:
         """The gateway first: it misses nobody, and what it still has leaves the house."""
-        order = ("gateway", "battery", "charger", *_METERS, "central", "broker")
+        order = ("gateway", "battery", "charger", *_CHARGERS, *_METERS, "central", "broker")
         for name, process in sorted(self._processes, key=lambda item: order.index(item[0])):
             process.terminate()
             try:

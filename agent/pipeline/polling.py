@@ -27,13 +27,13 @@ import heapq
 import logging
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 from agent.core.clock import Clock
 from agent.core.errors import BadData, NoAnswer, StoreError, Unavailable, Unsupported
 from agent.core.model import Batch, Event
-from agent.core.ports import Poller, Sink
+from agent.core.ports import Commandable, Poller, Sink
 from agent.pipeline.health import UnitState
 from agent.pipeline.units import MISSES, Unit
 
@@ -77,6 +77,12 @@ class PollListener:
     def max_retry_s(self) -> float:
         """The longest pause before the wire is opened again."""
         return self._poller.max_retry_s
+
+    @property
+    def commandables(self) -> Mapping[str, Commandable]:
+        """What of each device can be set, where the protocol has that."""
+        found: Mapping[str, Commandable] = getattr(self._poller, "commandables", {})
+        return found
 
     def unit_states(self) -> list[UnitState]:
         """What is known of each unit itself; the supervisor adds what its wire does."""

@@ -90,6 +90,12 @@ class Supervisor:
         self._parts.append(part)
         self._spawn(part)
 
+    def extend(self, name: str, signals: Iterable[Signal]) -> None:
+        """A running wire can deliver these too: its driver took in another device."""
+        for wire in self._wires:
+            if wire.name == name:
+                wire.extend(signal.id for signal in signals)
+
     def start(self) -> None:
         """Start all tasks. Needs a running event loop."""
         self._started = True

@@ -106,6 +106,10 @@ class Wire(Part):
         self._ids.update(dict.fromkeys(ids))
         return ids
 
+    def extend(self, ids: Iterable[int]) -> None:
+        """These can be delivered too: a device was added to the wire while it runs."""
+        self._ids.update(dict.fromkeys(ids))
+
     def give_up_signals(self) -> None:
         """All its signals become unknown: nobody reads them any more."""
         self._flow.forget(self._ids)
