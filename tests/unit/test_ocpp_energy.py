@@ -189,11 +189,10 @@ async def _play(site: Site, version: Version, start_wh: int, sent: list[Message]
                 if message is None:
                     number = await _start(rig, start_wh, zero)
                 elif isinstance(message, Message):
-                    passed_s = (site.clock.now_us() - begun_us) / 1e6
-                    if message.at_s > passed_s:
-                        site.clock.advance(message.at_s - passed_s)
+                    _pass(site, begun_us, message.at_s)
                     await _sample(rig, number, message, begun_us)
                 else:
+                    _pass(site, begun_us, message[0])
                     await _stop(rig, number, message, begun_us)
             except Killed:
                 await rig.__aexit__()
@@ -203,6 +202,12 @@ async def _play(site: Site, version: Version, start_wh: int, sent: list[Message]
             else:
                 break
     await rig.__aexit__()
+
+
+def _pass(site: Site, begun_us: int, until_s: float) -> None:
+    passed_s = (site.clock.now_us() - begun_us) / 1e6
+    if until_s > passed_s:
+        site.clock.advance(until_s - passed_s)
 
 
 def _at(rig: Rig, seconds: int, begun_us: int) -> str:
