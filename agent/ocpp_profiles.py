@@ -44,9 +44,7 @@ _QUIRK_KEYS = (
     "local_time_as_utc",
     "ping_s",
     "silence_s",
-    "lifetime_register",
     "reset_when_finishing_s",
-    "sends_16_on_201",
 )
 _DEFAULT = Quirks()
 
@@ -115,11 +113,9 @@ class OcppProfileFile(Section):
     local_time_as_utc: bool = Field(default=False, description="it labels local time with Z")
     ping_s: Seconds | None = Field(None, description="WebSocket pings")
     silence_s: Seconds | None = Field(None, description="how long it may be away before it is taken as offline")
-    lifetime_register: bool = Field(default=True, description="false: its energy register begins at 0 in each session")
     reset_when_finishing_s: Seconds | None = Field(
         None, description="it stays Finishing: soft reset after so long without a vehicle"
     )
-    sends_16_on_201: bool = Field(default=False, description="it sends messages of 1.6 on a connection of 2.0.1")
 
     def quirks(self) -> Quirks:
         """What ``drivers/ocpp`` is given."""

@@ -77,6 +77,7 @@ class Scripted:
         self.pongs = True
         self.rules: dict[str, Any] = {}
         self.asked: list[tuple[str, Mapping[str, Any]]] = []
+        self.asked_s: list[float] = []
         self.wire = self.old = Wire(self)
         self._runs: list[asyncio.Task[None]] = []
         self._id = 0
@@ -126,6 +127,7 @@ class Scripted:
     def asked_this(self, id_: str, action: str, payload: Mapping[str, Any], wire: Wire) -> None:
         """We ask: the script's rule answers, or a charger that agrees to all."""
         self.asked.append((action, payload))
+        self.asked_s.append(self.site.clock.monotonic_s())
         if not self.pongs:
             return
         rule = self.rules.get(action)
@@ -198,6 +200,7 @@ class Scripted:
 
     async def do_forget(self, _: object) -> None:
         self.asked.clear()
+        self.asked_s.clear()
 
     # -- steps: what the house does --
 
@@ -230,6 +233,11 @@ class Scripted:
             assert len(found) == wanted[0], found
         else:
             assert any(_within(wanted[0] if wanted else {}, payload) for payload in found), self.asked
+
+    async def do_spaced(self, value: list[Any]) -> None:
+        """The last two of an action lie so many seconds apart at least."""
+        times = [at_s for (action, _), at_s in zip(self.asked, self.asked_s, strict=True) if action == value[0]]
+        assert times[-1] - times[-2] >= value[1], times
 
     async def do_not_asked(self, value: list[Any]) -> None:
         action, *wanted = value

@@ -53,9 +53,7 @@ class Quirks:
     local_time_as_utc: bool = False  #: it labels local time with Z
     ping_s: float | None = None
     silence_s: float | None = None  #: how long it may be away before it counts as offline
-    lifetime_register: bool = True  #: Energy.Active.Import.Register runs on over sessions; False: from 0 each session
     reset_when_finishing_s: float | None = None  #: stays Finishing: soft reset after so long without a vehicle
-    sends_16_on_201: bool = False  #: sends 1.6 messages on a 2.0.1 connection
     notes: tuple[str, ...] = field(default=())  #: sources and remarks, shown to people
 
     def matches(self, boot: Boot) -> bool:
