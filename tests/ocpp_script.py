@@ -258,7 +258,7 @@ class Scripted:
         for row, wanted in zip(rows, value, strict=True):
             for name, one in wanted.items():
                 said = getattr(row, name)
-                assert said == one, (name, said)
+                assert _within(one, said), (name, said)
 
     async def do_told(self, value: list[Any]) -> None:
         kind, *wanted = value
