@@ -46,6 +46,7 @@ SAFE_WAIT_S = 3.0
 #: A charger may be away for so long before that is news, where its model's profile says nothing else.
 SILENCE_S = 30.0
 TICK_S = 1.0
+CLOSE_S = 2.0
 MAX_DEVIATIONS = 100
 _BOOT = "boot"
 _LIMIT, _ENABLED = "current_limit_a", "charging_enabled"
@@ -110,6 +111,7 @@ class Charger:
         self._board.open(sink)
         self._away_s, self._silent = self._clock.monotonic_s(), False
         self._spawn(self._watch())
+        self._spawn(self._keep_book())
         self._spawn(self.limits.run())
 
     async def close(self) -> None:
@@ -122,6 +124,7 @@ class Charger:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await within(self._clock, CLOSE_S, self.book.leave())
         self._board.lose()
         self._board.open(None)
         self._sink = None
@@ -360,9 +363,14 @@ class Charger:
         await set_up(self, self.limits, self._operations, self._clock)
 
     async def _watch(self) -> None:
-        await self.book.load()
         while True:
             self._tick()
+            await self._clock.sleep_s(TICK_S)
+
+    async def _keep_book(self) -> None:
+        """Apart from ``_watch``: the store may fail for long, and values grow old all the same."""
+        await self.book.load()
+        while True:
             if self.book.dirty:
                 await self.book.flush()
             await self._give_up()

@@ -16,7 +16,7 @@ Rules of this file:
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,18 +49,14 @@ class IdTags:
         self._policy = policy
         self._notebook = notebook
         self._clock = clock
-        self._key: bytes | None = None
-        self._kept = False
+        self._own_key = secrets.token_bytes(16)
         self._uses: dict[str, set[tuple[str, int]]] = {}  #: tag -> (device, session)
         self._expected: dict[tuple[str, str], float] = {}  #: (device, tag) -> monotonic time until which
 
     async def ready(self) -> None:
         """Have the hash's key on disk, so that hashes stay the same for ever. Raises ``StoreError``."""
-        if not self._kept:
-            key = self._hash_key()
-            if self._notebook.note(*_SECRET) is None:
-                await self._notebook.write(*_SECRET, {"key": key.hex()})
-            self._kept = True
+        if self._notebook.note(*_SECRET) is None:
+            await self._notebook.write(*_SECRET, {"key": self._own_key.hex()})
 
     def tag_hash(self, tag: str) -> str:
         """What is shown of a tag: 12 hex digits, the same for the same tag at this site; empty for none."""
@@ -127,13 +123,12 @@ class IdTags:
         return bool(tag) and self._expected.get((device, _fold(tag)), 0.0) > self._clock.monotonic_s()
 
     def _hash_key(self) -> bytes:
-        if self._key is None:
-            note: Mapping[str, object] = self._notebook.note(*_SECRET) or {}
-            try:
-                self._key = bytes.fromhex(str(note["key"]))
-            except (KeyError, ValueError):
-                self._key = secrets.token_bytes(16)
-        return self._key
+        """The site's key: the one on disk, which may have been written by another since; until then our own."""
+        note = self._notebook.note(*_SECRET)
+        try:
+            return self._own_key if note is None else bytes.fromhex(str(note["key"]))
+        except (KeyError, ValueError):
+            return self._own_key
 
 
 def _fold(tag: str) -> str:

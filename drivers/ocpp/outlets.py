@@ -97,6 +97,7 @@ class Outlet:
         self._shown_s = 0.0
         self._later = False
         self._seen: dict[str, float] = {}  #: gauges from samples -> when last sampled
+        self._gauges: dict[str, bool] = {}  #: what the names of samples mean, so that it is looked up once
         self._gap_s = 0.0
         self._sampled_s: float | None = None
         self._unplugged_s: float | None = None  #: since when a session runs unplugged and unheard
@@ -182,7 +183,11 @@ class Outlet:
             if 0 < gap_s <= MAX_INTERVAL_S:
                 self._gap_s = gap_s
         self._sampled_s = now_s
-        self._seen.update({name: now_s for name in named if _is_gauge(name)})
+        for name in named:
+            if name not in self._gauges:
+                self._gauges[name] = _is_gauge(name)
+            if self._gauges[name]:
+                self._seen[name] = now_s
         self._board.show(named)
 
     def tick(self) -> None:

@@ -161,6 +161,13 @@ class Book:
                 self._dirty.add(session.id)
                 self.count("store_retries")
 
+    async def leave(self) -> None:
+        """Store what waits; its tags are in use no more as far as we know. Its sessions are read again when needed."""
+        for one in self._running.values():
+            self.id_tags.ended(one.id_tag, self.device, one.id)
+        self._loaded = False
+        await self.flush()
+
     async def lose(self, session: Session) -> None:
         """End one of which nobody speaks any more, as it was last known."""
         await self.durably(lambda: self._lose(session.id))

@@ -135,13 +135,15 @@ def story(start_wh: int, steps: list[Step]) -> tuple[list[Message], int, int]:
 
 
 def model(start_wh: int, sent: list[Message], stop_wh: int) -> tuple[int, int]:
-    """The energy that can be known from what arrived; and how many Wh a step back that looks like rounding may hide."""
+    """The energy that can be known from what arrived, and by how much that may be off: one Wh back is rounding."""
     last_s, last, energy, unsure = 0, start_wh, 0, 1
     for at_s, wh in [*((one.at_s, one.wh) for one in sent), (10**9, stop_wh)]:
         if at_s <= last_s:
             continue
+        if last - 1 <= wh < last:
+            last_s, unsure = at_s, unsure + 1
+            continue
         energy += wh - last if wh >= last else wh
-        unsure += 2 if last - 1 <= wh < last else 0
         last_s, last = at_s, wh
     return energy, unsure
 
