@@ -9,7 +9,7 @@ Rules of this file:
    TxProfile, for ``validTo`` is not for those), or by a second period that carries the safe limit (where there is no
    level below).
 3. Limits are amperes per phase here. Where the charger counts in watts, they are those of all phases at 230 V, rounded
-   down to whole watts; amperes are rounded down to 0.1 A (1.6 edition 2, 7.13: at most one digit).
+   down to whole watts; amperes are rounded down to 0.1 A (1.6 edition 2, 7: at most one digit).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What a charger on OCPP 1.6 can be told: edition 2, section 5, and the security extension (edition 3, section 5).
+"""What a charger on OCPP 1.6 can be told: edition 2, section 5, and the security extension (edition 3).
 
 Arguments are held against each operation's schema before; names are the same as for 2.0.1 wherever both have it.
 """
@@ -35,7 +35,7 @@ BASIC_TRIGGERS = (
     "MeterValues",
     "StatusNotification",
 )
-#: Only the extended message has these (security extension, 4.5).
+#: Only the extended message has these (security extension).
 EXTENDED_TRIGGERS = ("LogStatusNotification", "SignChargePointCertificate")
 CONFIGURED = frozenset({"Accepted", "RebootRequired"})
 #: Some chargers spell it as other answers are spelt (lbbrhzn/ocpp 1619).
@@ -130,7 +130,7 @@ def _local_list(args: Args) -> Payload:
 
 
 def _entry(one: Mapping[str, object], *, full: bool) -> Payload:
-    """A tag of a differential update that has no status is to be deleted (5.15.2)."""
+    """A tag of a differential update that has no status is to be deleted (5.15)."""
     if "status" not in one and not full:
         return {"idTag": one["id_tag"]}
     info = {"status": one.get("status", "Accepted"), **given(one, until="expiryDate", parent="parentIdTag")}

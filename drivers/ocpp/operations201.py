@@ -123,7 +123,7 @@ def _evse(args: Args, *, connector: bool = False) -> Payload:
 
 
 def _trigger(args: Args) -> Payload:
-    """A status is told by a connector, not by an EVSE (F06.FR.12)."""
+    """A status is told by a connector, not by an EVSE (part 2, F06)."""
     return {"requestedMessage": args["message"], **_evse(args, connector=args["message"] == "StatusNotification")}
 
 

@@ -91,7 +91,7 @@ class Measurands:
         return await self._configuration.put(self._name, ",".join(works)) in SET
 
     def _room(self) -> int:
-        """How many the list holds (1.6 edition 2, 9.1.19: items of the list)."""
+        """How many the list holds (1.6 edition 2, 9.1: items of the list)."""
         told = self._configuration.value(self._configuration.names.measurands_max)
         return int(told) if told is not None and told.isdecimal() and int(told) else len(self._state.quirks.measurands)
 
