@@ -27,7 +27,7 @@ def targets(devices: Iterable[cfg.Device], listeners: Iterable[Listener]) -> lis
             continue
         name = device.name or device.id
         outlets = device.connectors if isinstance(device, cfg.OcppDevice) else 1
-        found.append(Target(device.id, device.id, 0 if outlets > 1 else 1, name, commandable, operable))
+        found.append(Target(device.id, device.id, 0, name, commandable, operable))
         if outlets > 1:
             found.extend(
                 Target(f"{device.id}.{number}", device.id, number, f"{name} {number}", commandable, operable)

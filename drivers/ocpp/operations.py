@@ -103,6 +103,8 @@ class Operations:
             text = f"it has {outlets} outlet{'s' if outlets > 1 else ''}, not {outlet}"
             raise CommandRejected(self._op(action), Refusal.OUT_OF_RANGE, text)
         _own_ids(action, args)
+        if action == "start" and outlets == 1:
+            args = {"outlet": 1, **args}  # some start nothing when they are not told where
         return _shown(await known[action].do(self, args))
 
     def reported(self, call: Call) -> None:
