@@ -9,6 +9,7 @@ from agent.core.clock import Clock
 from agent.core.errors import Unavailable
 from agent.core.ports import Listener
 from agent.store.db import Store
+from drivers.ocpp.id_tags import IdTags
 
 if TYPE_CHECKING:
     from drivers.ocpp.knocks import KnockInfo
@@ -26,6 +27,7 @@ class Central:
     def __init__(self, clock: Clock, store: Store) -> None:
         self._clock = clock
         self._store = store
+        self._id_tags = IdTags("known", store, clock)
         self._wire: object = None
         self._listener: OcppListener | None = None
 
@@ -37,17 +39,19 @@ class Central:
         wire = plan.central, plan.quirks
         if self._listener is None or self._wire != wire:
             make = await asyncio.to_thread(_import_ocpp)
-            self._wire, self._listener = wire, make(plan, self._clock, self._store, self._store)
+            self._id_tags = IdTags(plan.central.id_tags, self._store, self._clock)
+            self._wire, self._listener = wire, make(plan, self._clock, self._store, self._store, self._id_tags)
         return {self._listener.name: (self._listener, wire)}
 
     async def apply(self, plan: "OcppPlan | None", ids: Mapping[tuple[str, str], int]) -> None:
-        """These are the chargers from now on."""
+        """These are the chargers from now on. Raises ``StoreError``."""
+        await self._id_tags.ready()
         if plan is not None and self._listener is not None:
             await self._listener.apply(plan.chargers, ids)
 
     def tag_hash(self, tag: str) -> str:
         """What is shown of an id tag."""
-        return "" if self._listener is None else self._listener.id_tags.tag_hash(tag)
+        return self._id_tags.tag_hash(tag)
 
     def pending(self) -> list[PendingCharger]:
         """Who knocks and is not let in."""

@@ -37,7 +37,9 @@ class OcppSection(Section):
     certificates: tuple[OcppCertificate, ...] = Field(
         (), description="profiles 2 and 3: one with an ECDSA and one with an RSA key; absent: made here, in data_dir"
     )
-    client_ca_file: Path | None = Field(None, description="profile 3: PEM file of who signs the chargers' certificates")
+    client_ca_file: Path | None = Field(
+        None, description="profile 3: PEM file of who signs the chargers' certificates, beside this gateway itself"
+    )
     legacy_tls: bool = Field(False, description="also cipher suites without forward secrecy, for old 1.6 chargers")
     unknown: Literal["pending", "refuse"] = Field(
         "pending", description="chargers that are not configured: kept waiting and shown for adoption, or refused"
@@ -61,8 +63,6 @@ class OcppSection(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "OcppSection":
-        if self.security_profile == 3 and self.client_ca_file is None:  # noqa: PLR2004 - the standard's number
-            raise complaint("profile 3 checks the chargers' certificates", "add `client_ca_file:`")
         if self.security_profile < 2 and (self.certificates or self.client_ca_file):  # noqa: PLR2004
             raise complaint(f"profile {self.security_profile} has no TLS", "raise it, or delete the certificates")
         return self

@@ -68,6 +68,7 @@ def _findings(path: Path) -> Iterator[Found]:
         return
     yield from _devices(reading, reading.config, path.resolve().parent)
     yield from _ports(reading, reading.config)
+    yield from _ocpp(reading, reading.config, path.resolve().parent)
     yield from _data_dir(reading, reading.config)
     if reading.config.uplink is not None:
         try:
@@ -83,15 +84,21 @@ def _at(reading: "Reading", place: Place, text: str) -> str:
 
 def _devices(reading: "Reading", config: "Config", base: Path) -> Iterator[Found]:
     from agent.config import CanDevice, ModbusDevice, SerialMeterDevice  # noqa: PLC0415 - see the package's docstring
-    from agent.devices import Preparer, plan_all  # noqa: PLC0415
+    from agent.devices import Preparer, central_of, plan_all  # noqa: PLC0415
 
     preparer = Preparer(base)
+    central = central_of(config)
+    try:
+        quirks = preparer.quirks() if central else ()
+    except ConfigError as error:
+        yield "error", str(error)
+        quirks = ()
     ready: list[Prepared] = []
     for index, device in enumerate(config.devices):
         place = ("devices", index)
         try:
             one = preparer.one(device)
-            plan_all([one])
+            plan_all([one], central, quirks)
         except ConfigError as error:
             yield "error", _at(reading, place, str(error))
             continue
@@ -181,18 +188,51 @@ def frame_bits(message: "MessageDef") -> float:
 def _ports(reading: "Reading", config: "Config") -> Iterator[Found]:
     from agent.config import split_address  # noqa: PLC0415 - see the package's docstring
 
-    host, port = split_address(config.api.listen)
-    place = ("api", "listen")
-    if host not in {"127.0.0.1", "::1", "localhost"}:
-        text = f"the API will listen on 127.0.0.1 instead of {host}: other machines are let in when users can log in"
-        yield "warning", _at(reading, place, text)
-    with socket.socket() as probe:
+    yield from _port(reading, ("api", "listen"), *split_address(config.api.listen))
+
+
+def _port(reading: "Reading", place: Place, host: str, port: int) -> Iterator[Found]:
+    """Whether a port can be listened on now; the gateway itself may have it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError as error:
-            hint = "choose another one, or 0 for a free one"
-            yield "warning", _at(reading, place, f"port {port} can't be used now: {error.strerror}; {hint}")
+            hint = "unless it is this gateway that runs there, choose another one, or 0 for a free one"
+            text = f"{host}:{port} can't be listened on now: {error.strerror}; {hint}"
+            yield "warning", _at(reading, place, text)
+
+
+def _ocpp(reading: "Reading", config: "Config", base: Path) -> Iterator[Found]:
+    """The chargers' port, its certificates, and their passwords."""
+    from agent.config import OcppDevice  # noqa: PLC0415 - see the package's docstring
+    from agent.devices import central_of  # noqa: PLC0415
+    from drivers.ocpp.credentials import finding  # noqa: PLC0415
+
+    central = central_of(config)
+    if central is None:
+        return
+    place = ("ocpp", "listen")
+    yield from _port(reading, place, central.endpoint.host, central.endpoint.port)
+    if central.endpoint.profile == 0:
+        text = "security profile 0: whoever reaches this port can say to be any charger; use it in closed networks only"
+        yield "warning", _at(reading, ("ocpp", "security_profile"), text)
+    for index, (certificate, key) in enumerate(central.endpoint.certificates):
+        yield from _readable(reading, ("ocpp", "certificates", index), certificate, key)
+    if central.endpoint.client_ca_file is not None:
+        yield from _readable(reading, ("ocpp", "client_ca_file"), central.endpoint.client_ca_file)
+    for index, device in enumerate(config.devices):
+        if isinstance(device, OcppDevice) and device.password_file is not None:
+            text = finding(base / device.password_file)
+            if text:
+                yield "warning", _at(reading, ("devices", index, "password_file"), text)
+
+
+def _readable(reading: "Reading", place: Place, *paths: Path) -> Iterator[Found]:
+    for path in paths:
+        if not path.is_file() or not os.access(path, os.R_OK):
+            yield "error", _at(reading, place, f"{path} can't be read: a PEM file is wanted here")
 
 
 def _data_dir(reading: "Reading", config: "Config") -> Iterator[Found]:

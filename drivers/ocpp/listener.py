@@ -24,15 +24,13 @@ MAX_RETRY_S = 10.0
 class OcppListener:
     """``Listener`` over all chargers of a plan. ``apply`` comes before ``run``, and again with each change."""
 
-    def __init__(
-        self, plan: OcppPlan, clock: Clock, sessions: Sessions, notebook: Notebook, id_tags: IdTags | None = None
-    ) -> None:
+    def __init__(self, plan: OcppPlan, clock: Clock, sessions: Sessions, notebook: Notebook, id_tags: IdTags) -> None:
         self._central = plan.central
         self._quirks = plan.quirks
         self._clock = clock
         self._sessions = sessions
         self._notebook = notebook
-        self.id_tags = id_tags or IdTags(plan.central.id_tags, notebook, clock)
+        self._id_tags = id_tags
         self._chargers: dict[str, Charger] = {}
         self._settings: dict[str, tuple[ChargerSettings, Mapping[str, int]]] = {}
         self._sink: Sink | None = None
@@ -107,7 +105,7 @@ class OcppListener:
             self._clock,
             self._sessions,
             self._notebook,
-            self.id_tags,
+            self._id_tags,
         )
         if self._sink is not None:
             charger.open(self._sink)
