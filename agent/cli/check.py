@@ -188,7 +188,11 @@ def frame_bits(message: "MessageDef") -> float:
 def _ports(reading: "Reading", config: "Config") -> Iterator[Found]:
     from agent.config import split_address  # noqa: PLC0415 - see the package's docstring
 
-    yield from _port(reading, ("api", "listen"), *split_address(config.api.listen))
+    host, port = split_address(config.api.listen)
+    if host not in {"127.0.0.1", "::1", "localhost"}:
+        text = f"passwords go in the clear to {host}: reach it through a VPN, or a proxy that speaks TLS"
+        yield "warning", _at(reading, ("api", "listen"), text)
+    yield from _port(reading, ("api", "listen"), host, port)
 
 
 def _port(reading: "Reading", place: Place, host: str, port: int) -> Iterator[Found]:

@@ -1,5 +1,6 @@
 """``enlace check``: each finding says where, what and what to do."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_an_address_beyond_the_machine_is_a_warning(tmp_path: Path, capsys: pyte
     code, found = check(tmp_path, capsys, BATTERY % 500_000, api='{listen: "0.0.0.0:0"}')
     assert code == 0
     assert len(found) == 1
-    assert found[0].startswith("warning: site.yaml:3:15: the API will listen on 127.0.0.1 instead of 0.0.0.0: ")
+    assert found[0].startswith("warning: site.yaml:3:15: passwords go in the clear to 0.0.0.0: ")
 
 
 def test_files_of_the_uplink_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,3 +77,41 @@ def test_a_damaged_dbc_is_told_line_by_line(tmp_path: Path, capsys: pytest.Captu
     assert code == 0
     assert any(line.startswith("warning: bad.dbc:3: ") for line in found), found
     assert any(line.startswith("warning: bad.dbc:5: ") for line in found), found
+
+
+CHARGER = "{id: cp1, driver: ocpp, charge_point_id: CP-1%s}"
+
+
+def test_the_chargers_port_certificates_and_passwords(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "weak").write_text("short")
+    (tmp_path / "good").write_text("long enough for a charger")
+    assert check(tmp_path, capsys, CHARGER % ", password_file: good", ocpp='{listen: "127.0.0.1:0"}') == (0, [])
+    code, found = check(tmp_path, capsys, CHARGER % ", password_file: weak", ocpp='{listen: "127.0.0.1:0"}')
+    assert code == 0
+    assert "weak is shorter than 16 bytes" in found[0]
+    code, found = check(tmp_path, capsys, CHARGER % ", password_file: none", ocpp='{listen: "127.0.0.1:0"}')
+    assert code == 1
+    assert "password_file" in found[0]
+    code, found = check(tmp_path, capsys, CHARGER % "", ocpp='{listen: "127.0.0.1:0", security_profile: 0}')
+    assert code == 0
+    assert "security profile 0" in found[0]
+    tls = '{listen: "127.0.0.1:0", security_profile: 2, certificates: [{cert_file: a.pem, key_file: b.pem}]}'
+    code, found = check(tmp_path, capsys, CHARGER % "", ocpp=tls)
+    assert code == 1
+    assert ["a.pem" in found[0], "b.pem" in found[1]] == [True, True]
+
+
+def test_an_unknown_profile_of_a_charger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = check(tmp_path, capsys, CHARGER % ", profile: no_such", ocpp='{listen: "127.0.0.1:0"}')
+    assert code == 1
+    assert "there is no OCPP profile `no_such`" in found[0]
+
+
+def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ocpp = f'{{listen: "127.0.0.1:{taken.getsockname()[1]}"}}'
+        code, found = check(tmp_path, capsys, CHARGER % "", ocpp=ocpp)
+    assert code == 0
+    assert "can't be listened on now" in found[0]
