@@ -36,7 +36,7 @@ from drivers.ocpp.settings import CentralSettings, ChargerSettings
 from drivers.ocpp.setup import set_up
 from drivers.ocpp.times import Times
 from drivers.ocpp.transactions import RETRY_S, Book, clean
-from drivers.serial_meter.waiting import within
+from drivers.waiting import within
 
 #: A charger that connects without a boot is taken as it was after so long (evcc 27309, 28540).
 BOOT_WAIT_S = 10.0

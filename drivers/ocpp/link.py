@@ -41,7 +41,7 @@ from drivers.codec.ocpp_frame import (
 from drivers.codec.ocpp_model import Version
 from drivers.ocpp.ports import Call, Fault, Payload, Peer
 from drivers.ocpp.schemas import Schemas
-from drivers.serial_meter.waiting import within
+from drivers.waiting import within
 
 log = logging.getLogger(__name__)
 

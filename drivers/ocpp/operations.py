@@ -28,7 +28,7 @@ from drivers.ocpp.operations16 import OPERATIONS as OPERATIONS_16
 from drivers.ocpp.operations201 import OPERATIONS as OPERATIONS_201
 from drivers.ocpp.operations_model import ACCEPTED, Args, Operation, given, refuse_own_password, without_secrets
 from drivers.ocpp.ports import Call, ChargerState, Link, Payload
-from drivers.serial_meter.waiting import within
+from drivers.waiting import within
 
 #: Longest silence between two parts of a report.
 PART_S = 60.0

@@ -20,7 +20,7 @@ from drivers.line import Line, open_line
 from drivers.serial_meter.push import MAX_RETRY_S, OpenLine
 from drivers.serial_meter.settings import DEFAULT_EVERY_S, MeterSettings
 from drivers.serial_meter.signals import PERIODS, MeterSignals
-from drivers.serial_meter.waiting import within
+from drivers.waiting import within
 
 #: What adapters and the machine may take on top of the protocol's times.
 SLACK_S = 0.1

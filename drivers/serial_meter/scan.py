@@ -27,7 +27,7 @@ from drivers.serial_meter import settings as config
 from drivers.serial_meter.asked import AskedWire
 from drivers.serial_meter.d0 import D0Meter
 from drivers.serial_meter.push import OpenLine
-from drivers.serial_meter.waiting import within
+from drivers.waiting import within
 
 #: Longer than any meter's period.
 LISTEN_S = 11.0
