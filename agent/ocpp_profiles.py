@@ -146,6 +146,11 @@ def load_ocpp_profiles(folders: Sequence[Path]) -> tuple[Quirks, ...]:
 
 def load_ocpp_profile(path: Path) -> Quirks:
     """One profile. Raises ``ConfigError`` with every finding, one per line."""
+    return read_ocpp_profile(path).quirks()
+
+
+def read_ocpp_profile(path: Path) -> OcppProfileFile:
+    """The file of one profile. Raises ``ConfigError`` with every finding, one per line."""
     document, problems = parse(read_text(path), str(path))
     if document is None:
         raise refuse(path, problems)
@@ -155,7 +160,7 @@ def load_ocpp_profile(path: Path) -> Quirks:
     problems = list(_wrong(document, file, path))
     if problems:
         raise refuse(path, in_order(problems))
-    return file.quirks()
+    return file
 
 
 def _files(folder: Path) -> list[Path]:

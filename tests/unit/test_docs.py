@@ -8,7 +8,7 @@ import pytest
 from agent.config import Config, read_config
 from agent.modbus_profiles import ModbusProfileFile
 from agent.yamlfile import validate
-from docs import profiles
+from docs import chargers, profiles
 from docs.reference import PAGE, render
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +20,10 @@ def test_the_configuration_page_is_what_the_models_say() -> None:
 
 def test_the_page_of_device_models_is_what_the_profiles_say() -> None:
     assert profiles.PAGE.read_text() == profiles.render(), "docs/profiles.md is out of date: run `make docs`"
+
+
+def test_the_page_of_chargers_is_what_the_code_says() -> None:
+    assert chargers.PAGE.read_text() == chargers.render(), "docs/ocpp.md is out of date: run `make docs`"
 
 
 def test_the_sample_of_a_device_model_is_one() -> None:
@@ -47,6 +51,6 @@ def test_every_yaml_block_of_the_readme_is_a_configuration(tmp_path: Path) -> No
 
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for page in ("README.md", "CONTRIBUTING.md", "docs/configuration.md"):
+    for page in ("README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/ocpp.md"):
         named = set(re.findall(r"`make ([a-z]+)", (ROOT / page).read_text()))
         assert named <= targets, page
