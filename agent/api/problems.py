@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from agent.api.auth import DeniedError
@@ -81,6 +82,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(AgentError, _agent)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _bug)
     described = app.openapi
     app.openapi = lambda: _describe(described())  # type: ignore[method-assign] # FastAPI's documented way
@@ -144,6 +146,11 @@ async def _agent(request: Request, error: Exception) -> JSONResponse:
         members |= {"refusal": refusal.value if refusal else "", "id": error.result.id}
         return problem(status, error.reason, **members)
     return problem(status, str(error), headers=headers, **members)
+
+
+async def _gone(request: Request, _: Exception) -> JSONResponse:
+    # Nobody reads it: its client left, or was cut, in the middle of the body. That is no bug of ours.
+    return problem(HTTPStatus.BAD_REQUEST, "the body did not come to its end", instance=request.url.path)
 
 
 async def _bug(request: Request, _: Exception) -> JSONResponse:

@@ -6,7 +6,8 @@ Rules of this file:
 2. While there is no admin, each start makes a one-time code for set-up and says it to who reads the log or the
    terminal; at whatever level is logged, for without it nobody gets in.
 3. It stops within ``STOP_S``, open event streams or not.
-4. The socket is opened by us, so that a taken port is an ``Unavailable`` that the supervisor retries, and so that the
+4. A client that keeps us waiting is cut (``connections.py``): there are few places.
+5. The socket is opened by us, so that a taken port is an ``Unavailable`` that the supervisor retries, and so that the
    address is known when port 0 took a free one.
 """
 
@@ -20,9 +21,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from agent.api.app import create_app
 from agent.api.auth import Auth
+from agent.api.connections import DEFAULT_PATIENCE, Sweep
 from agent.api.live import LiveStreams
 from agent.api.passwords import Passwords
 from agent.api.view import GatewayView, SitePorts
@@ -57,6 +60,7 @@ class ApiServer:
         names: Collection[str] = (),
         passwords: Passwords | None = None,
     ) -> None:
+        self.patience = DEFAULT_PATIENCE  #: with slow clients, from the next ``run`` on
         self._view = view
         self._clock = clock
         self._host = host.removeprefix("[").removesuffix("]")
@@ -110,14 +114,18 @@ class ApiServer:
         with self._listen() as listening:
             self._offer_set_up(auth)
             serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
+            sweep = Sweep(server.connections, self._clock, self.patience)
+            sweeping = asyncio.create_task(sweep.run(), name="api: slow clients")
             try:
                 await asyncio.shield(serving)
             finally:
+                sweeping.cancel()
                 self.address = None
                 live.close()
                 server.should_exit = True
                 await self._drain(server, serving)
                 await serving
+                await asyncio.gather(sweeping, return_exceptions=True)
 
     def _offer_set_up(self, auth: Auth) -> None:
         try:
@@ -170,6 +178,10 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave SIGINT and SIGTERM to the composition root."""
         yield
+
+    def connections(self) -> list[H11Protocol]:
+        """Those that are open; ``http="h11"`` makes all of them."""
+        return [one for one in self.server_state.connections if isinstance(one, H11Protocol)]
 
     def cut(self) -> None:
         """Close all connections, whatever they were doing."""

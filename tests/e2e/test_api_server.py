@@ -13,13 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import h11
 import httpx
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from agent.api.connections import DEFAULT_PATIENCE, Patience, Sweep
 from agent.api.live import MAX_STREAMS
 from agent.api.server import ApiServer, is_loopback
 from agent.api.users import Role, UserBook
-from agent.core.clock import SystemClock
+from agent.core.clock import FakeClock, SystemClock
 from agent.core.errors import Unavailable
 from tests.fake_view import SOC, FakeView, quick_passwords
 from tests.unit.test_api import READINGS
@@ -40,7 +43,9 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Served]:
+async def serving(
+    host: str = "127.0.0.1", port: int = 0, patience: Patience = DEFAULT_PATIENCE
+) -> AsyncIterator[Served]:
     clock = SystemClock()
     view = FakeView(clock)
     with tempfile.TemporaryDirectory() as folder:
@@ -48,6 +53,7 @@ async def serving(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Serve
         users.add("ana", Role.ADMIN, "no password is this hash")
         headers = {"authorization": f"Bearer {users.add_token('ana', 'tests', 0)}"}
         server = ApiServer(view, clock, host, port, Path(folder))
+        server.patience = patience
         task = asyncio.create_task(server.run())
         await listening(server, task)
         try:
@@ -322,3 +328,78 @@ def test_a_client_that_never_reads_does_not_hold_up_the_stop(caplog: pytest.LogC
 
     run(test)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+HEAD = b"GET /api/system/health HTTP/1.1\r\nhost: localhost\r\n"
+BODY = (
+    b"POST /api/auth/login HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{"
+)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [[b""], [HEAD], [b"GET / HTTP/1.1\r\nx: ", b"a", b"b"], [BODY], [BODY, b'"', b"u"], [HEAD + b"\r\n", HEAD]],
+    ids=["nothing", "half a head", "a head byte by byte", "half a body", "a body byte by byte", "a second head"],
+)
+def test_a_client_that_sends_too_slowly_is_cut(sent: list[bytes]) -> None:
+    async def test() -> None:
+        async with serving(patience=Patience(0.2, 0.2, 0.2, 0.2)) as served:
+            assert served.server.address is not None
+            reader, writer = await asyncio.open_connection(*served.server.address)
+            for part in sent:
+                writer.write(part)
+                await writer.drain()
+                if part.endswith(b"\r\n\r\n"):
+                    await reader.readuntil(b"}")
+            with contextlib.suppress(ConnectionResetError):
+                assert not await reader.read(), "nothing is answered, the connection ends"
+            writer.close()
+            response = await served.client.get("/api/system/health")
+            assert response.status_code == 200
+
+    run(test)
+
+
+def test_single_bytes_give_a_slow_client_no_more_time() -> None:
+    clock, now = FakeClock(), 0.0
+    one = _Slow()
+    sweep = Sweep(lambda: [cast("H11Protocol", one)], clock)
+    one.conn.receive_data(b"GET / HTTP/1.1\r\n")
+    while not one.aborted:
+        sweep.look()
+        one.conn.receive_data(b"x")
+        clock.advance(1)
+        now += 1
+        assert now < 60
+    assert now == pytest.approx(DEFAULT_PATIENCE.head_s, abs=2)
+
+
+def test_who_reads_nothing_is_cut_and_who_reads_slowly_is_not() -> None:
+    clock = FakeClock()
+    reading, deaf = _Slow(unread=1000), _Slow(unread=1000)
+    sweep = Sweep(lambda: cast("list[H11Protocol]", [reading, deaf]), clock)
+    for _ in range(60):
+        sweep.look()
+        reading.unread -= 1
+        clock.advance(1)
+    assert (reading.aborted, deaf.aborted) == (False, True)
+
+
+class _Slow:
+    """A connection as uvicorn has it, without a socket."""
+
+    def __init__(self, unread: int = 0) -> None:
+        self.conn = h11.Connection(h11.SERVER)
+        self.cycle = None
+        self.transport = self
+        self.unread = unread
+        self.aborted = False
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def abort(self) -> None:
+        self.aborted = True
