@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from agent.core.clock import Clock
@@ -55,6 +55,8 @@ class Wire(Part):
         self._counts: Counter[str] = Counter()
         self._last_put_s: float | None = None
         self._unwell: dict[tuple[str, str], Event] = {}  #: by device and kind of event, until it is over
+        #: Where devices call us: those that have. That such a wire is open says nothing of them.
+        self._called: set[str] | None = set() if getattr(listener, "calls_in", False) else None
 
     def put(self, batch: Batch) -> None:
         """``Sink.put``."""
@@ -75,13 +77,26 @@ class Wire(Part):
             self._unwell[event.subject, event.kind] = event
         else:
             self._unwell.pop((event.subject, _WELL.get(event.kind, "")), None)
+        if self._called is not None and event.kind in {"device.online", "device.heard"}:
+            self._called.add(event.subject)
         self._record(event)
 
     def unit_states(self) -> list[UnitState]:
         """Those of its devices that are not well though the wire is."""
         if self._state is not Health.ONLINE:
             return []
-        return [self._unit_state(kind, event) for (_, kind), event in self._unwell.items()]
+        unwell = [self._unit_state(kind, event) for (_, kind), event in self._unwell.items()]
+        return [*unwell, *self._awaited({unit.device for unit in unwell})]
+
+    def _awaited(self, known: Container[str]) -> Iterator[UnitState]:
+        """Devices that are to call and have not, since the wire was opened."""
+        if self._called is None:
+            return
+        for device in self._listener.devices:
+            if device not in self._called and device not in known:
+                yield UnitState(
+                    device, self.name, Health.STARTING, self._since_us, "it has not called yet", "", None, 0, None
+                )
 
     def _unit_state(self, kind: str, event: Event) -> UnitState:
         return UnitState(
@@ -121,7 +136,8 @@ class Wire(Part):
 
     def _tell_online(self, *, first: bool) -> None:  # noqa: ARG002 - a wire tells the first time too
         logger.info("%s: online", self.name)
-        self._tell("device.online", self._listener.devices, {"wire": self.name})
+        if self._called is None:
+            self._tell("device.online", self._listener.devices, {"wire": self.name})
 
     def _tell_offline(self) -> None:
         self._flow.forget(self._ids)
@@ -130,7 +146,11 @@ class Wire(Part):
 
     def _lost(self) -> Iterable[str]:
         """Those of whom the end of the wire is news."""
-        return self._listener.devices
+        if self._called is None:
+            return self._listener.devices
+        silent = {device for device, kind in self._unwell if kind == "device.silent"}
+        called, self._called = self._called, set()
+        return [device for device in self._listener.devices if device in called and device not in silent]
 
     def _tell(self, kind: str, devices: Iterable[str], data: Mapping[str, object]) -> None:
         for device in devices:

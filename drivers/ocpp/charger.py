@@ -26,6 +26,7 @@ from drivers.codec.ocpp_readings import totals
 from drivers.codec.ocpp_values import LocalAsUtc
 from drivers.ocpp import inbound16, inbound201
 from drivers.ocpp.board import Board, spec_of
+from drivers.ocpp.certificates import Certificates
 from drivers.ocpp.id_tags import IdTags
 from drivers.ocpp.limits import Limits
 from drivers.ocpp.operations import Operations
@@ -99,9 +100,11 @@ class Charger:
         self.zone: tzinfo = UTC
         self._choose()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.certificates = Certificates(self, self._operations, clock, self._spawn, self.count)
         self._preparing: asyncio.Task[None] | None = None
         self._away_s: float | None = clock.monotonic_s()
         self._silent = False
+        self._called = False  #: since it was opened
 
     # -- life --
 
@@ -109,7 +112,7 @@ class Charger:
         """Values and events go there from now on; called on the event loop."""
         self._sink = sink
         self._board.open(sink)
-        self._away_s, self._silent = self._clock.monotonic_s(), False
+        self._away_s, self._silent, self._called = self._clock.monotonic_s(), False, False
         self._spawn(self._watch())
         self._spawn(self._keep_book())
         self._spawn(self.limits.run())
@@ -138,9 +141,9 @@ class Charger:
         self._deviations.clear()
         for outlet in self._outlets.values():
             outlet.connected()
-        if self._silent:
-            self._silent = False
-            self.tell("device.heard", {"address": link.address})
+        if self._silent or not self._called:
+            self.tell("device.heard" if self._silent else "device.online", {"address": link.address})
+            self._silent, self._called = False, True
         self.limits.connected()
         self._prepare(self._without_boot(link))
 

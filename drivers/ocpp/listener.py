@@ -24,6 +24,9 @@ MAX_RETRY_S = 10.0
 class OcppListener:
     """``Listener`` over all chargers of a plan. ``apply`` comes before ``run``, and again with each change."""
 
+    #: That the port is open says nothing of a charger: each tells when it calls, and when it does no more.
+    calls_in = True
+
     def __init__(self, plan: OcppPlan, clock: Clock, sessions: Sessions, notebook: Notebook, id_tags: IdTags) -> None:
         self._central = plan.central
         self._quirks = plan.quirks

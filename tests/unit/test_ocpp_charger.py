@@ -229,7 +229,8 @@ def test_a_silent_charger_is_told_once_and_all_is_unknown() -> None:
         assert rig.value("power_w") == 0
 
     rig = play(scene)
-    assert [kind for kind in rig.kinds() if kind.startswith("device.")] == ["device.silent", "device.heard"]
+    told = [kind for kind in rig.kinds() if kind.startswith("device.")]
+    assert told == ["device.online", "device.silent", "device.heard"]
 
 
 def test_a_short_absence_is_no_news() -> None:
@@ -240,7 +241,7 @@ def test_a_short_absence_is_no_news() -> None:
             await rig.connect()
             await rig.advance(10)
 
-    assert not [kind for kind in play(scene).kinds() if kind.startswith("device.")]
+    assert [kind for kind in play(scene).kinds() if kind.startswith("device.")] == ["device.online"]
 
 
 def test_faults_have_two_edges() -> None:

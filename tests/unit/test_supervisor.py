@@ -818,3 +818,45 @@ def test_a_device_that_tells_to_be_silent_or_frozen_is_offline_though_its_wire_i
         assert health(rig) == {}
 
     run(test)
+
+
+@dataclass
+class Called(Wire):
+    """A wire on which devices call us."""
+
+    calls_in: bool = True
+
+
+@pytest.mark.announced_warnings
+def test_who_calls_us_is_online_when_it_has_called() -> None:
+    sinks: list[Sink] = []
+
+    async def body(sink: Sink) -> None:
+        sinks.append(sink)
+        if len(sinks) > 1:
+            await forever(sink)
+        await end.wait()
+        raise Unavailable("listen", "the port is gone")
+
+    end = asyncio.Event()
+
+    async def test(rig: Rig) -> None:
+        rig.supervisor.add(Called("ws", body, ("cp1", "cp2", "cp3")))
+        rig.supervisor.start()
+        await rig.pass_s(STAYED_UP_S + 2)
+        assert rig.state() is Health.ONLINE
+        assert rig.kinds() == [], "an open port is nobody's call"
+        assert set(health(rig).values()) == {Health.STARTING}
+        sinks[0].event(Event("device.online", 7, "cp1"))
+        sinks[0].event(Event("device.online", 8, "cp2"))
+        sinks[0].event(Event("device.silent", 9, "cp2"))
+        assert health(rig) == {"cp2": Health.OFFLINE, "cp3": Health.STARTING}
+        rig.events.clear()
+        end.set()
+        await settle()
+        assert rig.kinds() == ["device.offline cp1"], "of the others it is no news"
+        await rig.pass_s(20)
+        assert rig.state() is Health.ONLINE
+        assert health(rig)["cp1"] is Health.STARTING, "it has to call again"
+
+    run(test)
