@@ -16,7 +16,7 @@ from drivers.sim.bms import SimulatedBms
 from tests.e2e import site
 
 DEMO_SIGNALS = 70
-DEMO_DEVICES = ("battery1", "cp2", "grid", "sub1")
+DEMO_DEVICES = ("battery1", "cp1", "cp3", "cp2", "grid", "sub1")
 
 
 def _no_bus() -> str:
@@ -253,7 +253,10 @@ def test_the_demo_shows_live_values_and_the_subscriber_gets_them(tmp_path: Path)
             return {item["id"]: item["state"] == "online" and item["known"] > 0 for item in items}
 
         site.wait_until(lambda: read() == dict.fromkeys(DEMO_DEVICES, True), "every counterpart is read")
+        stations = {station["id"] for station in site.get(f"{found[0]}/api/stations")["items"]}
+        assert stations == {"cp1", "cp3", "cp3.1", "cp3.2", "cp2"}
         assert site.end(demo) == 0
+    assert re.search(r"Set-up code   (\S+)", log.read_text())
     assert "Traceback" not in log.read_text()
     assert not re.findall(r" (?:WARNING|ERROR) .*", log.read_text())
 
