@@ -18,6 +18,7 @@ from typing import Protocol
 from agent.core.model import BadFrame
 from drivers.codec.ocpp_model import Boot, Reading, Status, Verdict
 from drivers.codec.ocpp_values import wire_time
+from drivers.ocpp.certificates import Certificates
 from drivers.ocpp.ports import Call, Fault, Payload
 from drivers.ocpp.readings import Taken
 from drivers.ocpp.settings import CentralSettings
@@ -39,6 +40,10 @@ class Station(Protocol):
     @property
     def book(self) -> Book:
         """Its sessions."""
+
+    @property
+    def certificates(self) -> Certificates:
+        """What it asks to be signed."""
 
     @property
     def times(self) -> Times:
@@ -101,6 +106,11 @@ def constant(answer: Mapping[str, object], event: str = "", *members: str) -> Ha
 async def heartbeat(station: Station, call: Call) -> Payload:  # noqa: ARG001 - a handler
     """Heartbeat."""
     return {"currentTime": wire_time(station.now_us())}
+
+
+async def sign(station: Station, call: Call) -> Payload:
+    """SignCertificate."""
+    return await station.certificates.asked(call)
 
 
 async def boot_answered(station: Station, boot: Boot | BadFrame) -> Payload:

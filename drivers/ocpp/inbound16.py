@@ -17,6 +17,7 @@ from drivers.ocpp.inbound import (
     constant,
     heartbeat,
     measured,
+    sign,
     unprocessed,
 )
 from drivers.ocpp.ports import Call, Payload
@@ -112,6 +113,6 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         "DiagnosticsStatusNotification": constant({}, "charger.log", "status"),
         "LogStatusNotification": constant({}, "charger.log", "status", "requestId"),
         "SecurityEventNotification": constant({}, "charger.security", "type", "timestamp", "techInfo"),
-        "SignCertificate": constant({"status": "Rejected"}),
+        "SignCertificate": sign,
     }
 )

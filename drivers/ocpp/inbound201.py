@@ -22,6 +22,7 @@ from drivers.ocpp.inbound import (
     constant,
     heartbeat,
     measured,
+    sign,
     unprocessed,
 )
 from drivers.ocpp.ports import Call, Fault, Payload
@@ -169,7 +170,7 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         "ClearedChargingLimit": constant({}, "charger.limited", "evseId", "chargingLimitSource"),
         "NotifyEVChargingNeeds": _REJECTED,
         "NotifyEVChargingSchedule": constant({"status": "Accepted"}),
-        "SignCertificate": _REJECTED,
+        "SignCertificate": sign,
         "Get15118EVCertificate": constant({"status": "Failed", "exiResponse": ""}),
         "GetCertificateStatus": constant({"status": "Failed"}),
         **dict.fromkeys(

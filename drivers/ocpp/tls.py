@@ -32,13 +32,14 @@ def server_context(endpoint: Endpoint, data_dir: Path, clock: Clock) -> ssl.SSLC
     Blocking. Raises ``Unavailable`` when a file can't be read or used: it may be put right at any time.
     """
     authority = SiteAuthority(data_dir, clock)
+    own = authority.certificate_pem()  # made before two chargers at once can need it
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_ciphers(":".join((*SUITES, *LEGACY_SUITES) if endpoint.legacy_tls else SUITES))
     _load(context, endpoint.certificates or authority.server_pairs(endpoint.host))
     if endpoint.profile >= MAX_PROFILE:
-        _require_clients(context, endpoint, authority)
+        _require_clients(context, endpoint, own)
     return context
 
 
@@ -53,7 +54,7 @@ def _load(context: ssl.SSLContext, pairs: Sequence[tuple[Path, Path]]) -> None:
             raise Unavailable(f"load {certificate} and {key}", _reason(error), hint) from error
 
 
-def _require_clients(context: ssl.SSLContext, endpoint: Endpoint, authority: SiteAuthority) -> None:
+def _require_clients(context: ssl.SSLContext, endpoint: Endpoint, own: str) -> None:
     """Profile 3: only with a certificate, of the configured authority or (CertificateSigned) of the site's own."""
     context.verify_mode = ssl.CERT_REQUIRED
     # A configured authority may stand below its root (A00.FR.404: the CPO's own).
@@ -64,7 +65,7 @@ def _require_clients(context: ssl.SSLContext, endpoint: Endpoint, authority: Sit
         except OSError as error:
             hint = "client_ca_file: a PEM file of who signs the chargers' certificates"
             raise Unavailable(f"load {endpoint.client_ca_file}", _reason(error), hint) from error
-    context.load_verify_locations(cadata=authority.certificate_pem())
+    context.load_verify_locations(cadata=own)
 
 
 def _no_password() -> str:
