@@ -82,7 +82,7 @@ def create_app(
     app.include_router(routes.router)
     app.include_router(pages.router())
     problems.install(app)
-    app.add_middleware(Guard, hosts=hosts, any_address=any_address)
+    app.add_middleware(Guard, hosts=hosts, any_address=any_address, admit=auth.admit)
     return app
 
 

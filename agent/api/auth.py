@@ -24,10 +24,10 @@ from starlette.requests import Request
 
 from agent.api.logins import ACCESS_S, LOGIN_S, Logins
 from agent.api.passwords import Passwords, check_new
-from agent.api.throttle import Throttle, TooFastError
+from agent.api.throttle import ASKED_BUCKET, ASKED_REFILL_S, Buckets, Throttle, TooFastError
 from agent.api.users import Role, User, UserBook, UserError, digest
 from agent.core.clock import Clock
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, StoreError
 from agent.core.model import Event
 
 CSRF_HEADER = "x-enlace-csrf"
@@ -38,7 +38,6 @@ _COOKIE = "enlace_session"
 _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CODE_LETTERS = 16
 _LOOKS_LIKE = str.maketrans("OIL", "011", "- \t")
-_SET_UP = "set-up"
 _MAX_COOKIE = 8192
 
 
@@ -92,6 +91,7 @@ class Auth:
         self._record = record
         self._logins = Logins(data_dir, clock, self.users.get)
         self._throttle = Throttle(clock)
+        self._strangers = Buckets(clock, ASKED_BUCKET, ASKED_REFILL_S)
         self._code: str | None = None  #: digest of the set-up code
 
     @property
@@ -110,10 +110,10 @@ class Auth:
         async with self.passwords.turn():
             if self.set_up:
                 raise UserError("set up", "that was done already", "log in")
-            self._check_pace(_SET_UP, address, _SET_UP)
+            self._check_pace(None, address, "set-up")
             given = digest(code.upper().translate(_LOOKS_LIKE))
             if self._code is None or not hmac.compare_digest(given, self._code):
-                self._throttle.failed(_SET_UP, address)
+                self._throttle.failed(None, address)
                 self.audit(None, "set-up", address, "refused: wrong code")
                 raise DeniedError(
                     403, "this is not the code", "the gateway logged it at its last start; a restart makes another"
@@ -121,7 +121,6 @@ class Auth:
             check_new(name, password)
             user = self.users.add(name, Role.ADMIN, await self.passwords.hash_in_thread(password), first=True)
             self._code = None
-            self._throttle.succeeded(_SET_UP)
         self.audit(user.name, "set-up", address, "done")
         return await self._grant(user, cookie=cookie)
 
@@ -189,6 +188,22 @@ class Auth:
         login, user = found
         return Caller(user.name, user.role, user.stamp, login, cookie=True)
 
+    def admit(self, request: Request) -> None:
+        """Count a request that proves nothing. Raises ``TooFastError`` where its address sent too many of them."""
+        if on_this_machine(request):
+            return
+        try:
+            known = self.set_up and self.caller(request) is not None
+        except (DeniedError, StoreError):
+            known = False  # the route says what is wrong with it
+        if known:
+            return
+        address = address_of(request)
+        wait_s = self._strangers.wait_s(address)
+        if wait_s > 0:
+            raise TooFastError(max(1.0, wait_s), "answer", "too many requests from there that prove nothing")
+        self._strangers.take(address)
+
     def still(self, caller: Caller) -> bool:
         """Whether who opened a stream may go on reading it."""
         user = self.users.get(caller.name)
@@ -213,7 +228,7 @@ class Auth:
             return Caller(machine.name, machine.role, machine.stamp)
         raise DeniedError(401, "this token is not valid (any more)", "refresh it, or log in again")
 
-    def _check_pace(self, account: str, address: str, what: str) -> None:
+    def _check_pace(self, account: str | None, address: str, what: str) -> None:
         try:
             self._throttle.check(account, address)
         except TooFastError:

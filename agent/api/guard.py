@@ -6,15 +6,21 @@ Rules of this file:
    sends its own name as Host (DNS rebinding). An address in place of a name can't be turned.
 2. No answer may be framed, sniffed, or load anything from outside. There is no CORS.
 3. A body is bounded before it is read.
+4. Who does not prove who he is may ask so often only.
 """
 
 import ipaddress
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agent.api.throttle import TooFastError
 
 MAX_BODY_BYTES = 64 * 1024
 _LENGTH_DIGITS = 9  # more are too many anyway
@@ -37,11 +43,20 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 class Guard:
     """ASGI middleware. ``hosts`` are the names beside those of the loopback that this gateway answers to.
 
-    ``any_address``: it answers to every IP address as well, because it is reached from the network.
+    ``any_address``: it answers to every IP address as well, because it is reached from the network. ``admit`` raises
+    ``TooFastError`` for who asks too often.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] = (), *, any_address: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Collection[str] = (),
+        *,
+        any_address: bool = False,
+        admit: Callable[[Request], None] = lambda _: None,
+    ) -> None:
         self._app = app
+        self._admit = admit
         self._any_address = any_address
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
 
@@ -59,7 +74,7 @@ class Guard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        refusal = self._refusal(Headers(scope=scope))
+        refusal = self._refusal(Headers(scope=scope)) or self._too_fast(Request(scope))
         await (refusal or self._app)(scope, receive, send_guarded)
 
     def _refusal(self, headers: Headers) -> Response | None:
@@ -73,6 +88,13 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or len(length) > _LENGTH_DIGITS or int(length) > MAX_BODY_BYTES:
             return _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes")
+        return None
+
+    def _too_fast(self, request: Request) -> Response | None:
+        try:
+            self._admit(request)
+        except TooFastError as error:
+            return _refuse(HTTPStatus.TOO_MANY_REQUESTS, str(error), {"retry-after": str(math.ceil(error.retry_s))})
         return None
 
 
@@ -92,7 +114,7 @@ def is_address(host: str) -> bool:
     return (address.version == 6) == host.startswith("[")  # noqa: PLR2004 - the protocol's number
 
 
-def _refuse(status: HTTPStatus, detail: str) -> Response:
+def _refuse(status: HTTPStatus, detail: str, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
     body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
     # The body was not read: the connection can't be used again.
-    return JSONResponse(body, status, headers={"connection": "close"}, media_type="application/problem+json")
+    return JSONResponse(body, status, headers={"connection": "close", **headers}, media_type="application/problem+json")

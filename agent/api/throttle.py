@@ -1,38 +1,75 @@
-"""How fast passwords may be guessed, by monotonic time: a wall clock that jumps lets nobody in earlier.
+"""How fast passwords may be guessed, and strangers may ask, by monotonic time: a wall clock that jumps changes nothing.
 
 Rules of this file:
 
-1. Of one account: after each wrong guess a pause, 1, 2, 4 … 256 s; from the tenth on, 15 minutes. The right password
-   is not even looked at during the pause, or guessing would go on. It forgets after a day without guesses.
-2. Of one address: a bucket of 10 wrong guesses that fills by one every three minutes (at most 30 in an hour). The
-   machine itself has none: its console is never locked out, nor are those behind a proxy that runs here.
+1. Of one account: after each wrong guess a pause, 1, 2, 4 … 256 s, and ten guesses in any hour. The right password is
+   not even looked at during the pause, or guessing would go on. It forgets after a day without guesses. The set-up code
+   is no account: nobody can guess its 80 bits, but anybody could lock its owner out.
+2. Of one address: a bucket of 10 wrong guesses that fills by one every three minutes (at most 30 in an hour), and one
+   of 100 requests that prove nothing, which fills by two every second. Who proves who he is, is served all the same.
+   The machine itself has none: its console is never locked out, nor are those behind a proxy that runs here.
 3. Names that don't exist are counted like the others, or the answer would tell which exist. What is remembered is
    bounded; what is forgotten first is what would have ended first.
 """
 
 import ipaddress
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from agent.core.clock import Clock
 from agent.core.errors import AgentError
 
-LOCK_AFTER = 10
-LOCK_S = 900.0
+GUESSES_AN_HOUR = 10
+HOUR_S = 3600.0
 MAX_PAUSE_S = 300.0
 FORGET_S = 86_400.0
 BUCKET = 10.0
 REFILL_S = 180.0
+ASKED_BUCKET = 100.0
+ASKED_REFILL_S = 0.5
 MAX_REMEMBERED = 1000
 
+_DOUBLINGS = 10
 _IPV6_SITE_BITS = 64  # one customer has at least these to choose from
 
 
 class TooFastError(AgentError):
-    """Too many wrong guesses: ``retry_s`` says when the next may be made."""
+    """Too much of it: ``retry_s`` says when it may be tried again."""
 
-    def __init__(self, retry_s: float) -> None:
-        super().__init__("log in", "too many wrong guesses", f"try again in {retry_s:.0f} s")
+    def __init__(self, retry_s: float, op: str = "log in", reason: str = "too many wrong guesses") -> None:
+        super().__init__(op, reason, f"try again in {retry_s:.0f} s")
         self.retry_s = retry_s
+
+
+class Buckets:
+    """One bucket for each address; ``size`` is what a full one holds, ``refill_s`` how long each piece takes."""
+
+    def __init__(self, clock: Clock, size: float, refill_s: float) -> None:
+        self._clock = clock
+        self._size = size
+        self._refill_s = refill_s
+        self._left: dict[str, tuple[float, float]] = {}  #: by address: what is left, and when that was so
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def wait_s(self, address: str) -> float:
+        """How long until there is something in it; 0: there is."""
+        left = self._now(_site(address))
+        return 0.0 if left >= 1 else (1 - left) * self._refill_s
+
+    def take(self, address: str) -> None:
+        """Take a piece out."""
+        site, now_s = _site(address), self._clock.monotonic_s()
+        if not site:
+            return
+        self._left[site] = (self._now(site) - 1, now_s)
+        if len(self._left) > MAX_REMEMBERED:
+            del self._left[max(self._left, key=self._now)]
+
+    def _now(self, site: str) -> float:
+        left, at_s = self._left.get(site, (self._size, 0.0))
+        return min(self._size, left + (self._clock.monotonic_s() - at_s) / self._refill_s)
 
 
 @dataclass(slots=True)
@@ -40,58 +77,46 @@ class _Account:
     failures: int = 0
     until_s: float = 0.0
     last_s: float = 0.0
+    lately_s: deque[float] = field(default_factory=lambda: deque(maxlen=GUESSES_AN_HOUR))
 
 
 class Throttle:
-    """Counts wrong guesses by account and address."""
+    """Counts wrong guesses by account and address. Without an account they are counted by address alone."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._accounts: dict[str, _Account] = {}
-        self._buckets: dict[str, tuple[float, float]] = {}  #: by address: guesses left, and when that was so
+        self._buckets = Buckets(clock, BUCKET, REFILL_S)
 
-    def check(self, account: str, address: str) -> None:
+    def check(self, account: str | None, address: str) -> None:
         """Raise ``TooFastError`` unless a guess may be made now."""
-        now_s = self._clock.monotonic_s()
-        wait_s = 0.0
-        if (known := self._accounts.get(account)) is not None:
-            wait_s = known.until_s - now_s
-        left = self._left(address, now_s)
-        if left < 1:
-            wait_s = max(wait_s, (1 - left) * REFILL_S)
+        known = None if account is None else self._accounts.get(account)
+        wait_s = 0.0 if known is None else known.until_s - self._clock.monotonic_s()
+        wait_s = max(wait_s, self._buckets.wait_s(address))
         if wait_s > 0:
-            raise TooFastError(max(1.0, wait_s))
+            raise TooFastError(max(1.0, wait_s), "log in" if account else "set up")
 
-    def failed(self, account: str, address: str) -> None:
+    def failed(self, account: str | None, address: str) -> None:
         """A guess was wrong."""
+        self._buckets.take(address)
+        if account is None:
+            return
         now_s = self._clock.monotonic_s()
         known = self._accounts.setdefault(account, _Account())
         if now_s - known.last_s > FORGET_S:
             known.failures = 0
         known.failures += 1
         known.last_s = now_s
-        pause_s = LOCK_S if known.failures >= LOCK_AFTER else min(2.0 ** (known.failures - 1), MAX_PAUSE_S)
-        known.until_s = now_s + pause_s
-        if site := _site(address):
-            self._buckets[site] = (self._left(address, now_s) - 1, now_s)
+        known.lately_s.append(now_s)
+        known.until_s = now_s + min(2.0 ** min(known.failures - 1, _DOUBLINGS), MAX_PAUSE_S)
+        if len(known.lately_s) == GUESSES_AN_HOUR:
+            known.until_s = max(known.until_s, known.lately_s[0] + HOUR_S)
         if len(self._accounts) > MAX_REMEMBERED:
             del self._accounts[min(self._accounts, key=lambda name: self._accounts[name].until_s)]
-        if len(self._buckets) > MAX_REMEMBERED:
-            fullest = max(self._buckets, key=lambda site: self._buckets[site][0] + self._refilled(site, now_s))
-            del self._buckets[fullest]
 
     def succeeded(self, account: str) -> None:
         """The right password came: the account's guesses are forgotten."""
         self._accounts.pop(account, None)
-
-    def _left(self, address: str, now_s: float) -> float:
-        site = _site(address)
-        if not site or site not in self._buckets:
-            return BUCKET
-        return min(BUCKET, self._buckets[site][0] + self._refilled(site, now_s))
-
-    def _refilled(self, site: str, now_s: float) -> float:
-        return (now_s - self._buckets[site][1]) / REFILL_S
 
 
 def _site(address: str) -> str:

@@ -119,12 +119,12 @@ def test_at_most_30_guesses_an_hour_from_one_address() -> None:
     assert guesses <= throttle.BUCKET + 24 * 20
 
 
-def test_at_most_a_few_guesses_an_hour_of_one_account_from_anywhere() -> None:
+def test_at_most_ten_guesses_in_any_hour_of_one_account_from_anywhere() -> None:
     clock = FakeClock()
     slow = Throttle(clock)
-    guesses = []
-    for second in range(6 * 3600):
-        address = f"10.0.{second // 250}.{second % 250}"
+    guesses: list[int] = []
+    for second in range(30 * 3600):
+        address = f"10.{second // 60000}.{second // 250 % 250}.{second % 250}"
         try:
             slow.check("ana", address)
         except TooFastError:
@@ -133,8 +133,8 @@ def test_at_most_a_few_guesses_an_hour_of_one_account_from_anywhere() -> None:
             slow.failed("ana", address)
             guesses.append(second)
         clock.advance(1)
-    assert len(guesses) <= 10 + 6 * 4
-    assert sum(second >= 3600 for second in guesses) <= 5 * 4
+    assert len(guesses) > 30, "or the test shows nothing"
+    assert all(later - earlier >= 3600 for earlier, later in zip(guesses, guesses[10:], strict=False))
 
 
 def test_spraying_names_makes_none_be_forgotten_that_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
