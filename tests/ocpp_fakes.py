@@ -41,6 +41,8 @@ class MemorySessions:
         self.kill_after = -1  #: the same, but it is stored
         self.writes = 0
         self.reads = 0
+        self.gate = asyncio.Event()  #: while it is closed writes are taken, in order, but not acknowledged
+        self.gate.set()
 
     async def begin(self, session: Session, events: Sequence[Event] = ()) -> tuple[Session, bool]:
         for row in self.rows.values():
@@ -49,11 +51,13 @@ class MemorySessions:
         stored = replace(session, id=self.last_id + 1)
         self._write(stored, events)
         self.last_id += 1
+        await self.gate.wait()
         return self.rows[stored.id], True
 
     async def change(self, session: Session, events: Sequence[Event] = (), *, at_once: bool = True) -> None:
         assert self.rows[session.id].key == session.key
         self._write(session, events)
+        await self.gate.wait()
 
     async def find(self, device: str, *, id: int = 0, key: str = "", remote_id: str = "") -> Session | None:  # noqa: A002
         assert id or key or remote_id

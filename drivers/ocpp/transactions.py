@@ -2,8 +2,9 @@
 
 Rules of this file:
 
-1. The store is the truth; what is in memory is what was stored. Who is cancelled while the store works does not know
-   what became of it: then the running sessions are read again.
+1. The store is the truth; what is in memory is what was stored, but for registers that came late (``later``). One at
+   a time reads and writes it, so that no state is stored behind a newer one. A write that was begun goes on when
+   nobody waits for it any more: before anything else, its end is awaited, and the running sessions are read again.
 2. While the store fails, reports wait and are tried again. They are never answered with an error of ours: the link
    ends first, and the charger repeats what was not answered.
 3. Every report may come twice, late, or not at all. What comes twice changes nothing: it has the same key, or no
@@ -13,12 +14,14 @@ Rules of this file:
    says later; one that its charger ended (``ended_by: charger``) never opens again, whatever follows.
 5. One outlet has one session. A new one ends those that began before it there.
 6. A tag is in the session in the clear, in events as its hash.
+7. Signed data are stored when they come first, and with the end: some chargers send kilobytes with each sample, and
+   those in between prove nothing. The newest of a running session stay in memory.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agent.core.clock import Clock
 from agent.core.errors import StoreError
@@ -67,6 +70,8 @@ class Book:
         self._ended: dict[int, Session] = {}
         self._strange: dict[int, None] = {}  #: numbers that are none of ours
         self._dirty: set[int] = set()
+        self._signed: dict[int, Mapping[str, object]] = {}  #: the newest signed data of those that run (rule 7)
+        self._writing: asyncio.Future[Any] | None = None  #: the last write
         self._loaded = False
         self._lock = asyncio.Lock()
 
@@ -132,7 +137,7 @@ class Book:
 
         It ends those that began before it at its outlet; when it begins just now (``live``), all others there.
         """
-        stored, new = await self.sessions.begin(session, events)
+        stored, new = await self._write(self.sessions.begin(session, events))
         self._remember(stored)
         for one in self.running(stored.outlet) if stored.running else ():
             if one.id != stored.id and (one.start_us <= stored.start_us or (live and new)):
@@ -141,7 +146,9 @@ class Book:
 
     async def change(self, session: Session, events: Sequence[Event] = (), *, at_once: bool = True) -> None:
         """Store its new state. Raises ``StoreError``: then it is as it was."""
-        await self.sessions.change(session, events, at_once=at_once)
+        if not session.running:
+            session = self._with_signed(session)
+        await self._write(self.sessions.change(session, events, at_once=at_once))
         self._dirty.discard(session.id)
         self._remember(session)
 
@@ -152,21 +159,27 @@ class Book:
 
     async def flush(self) -> None:
         """Store what waits. What fails waits for the next time."""
-        waiting = [one for one in (*self._running.values(), *self._ended.values()) if one.id in self._dirty]
-        self._dirty.clear()
-        for session in waiting:
-            try:
-                await self.sessions.change(session, at_once=False)
-            except StoreError:
-                self._dirty.add(session.id)
-                self.count("store_retries")
+        for number in list(self._dirty):
+            async with self._lock:
+                try:
+                    await self._load()
+                    session = self._running.get(number) or self._ended.get(number)
+                    if number in self._dirty and session is not None:  # as it is now: it may have ended meanwhile
+                        # At once: a report that has to wait for the lock must not wait for a group commit too.
+                        await self._write(self.sessions.change(session))
+                    self._dirty.discard(number)
+                except StoreError:
+                    self.count("store_retries")
 
     async def leave(self) -> None:
         """Store what waits; its tags are in use no more as far as we know. Its sessions are read again when needed."""
-        for one in self._running.values():
+        for one in self.running():
             self.id_tags.ended(one.id_tag, self.device, one.id)
-        self._loaded = False
+            if one.id in self._signed:
+                self._running[one.id] = self._with_signed(one)
+                self._dirty.add(one.id)
         await self.flush()
+        self._loaded = False
 
     async def lose(self, session: Session) -> None:
         """End one of which nobody speaks any more, as it was last known."""
@@ -182,9 +195,8 @@ class Book:
             register = sample.register
             if register is not None:
                 session = advance(session, register, self.rating)
-            signed = _signed(session, sample) if sample.signed else None
-            if signed and signed != session.data.get("signed"):
-                session = replace(session, data={**session.data, "signed": signed})
+            if sample.signed:
+                session = self._sealed(session, sample)
         return session
 
     def event(self, kind: str, session: Session, data: Mapping[str, object] | None = None) -> Event:
@@ -226,15 +238,27 @@ class Book:
         said |= {name: session.data[name] for name in ("begun", "verdict") if name in session.data}
         return self.event("session.started", session, said)
 
+    async def _write(self, work: Coroutine[object, object, T]) -> T:
+        """Let the store finish, also when who waits for it is cancelled (rule 1). Raises ``StoreError``."""
+        self._writing = writing = asyncio.ensure_future(work)
+        return await asyncio.shield(writing)
+
     async def _load(self) -> None:
         if self._loaded:
             return
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
         await self.id_tags.ready()
         stored = {one.id: one for one in await self.sessions.running(self.device)}
+        gone = [one for number, one in self._running.items() if number not in stored]
+        ended = [await self.sessions.find(self.device, id=one.id) or one for one in gone]
         mine, self._running = self._running, {}
-        for gone in mine.values():
-            if gone.id not in stored:
-                self.id_tags.ended(gone.id_tag, self.device, gone.id)
+        for one in gone:
+            self._signed.pop(one.id, None)
+            self.id_tags.ended(one.id_tag, self.device, one.id)
+        for one in ended:
+            if not one.running:
+                self._remember(one)
         for one in stored.values():
             kept = mine.get(one.id)  # it may hold registers that are still to be flushed
             newer = kept is not None and (kept.last_us or 0) > (one.last_us or 0)
@@ -247,6 +271,21 @@ class Book:
             lost = _lost(session)
             await self.change(lost, [self.ended(lost)])
 
+    def _sealed(self, session: Session, sample: Taken) -> Session:
+        """The session after a sample with signed data: the same object when these only stay in memory (rule 7)."""
+        before = self._signed.get(session.id, session.data.get("signed")) if session.id else session.data.get("signed")
+        signed = _signed(before, sample)
+        if session.running and session.id:
+            self._signed[session.id] = signed
+            known = session.data.get("signed")
+            if isinstance(known, Mapping) and signed.keys() == known.keys():
+                return session
+        return session if signed == before else replace(session, data={**session.data, "signed": signed})
+
+    def _with_signed(self, session: Session) -> Session:
+        signed = self._signed.get(session.id)
+        return session if signed is None else replace(session, data={**session.data, "signed": signed})
+
     def _remember(self, session: Session) -> None:
         if session.running:
             self._ended.pop(session.id, None)
@@ -254,6 +293,7 @@ class Book:
             self.id_tags.begun(session.id_tag, self.device, session.id)
         else:
             self._running.pop(session.id, None)
+            self._signed.pop(session.id, None)
             self._ended = _newest({**self._ended, session.id: session}, MAX_ENDED)
             self.id_tags.ended(session.id_tag, self.device, session.id)
         self._changed(session)
@@ -294,9 +334,8 @@ def _lost(session: Session) -> Session:
     return replace(session, stop_us=stop_us, reason=LOST, data={**session.data, "ended_by": "lost"})
 
 
-def _signed(session: Session, sample: Taken) -> dict[str, object]:
+def _signed(kept: object, sample: Taken) -> dict[str, object]:
     """Signed data by measurand, the first and the last of each, byte for byte."""
-    kept = session.data.get("signed")
     signed: dict[str, object] = dict(kept) if isinstance(kept, Mapping) else {}
     for reading in sample.signed:
         said = {"data": reading.text, "context": clean(reading.context), "t_us": sample.when.t_us}

@@ -390,3 +390,104 @@ def test_a_start_is_answered_with_what_was_said_when_it_comes_again() -> None:
     rig = play(scene)
     assert rig.site.sessions.kinds() == ["session.started", "auth.refused"]
     assert replace(rig.rows[0], data={}).running
+
+
+async def _queued(rig: Rig) -> int:
+    """A session of the charger's queue with a register that is still to be flushed."""
+    number = await rig.start16(at=rig.at(-600))
+    await rig.meter16(1050, number, at=rig.at(-500))
+    assert rig.charger.book.dirty
+    return number
+
+
+def test_what_waits_to_be_stored_never_overtakes_the_end() -> None:
+    async def scene(rig: Rig) -> None:
+        sessions = rig.site.sessions
+        number = await _queued(rig)
+        sessions.gate.clear()
+        stop = asyncio.create_task(rig.stop16(number, 1100, at=rig.at(-400)))
+        await rig.advance(3)
+        assert not stop.done()
+        sessions.gate.set()
+        await stop
+        await rig.advance(3)
+        assert (sessions.rows[number].running, sessions.rows[number].energy_wh) == (False, 100)
+        assert not rig.charger.book.dirty
+
+    play(scene)
+
+
+def test_an_end_that_nobody_waited_for_any_more_is_known_once_it_is_stored() -> None:
+    async def scene(rig: Rig) -> None:
+        sessions = rig.site.sessions
+        number = await _queued(rig)
+        sessions.gate.clear()
+        stop = asyncio.create_task(rig.stop16(number, 1100, at=rig.at(-400)))
+        await rig.settle()
+        stop.cancel()
+        await asyncio.gather(stop, return_exceptions=True)
+        await rig.advance(3)
+        sessions.gate.set()
+        await rig.advance(3)
+        assert rig.charger.transaction(1) is None
+        await rig.stop16(number, 1100, at=rig.at(-407))
+        assert (sessions.rows[number].running, sessions.rows[number].energy_wh) == (False, 100)
+        assert sessions.kinds().count("session.ended") == 1
+
+    play(scene)
+
+
+def test_two_sessions_that_wait_are_stored_as_they_are_when_their_turn_comes() -> None:
+    async def scene(rig: Rig) -> None:
+        sessions = rig.site.sessions
+        one = await rig.start16(at=rig.at(-600), outlet=1)
+        other = await rig.start16(at=rig.at(-590), outlet=2)
+        await rig.meter16(1050, one, at=rig.at(-500), outlet=1)
+        await rig.meter16(1060, other, at=rig.at(-500), outlet=2)
+        sessions.gate.clear()
+        await rig.advance(2)  # the first of both is being stored
+        stop = asyncio.create_task(rig.stop16(other, 1100, at=rig.at(-400)))
+        await rig.settle()
+        sessions.gate.set()
+        await stop
+        await rig.advance(3)
+        assert [(row.running, row.energy_wh) for row in rig.rows] == [(True, 50), (False, 100)]
+
+    play(scene, outlets=2)
+
+
+def test_signed_data_between_begin_and_end_is_not_written() -> None:
+    signed = {"format": "SignedData", "measurand": "Energy.Active.Import.Register"}
+
+    async def send(rig: Rig, number: int, text: str, seconds: int) -> None:
+        entry = {"timestamp": rig.at(seconds), "sampledValue": [{"value": text, **signed}]}
+        await rig.ask("MeterValues", {"connectorId": 1, "transactionId": number, "meterValue": [entry]})
+
+    async def first(rig: Rig) -> None:
+        number = await rig.start16()
+        await send(rig, number, "one", 0)
+        before = rig.site.sessions.writes
+        for seconds in (10, 20, 30):
+            await send(rig, number, f"at {seconds}", seconds)
+        assert rig.site.sessions.writes == before
+        await rig.meter16(1010, number, at=rig.at(40))
+        assert "end" not in kept(rig)
+
+    def kept(rig: Rig) -> dict[str, dict[str, object]]:
+        signed = rig.rows[0].data["signed"]
+        assert isinstance(signed, dict)
+        found = signed["Energy.Active.Import.Register"]
+        assert isinstance(found, dict)
+        return found
+
+    site = Site()
+    rig = play(first, site)
+    assert (kept(rig)["begin"]["data"], kept(rig)["end"]["data"]) == ("one", "at 30")  # it was closed in order
+
+    async def second(rig: Rig) -> None:
+        await send(rig, rig.rows[0].id, "at 50", 50)
+        await rig.stop16(rig.rows[0].id, 1100, at=rig.at(60))
+
+    site.restart()
+    rig = play(second, site)
+    assert (kept(rig)["begin"]["data"], kept(rig)["end"]["data"]) == ("one", "at 50")
