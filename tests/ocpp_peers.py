@@ -75,6 +75,7 @@ class OpenGate:
         self.peers: dict[str, RecordingPeer] = {}
         self.knocks: list[Knock] = []
         self.came: list[tuple[str, Version]] = []
+        self.turned_away: list[tuple[str, str]] = []
 
     def peer(self, identity: str) -> RecordingPeer:
         return self.peers.setdefault(identity, RecordingPeer())
@@ -89,6 +90,9 @@ class OpenGate:
         if knock.password != self.passwords[knock.identity]:
             return Decision(Entry.REFUSED, "credentials", status=401)
         return Decision(Entry.ADOPTED, "", "password", self.peer(knock.identity), pinned)
+
+    def refused(self, knock: Knock, reason: str) -> None:
+        self.turned_away.append((knock.identity, reason))
 
     def connected(self, knock: Knock, decision: Decision, version: Version) -> None:
         self.came.append((knock.identity, version))

@@ -153,6 +153,10 @@ class Job:
             self._watch.say(f"{knock.identity} is configured: left alone")
         return Decision(Entry.REFUSED, "configured", status=503)
 
+    def refused(self, knock: Knock, reason: str) -> None:
+        """It could not come in to wait."""
+        self._gate.refused(knock, reason)
+
     def connected(self, knock: Knock, decision: Decision, version: Version) -> None:
         """It came in to wait."""
         self._gate.connected(knock, decision, version)

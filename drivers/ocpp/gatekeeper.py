@@ -94,12 +94,16 @@ class Gate:
         """Whether it comes in, waits or is turned away."""
         decision = await self._judge(knock)
         if decision.entry is not Entry.ADOPTED:
-            settings = self._settings(knock.identity)
-            subject = knock.identity if settings is None else settings.device
-            proof = self._knocks.add(knock, decision.entry, decision.reason, subject)
+            proof = self._note(knock, decision.entry, decision.reason)
             if isinstance(decision.peer, Pending):
                 decision.peer.proof = proof
         return decision
+
+    def refused(self, knock: Knock, reason: str) -> None:
+        """It was turned away at the port itself: the place that it may have been given is free again."""
+        for pending in [one for one in self._places if one.knock is knock]:
+            del self._places[pending]
+        self._note(knock, Entry.REFUSED, reason)
 
     def connected(self, knock: Knock, decision: Decision, version: Version) -> None:
         """It came in."""
@@ -191,7 +195,7 @@ class Gate:
     # -- decisions
 
     async def _judge(self, knock: Knock) -> Decision:
-        if knock.profile == CERTIFICATE and not names(knock.certificate_cn, knock.identity):
+        if knock.profile == CERTIFICATE and not self._certified(knock):
             return _refuse("wrong_certificate", 401)
         configured = self._chargers.get(knock.identity)
         if configured is None:
@@ -204,6 +208,11 @@ class Gate:
         if _open(settings, knock.profile):
             return _admit(settings, peer, "")
         return await self._judge_password(knock, settings, peer)
+
+    def _certified(self, knock: Knock) -> bool:
+        """Whether it is its own certificate; what is the whole name of another charger is that one's."""
+        name, identity = knock.certificate_cn, knock.identity
+        return names(name, identity) and (name == identity or name not in self._chargers)
 
     async def _judge_password(self, knock: Knock, settings: ChargerSettings, peer: Peer) -> Decision:
         if not self.credentials.knows(knock.identity, settings):
@@ -239,6 +248,10 @@ class Gate:
             return ""
         secret = knock.identity.encode(errors="replace") + b"\0" + canonical(knock.password)
         return f"presented:{hmac.digest(self._key, secret, hashlib.sha256).hex()[:16]}"
+
+    def _note(self, knock: Knock, entry: Entry, reason: str) -> Sealed | None:
+        settings = self._settings(knock.identity)
+        return self._knocks.add(knock, entry, reason, knock.identity if settings is None else settings.device)
 
     def _settings(self, identity: str) -> ChargerSettings | None:
         return self._chargers[identity][0] if identity in self._chargers else None

@@ -109,6 +109,9 @@ class Gatekeeper(Protocol):
     async def decide(self, knock: Knock) -> Decision:
         """Quick: the whole handshake has 10 s."""
 
+    def refused(self, knock: Knock, reason: str) -> None:
+        """The port itself turns it away, before the decision or after it; one word."""
+
     def connected(self, knock: Knock, decision: Decision, version: Version) -> None:
         """It came in."""
 

@@ -16,7 +16,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import WebSocketException
@@ -228,24 +228,32 @@ class OcppServer:
         name = handshake.identity(request.path)
         if name is None:
             raise _Refused(404, "The URL of a charger is /ocpp/ and its id.")
-        if len(self._seats) >= self._limits.connections and name not in self._seats:
-            raise _Refused(503, "Too many connections.")
-        try:
-            proof = handshake.basic(",".join(request.headers.get_all("Authorization")) or None, name)
-        except ValueError as error:
-            raise _Refused(401, f"Authorization: {error}.") from error
-        if proof is not None and proof[0] != name:
-            raise _Refused(401, "The user must be the charger's id.")
-        return Knock(
+        knock = Knock(
             identity=name,
             address=_shown(connection.remote_address),
             profile=self._central.endpoint.profile,
-            user=None if proof is None else proof[0],
-            password=None if proof is None else proof[1],
+            user=None,
+            password=None,
             certificate_cn=_common_name(connection),
             subprotocols=handshake.offered(request.headers.get_all(_PROTOCOLS)),
             headers=handshake.shown(request.headers.raw_items()),
         )
+        if len(self._seats) >= self._limits.connections and name not in self._seats:
+            raise self._turned_away(knock, "too_many_connections", 503, "Too many connections.")
+        try:
+            proof = handshake.basic(",".join(request.headers.get_all("Authorization")) or None, name)
+        except ValueError as error:
+            raise self._turned_away(knock, "bad_authorization", 401, f"Authorization: {error}.") from error
+        if proof is None:
+            return knock
+        if proof[0] != name:
+            raise self._turned_away(knock, "wrong_user", 401, "The user must be the charger's id.")
+        return replace(knock, user=proof[0], password=proof[1])
+
+    def _turned_away(self, knock: Knock, reason: str, status: int, text: str) -> _Refused:
+        """A refusal of the port's own, which the gatekeeper tells as it tells its own."""
+        self._gatekeeper.refused(knock, reason)
+        return _Refused(status, text)
 
     async def _decide(self, knock: Knock) -> tuple[_Entrance, str | None]:
         """Who comes in, and the subprotocol to answer with."""
@@ -255,9 +263,9 @@ class OcppServer:
         without = self._central.without_subprotocol
         version, chosen, trouble = handshake.choose(knock.subprotocols, decision.version, without)
         if version is None:
-            raise _Refused(400, trouble)
+            raise self._turned_away(knock, "no_version", 400, trouble)
         if not await self._free(knock, decision):
-            raise _Refused(409, "This charger is connected already.")
+            raise self._turned_away(knock, "connected_already", 409, "This charger is connected already.")
         return _Entrance(knock, decision, decision.peer, version), chosen
 
     async def _free(self, knock: Knock, decision: Decision) -> bool:

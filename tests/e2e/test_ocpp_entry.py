@@ -49,16 +49,20 @@ class House:
         settings = SimSettings(url, version=version, password=password, pace=0.0, backoff_s=(0.05, 0.1), reboot_s=0.05)
         return SimulatedCharger(settings, SystemClock())
 
-    def dial(self, password: bytes | None = None, identity: str = "CP-1", user: str | None = None) -> connect:
+    def dial(
+        self, password: bytes | None = None, identity: str = "CP-1", user: str | None = None, offer: str = "ocpp1.6"
+    ) -> connect:
         token = base64.b64encode((user or identity).encode() + b":" + (password or b"")).decode()
         headers = [("Authorization", f"Basic {token}")] if password is not None else []
         url = f"ws://127.0.0.1:{self.port}/ocpp/{identity}"
-        return connect(url, subprotocols=[Subprotocol("ocpp1.6")], additional_headers=headers, ping_interval=None)
+        return connect(url, subprotocols=[Subprotocol(offer)], additional_headers=headers, ping_interval=None)
 
-    async def status(self, password: bytes | None = None, identity: str = "CP-1", user: str | None = None) -> int:
+    async def status(
+        self, password: bytes | None = None, identity: str = "CP-1", user: str | None = None, offer: str = "ocpp1.6"
+    ) -> int:
         """What such a handshake is answered: 101 when it comes in."""
         try:
-            async with self.dial(password, identity, user):
+            async with self.dial(password, identity, user, offer):
                 return 101
         except InvalidStatus as error:
             return error.response.status_code
@@ -200,6 +204,30 @@ def test_tc_a_02_and_03_wrong_names_and_passwords_are_answered_with_401(tmp_path
             assert await here.status(STRONG) == 101
             assert await here.status(None, "CP-9") == 101  # a stranger, who waits
             assert {await here.status(b"wrong") for _ in range(20)} == {401, 429}
+
+    asyncio.run(main())
+
+
+def test_who_is_turned_away_by_the_port_itself_is_shown_and_told(tmp_path: Path) -> None:
+    def refused(here: House) -> list[object]:
+        return [one.data["reason"] for one in here.events if one.kind == "charger.refused"]
+
+    async def main() -> None:
+        async with house(tmp_path, 0) as here:
+            here.configure()
+            for _ in range(40):
+                assert await here.status(STRONG, user="CP-2") == 401
+                assert await here.status(STRONG, "CP-9", offer="ocpp1.2") == 400
+            shown = {one.identity: (one.entry, one.reason) for one in here.gate.knocks()}
+            assert shown == {"CP-1": (Entry.REFUSED, "wrong_user"), "CP-9": (Entry.REFUSED, "no_version")}
+            assert refused(here) == ["wrong_user", "no_version"]  # told once, however often it was
+            assert {one.subject for one in here.events} == {"cp1", "CP-9"}
+            async with here.dial() as first:
+                assert here.gate.knocks()[0].identity == "CP-9"  # the other one has come in
+                assert await here.status() == 409
+                assert (await ask(first, "Heartbeat"))[0] == 3
+            assert refused(here)[2:] == ["connected_already"]
+            assert await here.status(identity="CP-8") == 101  # places are not taken by who was turned away
 
     asyncio.run(main())
 

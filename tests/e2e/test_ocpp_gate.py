@@ -264,6 +264,20 @@ def test_tc_a_08_another_ones_certificate_is_refused(house: House, name: str | N
     run(main())
 
 
+def test_the_whole_name_of_another_charger_is_that_ones(house: House) -> None:
+    async def main() -> None:
+        name = "DEPOT,CP-1"
+        two = ChargerSettings("cp2", name)
+        decision = await house.gate(3, cp1(), two).decide(knock(profile=3, certificate_cn=name))
+        assert verdict(decision) == (Entry.REFUSED, "wrong_certificate")
+        decision = await house.gate(3, cp1(), two).decide(knock(profile=3, certificate_cn=name, identity=name))
+        assert verdict(decision) == (Entry.ADOPTED, "")
+        decision = await house.gate(3, cp1()).decide(knock(profile=3, certificate_cn=name))
+        assert verdict(decision) == (Entry.ADOPTED, "")
+
+    run(main())
+
+
 def test_a_common_name_has_the_identity_as_a_part_of_its_own() -> None:
     assert names("CP-1", "CP-1")
     assert names("evse:CP-1", "CP-1")
