@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from agent.core.clock import Clock
 from agent.core.model import Event
 from agent.core.ports import Commandable, Notebook, Operable, Sessions, Sink
+from drivers.codec.ocpp_model import Version
 from drivers.ocpp.charger import Charger
 from drivers.ocpp.gatekeeper import Gate
 from drivers.ocpp.id_tags import IdTags
@@ -37,6 +38,7 @@ class OcppListener:
         self._chargers: dict[str, Charger] = {}
         self._settings: dict[str, tuple[ChargerSettings, Mapping[str, int]]] = {}
         self._sink: Sink | None = None
+        self._changed = asyncio.Event()
         self.gate = Gate(plan.central, {}, notebook, clock, self._record)
 
     @property
@@ -85,6 +87,7 @@ class OcppListener:
                 self._settings[device] = settings, numbers
         # The gate first: a charger that is closed comes back at once, and then finds its new self.
         self.gate.update({one.settings.identity: (one.settings, one) for one in self._chargers.values()})
+        self._changed.set()
         await asyncio.gather(*(charger.close() for charger in leaving))
 
     async def run(self, sink: Sink) -> None:
@@ -93,11 +96,25 @@ class OcppListener:
         server = OcppServer(self._central, self.gate, self._clock, sink.count)
         for charger in self._chargers.values():
             charger.open(sink)
+        preparing = asyncio.create_task(self._prepare(server))
         try:
             await server.run()
         finally:
             self._sink = None
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
             await asyncio.gather(*(charger.close() for charger in self._chargers.values()))
+
+    async def _prepare(self, server: OcppServer) -> None:
+        """Of the versions that the configured chargers may speak: none where there are no chargers."""
+        await server.opened()
+        while True:
+            self._changed.clear()
+            spoken = {one.settings.version for one in self._chargers.values()}
+            for version in Version:
+                if version in spoken or (None in spoken and version is not Version.V21):
+                    await server.prepare(version)
+            await self._changed.wait()
 
     def _make(self, settings: ChargerSettings, ids: Mapping[str, int]) -> Charger:
         charger = Charger(

@@ -128,6 +128,11 @@ class OcppServer:
         self._door: Door | None = None
         self._listening = asyncio.Event()
 
+    async def prepare(self, version: Version) -> None:
+        """Have ready what chargers of this version usually say, without holding up the others. Cancel as you like."""
+        for form in self._schemas.usual(version):
+            await asyncio.to_thread(self._schemas.prepare, form)
+
     @property
     def port(self) -> int:
         """The port that is open; 0 before."""

@@ -70,3 +70,20 @@ def test_names_that_chargers_invent_are_not_kept() -> None:
         assert schemas.deviation(Version.V16, f"Invented{number}", {})
     assert not schemas._schemas
     assert not schemas._checks
+
+
+def test_what_is_usual_is_ready_before_it_is_needed() -> None:
+    schemas = Schemas()
+    for version in Version:
+        forms = schemas.usual(version)
+        assert forms
+        for form in forms:
+            assert schemas.knows(version, form[1]), "prepared for nothing"
+            schemas.prepare(form)
+        assert not schemas.usual(version)
+    before = len(schemas._checks)
+    assert schemas.deviation(Version.V201, "TransactionEvent", {})
+    assert schemas.deviation(Version.V16, "SetChargingProfile", {}, strict=True)
+    assert schemas.deviation(Version.V201, "RequestStartTransaction", {}, result=True)
+    assert schemas.deviation(Version.V16, "BootNotification", {}, result=True, strict=True)
+    assert len(schemas._checks) == before
