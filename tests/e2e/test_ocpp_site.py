@@ -124,6 +124,15 @@ async def adopted(gateway: Gateway) -> AsyncIterator[tuple[SimulatedCharger, Sim
         yield first, second
 
 
+async def _devices_are(gateway: Gateway, wanted: set[str]) -> bool:
+    return {one["id"] for one in (await gateway.get("/api/devices"))["items"]} == wanted
+
+
+async def _waits(gateway: Gateway, identity: str) -> bool:
+    pending = (await gateway.get("/api/chargers/pending"))["items"]
+    return any(one["charge_point_id"] == identity and one["connected"] for one in pending)
+
+
 async def _has_status(gateway: Gateway, station: str, status: str) -> bool:
     return bool((await gateway.station(station))["connector"] == status)
 
@@ -276,6 +285,35 @@ def test_a_wrong_password_stays_outside(gateway: Gateway) -> None:
         async with gateway.charger("CP-0001", "1.6", b"not the password of this one", "stranger") as stranger:
             await until(_true(lambda: "401" in stranger.last_error), "it is turned away")
             assert await gateway.tell("cp1", "reset", kind="soft") == "failed"
+
+    with gateway.running():
+        asyncio.run(site())
+
+
+def test_a_changed_configuration_leaves_the_other_chargers_alone(gateway: Gateway) -> None:
+    async def site() -> None:
+        async with adopted(gateway) as (first, second):
+            before = first.connections
+            first.plug_in(1, 16.0)
+            assert await gateway.tell("cp1", "start", id_tag="VAN-3") == "done"
+            await until(_true(lambda: first.outlets[0].transaction), "a transaction runs")
+            await gateway.send("POST", "/api/devices", {"id": "cp9", "driver": "ocpp", "charge_point_id": "CP-0009"})
+            await gateway.send("DELETE", "/api/devices/cp3", None)
+            await until(partial(_waits, gateway, "CP-0003"), "it is nobody's again")
+            assert second.connected
+            assert first.connections == before
+            await until(partial(_devices_are, gateway, {"cp1", "cp9"}), "the file is applied")
+            (running,) = await gateway.sessions()
+            assert running["stop"] is None
+            text = gateway.config.read_text()
+            gateway.ocpp_port, old = free_port(), gateway.ocpp_port
+            gateway.config.write_text(text.replace(f":{old}", f":{gateway.ocpp_port}"))
+            await until(_true(lambda: not first.connected), "the old port is closed")
+            first.url = first.url.replace(f":{old}", f":{gateway.ocpp_port}")
+            await until(_true(lambda: first.online), "it is served at the new one")
+            assert await gateway.tell("cp1", "stop") == "done"
+            await until(lambda: _ended(gateway, 1), "the session went on over all this")
+            await _same_energy(gateway, first)
 
     with gateway.running():
         asyncio.run(site())
