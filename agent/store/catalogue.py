@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,24 @@ def load(connection: sqlite3.Connection) -> Catalogue:
     rows: list[_Row] = connection.execute(f"SELECT {_COLUMNS} FROM signal ORDER BY id").fetchall()  # noqa: S608 - our own column list
     signals = tuple(_signal(row) for row in rows)
     return Catalogue(get_mark(connection, "catalog_version"), signals, tuple(row[-1] for row in rows))
+
+
+def brought_up(known: Catalogue, connection: sqlite3.Connection) -> Catalogue:
+    """A former state of it with all that was given a meaning or changed since. Raises ``sqlite3.Error``.
+
+    A site's chargers name their signals one after the other: reading all of them anew each time took seconds.
+    """
+    version = get_mark(connection, "catalog_version")
+    if version == known.version:
+        return known
+    query = f"SELECT {_COLUMNS} FROM signal WHERE given > ? ORDER BY id"  # noqa: S608 - our own column list
+    rows: list[_Row] = connection.execute(query, (known.version,)).fetchall()
+    signals, given = list(known.signals), list(known.given)
+    for row in rows:
+        place = bisect_left(signals, row[0], key=lambda signal: signal.id)
+        # An empty slice at the end appends.
+        signals[place : place + 1], given[place : place + 1] = [_signal(row)], [row[-1]]
+    return Catalogue(version, tuple(signals), tuple(given))
 
 
 def assign(connection: sqlite3.Connection, specs: Sequence[SignalSpec]) -> list[int]:

@@ -114,7 +114,7 @@ class Store:
 
         def run(connection: sqlite3.Connection) -> tuple[tuple[catalogues.Catalogue, list[int]], Callable[[], None]]:
             ids = catalogues.assign(connection, specs)
-            catalogue = catalogues.load(connection)
+            catalogue = catalogues.brought_up(self._catalogue, connection)
             return (catalogue, ids), lambda: self._publish(catalogue)
 
         try:

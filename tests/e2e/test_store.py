@@ -358,6 +358,20 @@ def test_labels_and_source_change_in_place(store: Store) -> None:
     assert (version, len(signals)) == (2, 1)
 
 
+def test_what_is_kept_in_memory_of_the_catalogue_is_what_the_file_holds(path: Path, clock: FakeClock) -> None:
+    names = [f"cell_voltage_v.{number}" for number in range(5)]
+    with closing(Store.open(path, clock)) as store:
+        for name in names:
+            store.assign([SignalSpec("bat", name, "V")])
+        store.assign([SignalSpec("bat", names[1], "V", source="0x2"), SignalSpec("bat", "soc_pct", "%")])
+        store.assign([SignalSpec("bat", names[3], "mV")])
+        store.assign([SignalSpec("bat", names[3], "V")])
+        kept, meanings = store.catalog(), store.ids_of("bat", names[3])
+    with closing(Store.open(path, clock)) as store:
+        assert store.catalog() == kept
+        assert store.ids_of("bat", names[3]) == meanings == [7, 4]
+
+
 # -- telemetry and ledger
 
 
