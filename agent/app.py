@@ -326,6 +326,8 @@ class _Running:
             tag_hash=self._central.tag_hash,
             pending=self._central.pending,
             adopt=self._central.adopt,
+            identity_of=self._central.identity_of,
+            forget=self._central.forget,
             record=self.record,
         )
 

@@ -53,6 +53,15 @@ class Central:
         """What is shown of an id tag."""
         return self._id_tags.tag_hash(tag)
 
+    def identity_of(self, device: str) -> str:
+        """Under which identity a device calls; empty for one that is no charger on OCPP."""
+        return "" if self._listener is None else self._listener.identity_of(device)
+
+    async def forget(self, identity: str) -> None:
+        """A charger that was taken out: its password is worth nothing any more. Raises ``StoreError``."""
+        if self._listener is not None:
+            await self._listener.gate.forget(identity)
+
     def pending(self) -> list[PendingCharger]:
         """Who knocks and is not let in."""
         listener = self._listener

@@ -10,7 +10,7 @@ from argon2 import PasswordHasher
 from agent.api.auth import Auth
 from agent.api.passwords import Passwords
 from agent.api.view import DeviceInfo, History, HistoryPoint, PartHealth, PendingCharger, SiteInfo
-from agent.control.model import Command, Decision, Origin, Outcome, Result, Station, Wish
+from agent.control.model import Command, Decision, JobInfo, Origin, Outcome, Result, Station, Wish
 from agent.core.clock import Clock
 from agent.core.errors import ConfigError, Refusal, StoreError
 from agent.core.model import Batch, Encoding, Event, Kind, Number, Session, Signal
@@ -143,6 +143,7 @@ class FakeControl:
     commands: list[Command] = field(default_factory=list)
     refusal: Refusal | None = None
     outcome: Outcome = Outcome.DONE
+    ran: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         settings, actions = {"current_limit_a": LIMIT}, {"reset": RESET}
@@ -170,6 +171,19 @@ class FakeControl:
         if station is not None and command.action in {"on", "off"}:
             self.known[command.target] = replace(station, on=command.action == "on")
         return Result(command.id, self.outcome, "", None, {"set": dict(command.args)}, self.clock.now_us())
+
+    def jobs(self) -> Sequence[JobInfo]:
+        done = Result("schedule:night_off 1", Outcome.DONE, t_us=START_US)
+        return [
+            JobInfo("night_off", "0 22 * * *", None, None, START_US, running=False),
+            JobInfo("toggle", None, 60.0, START_US, START_US + 60_000_000, running=True, results=[done]),
+        ]
+
+    async def run_now(self, schedule_id: str) -> Sequence[Result] | None:
+        if schedule_id not in {"night_off", "toggle"}:
+            return None
+        self.ran.append(schedule_id)
+        return [Result("1", Outcome.REJECTED, "it may not be", self.refusal), Result("2", self.outcome)]
 
 
 @dataclass

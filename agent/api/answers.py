@@ -9,7 +9,7 @@ from agent.api.models import Model
 from agent.api.times import iso
 from agent.api.users import User
 from agent.api.view import Adopted, PendingCharger
-from agent.control.model import Decision, Result, Station, Wish
+from agent.control.model import Decision, JobInfo, Result, Station, Wish
 from agent.core.model import Number, Session
 from agent.core.ports import Setting
 
@@ -230,6 +230,47 @@ class StationChanged(Model):
     """What came of a change: the station as it is now, and the results."""
 
     station: StationOut
+    results: list[ResultOut]
+
+
+class JobOut(Model):
+    """A schedule."""
+
+    id: str
+    cron: str | None = Field(description="minute hour day-of-month month day-of-week, in the site's time zone")
+    every_s: float | None = Field(description="instead of cron")
+    running: bool
+    last: str | None = Field(description="when it was last due and done; null: not yet")
+    next: str | None = Field(description="when it is due; null: never, or held because the clock was never set")
+    results: list[ResultOut] = Field(description="what came of its last run by the clock since the gateway's start")
+
+    @classmethod
+    def of(cls, job: JobInfo) -> "JobOut":
+        """A schedule as JSON."""
+        return cls(
+            id=job.id,
+            cron=job.cron,
+            every_s=job.every_s,
+            running=job.running,
+            last=None if job.last_us is None else iso(job.last_us),
+            next=None if job.next_us is None else iso(job.next_us),
+            results=[ResultOut.of(result) for result in job.results],
+        )
+
+
+class JobPage(Model):
+    """A page of schedules."""
+
+    total: int
+    page: int
+    page_size: int
+    items: list[JobOut]
+
+
+class JobRunOut(Model):
+    """What came of each command of a schedule that was done out of turn."""
+
+    id: str
     results: list[ResultOut]
 
 

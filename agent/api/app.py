@@ -38,6 +38,7 @@ from agent.api.models import (
     WiresOut,
 )
 from agent.api.paging import DeviceFilter, DeviceId, Name, NameFilter, Page, PageSize, Time, page_of, time_us
+from agent.api.schedule_routes import add_schedule_routes
 from agent.api.session_routes import CsvResponse, add_session_routes
 from agent.api.site_routes import add_site_routes
 from agent.api.times import iso
@@ -78,6 +79,7 @@ def create_app(
     add_auth_routes(routes, auth, clock)
     _Readings(view, clock, auth, live or LiveStreams(view, clock)).add(routes)
     add_site_routes(routes, view, ports, auth)
+    add_schedule_routes(routes, ports, auth)
     add_session_routes(routes, ports, auth)
     app.include_router(routes.router)
     app.include_router(pages.router())

@@ -12,6 +12,7 @@ Rules of this file:
    password or token, and no name that is nobody's (people type passwords there).
 """
 
+import asyncio
 import hmac
 import ipaddress
 import secrets
@@ -29,11 +30,13 @@ from agent.api.users import Role, User, UserBook, UserError, digest
 from agent.core.clock import Clock
 from agent.core.errors import AgentError, StoreError
 from agent.core.model import Event
+from agent.core.ports import Notebook
 
 CSRF_HEADER = "x-enlace-csrf"
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _COOKIE = "enlace_session"
+_CLI = "cli"
 #: Without the letters that look like others (Crockford's base 32): 16 of them are 80 bits.
 _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CODE_LETTERS = 16
@@ -219,6 +222,20 @@ class Auth:
         """What the audit is told, for who stores it together with what was done."""
         data = {"who": f"user:{who}" if who else "unknown", "what": what, "target": target, "result": result}
         return Event("audit", self._clock.now_us(), target, data)
+
+    async def tell_changes(self, notebook: Notebook) -> None:
+        """Tell the audit what ``enlace user`` changed. Raises ``StoreError``: it is told later."""
+        changes = [*self.users.changes()]
+        if not changes:
+            return
+        told = [
+            Event(
+                "audit", one.t_us, one.target, {"who": _CLI, "what": one.what, "target": one.target, "result": "done"}
+            )
+            for one in changes
+        ]
+        await notebook.write(_CLI, "", None, told)  # waits until they are on disk; there is no such note
+        await asyncio.to_thread(self.users.told, changes)
 
     def _of_token(self, token: str) -> Caller:
         if (found := self._logins.of_access(token)) is not None:

@@ -218,3 +218,9 @@ class IdTag(IdTagFields):
     model_config = ConfigDict(json_schema_extra={"examples": [{"tag": "04A2B3C4D5E6F7", "label": "Van 3"}]})
 
     tag: Tag
+
+
+class JobRun(Body):
+    """Which schedule is to be done now."""
+
+    id: Name = Field(examples=["night_off"])

@@ -38,6 +38,8 @@ STOP_S = 1
 DRAIN_S = 0.6
 MAX_CONNECTIONS = 100
 KEEP_ALIVE_S = 20
+#: How often changes of the users beside us are looked for.
+LOOK_S = 1.0
 BACKLOG = 128
 
 
@@ -115,17 +117,29 @@ class ApiServer:
             self._offer_set_up(auth)
             serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
             sweep = Sweep(server.connections, self._clock, self.patience)
-            sweeping = asyncio.create_task(sweep.run(), name="api: slow clients")
+            beside = asyncio.gather(sweep.run(), self._tell_changes(auth))
             try:
-                await asyncio.shield(serving)
+                await asyncio.wait({serving, beside}, return_when=asyncio.FIRST_COMPLETED)
+                if beside.done():
+                    await beside  # a bug of ours: the supervisor tells it, and begins anew
             finally:
-                sweeping.cancel()
+                beside.cancel()
                 self.address = None
                 live.close()
                 server.should_exit = True
                 await self._drain(server, serving)
                 await serving
-                await asyncio.gather(sweeping, return_exceptions=True)
+                await asyncio.gather(beside, return_exceptions=True)
+
+    async def _tell_changes(self, auth: Auth) -> None:
+        """Tell the audit what is changed beside us, as long as we run."""
+        if self._ports.notebook is None:
+            return
+        while True:
+            # What the store can't take now is told later: it says itself what ails it.
+            with contextlib.suppress(StoreError):
+                await auth.tell_changes(self._ports.notebook)
+            await self._clock.sleep_s(LOOK_S)
 
     def _offer_set_up(self, auth: Auth) -> None:
         try:

@@ -179,7 +179,11 @@ class _DeviceRoutes:
         self._auth = auth
 
     async def actions(self, device_id: DeviceId) -> dict[str, ActionOut]:
-        """Tell by name what it can be told to do, with the JSON schema of the arguments."""
+        """Tell by name what it can be told to do, with the JSON schema of the arguments.
+
+        Empty for what takes no actions: a meter, a battery, a charger on Modbus. What can be set of it, if anything, is
+        said by its station.
+        """
         self._known(device_id)
         stations = needed(self._ports.control, "control").stations()
         found = {name: one for each in stations if each.device == device_id for name, one in each.actions.items()}
@@ -210,13 +214,21 @@ class _DeviceRoutes:
     async def replace(self, device_id: DeviceId, body: DeviceEntry, caller: CallerOf) -> DeviceWritten:
         """Give a device other keys in the site's configuration; keys that are not sent are gone."""
         self._known(device_id)
+        before = self._identity(device_id)
         await self._edit(caller, "replace device", device_id, lambda editor: editor.replace(device_id, _entry(body)))
+        if body.driver != "ocpp" or (body.model_extra or {}).get("charge_point_id") != before:
+            await self._forget(caller, before)
         return DeviceWritten(id=body.id, driver=body.driver)
 
     async def remove(self, device_id: DeviceId, caller: CallerOf) -> Response:
-        """Take a device out of the site's configuration; what it told stays in the store."""
+        """Take a device out of the site's configuration; what it told stays in the store.
+
+        A charger's password is forgotten: if it is added again, it has to be adopted again.
+        """
         self._known(device_id)
+        identity = self._identity(device_id)
         await self._edit(caller, "remove device", device_id, lambda editor: editor.remove(device_id))
+        await self._forget(caller, identity)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def pending(self, page: Page = 1, page_size: PageSize = 100) -> PendingPage:
@@ -233,6 +245,14 @@ class _DeviceRoutes:
             self._auth.audit(caller.name, what, device, "refused")
             raise
         self._auth.audit(caller.name, what, device, "done")
+
+    def _identity(self, device_id: str) -> str:
+        return "" if self._ports.identity_of is None else self._ports.identity_of(device_id)
+
+    async def _forget(self, caller: Caller, identity: str) -> None:
+        if identity and self._ports.forget is not None:
+            await self._ports.forget(identity)
+            self._auth.audit(caller.name, "forget charger's password", identity, "done")
 
     def _is_there(self, device_id: str) -> bool:
         return any(device.id == device_id for device in self._view.devices())

@@ -1,6 +1,7 @@
 """Who may do what: users with their roles, password hashes and API tokens, in ``users.json`` of the data folder.
 
 The command line and the gateway are two processes that change it; both use this module (``jsonfile.py`` has the lock).
+What the command line changes stands there too, until the gateway has told it to the audit, which only it can write.
 Secrets are kept as hashes only: argon2id for passwords, which people make up; SHA-256 for tokens, which are 256 random
 bits that nobody can guess however fast a guess is.
 """
@@ -8,9 +9,10 @@ bits that nobody can guess however fast a guess is.
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,7 +26,11 @@ TOKEN_PREFIX = "enl_"  # noqa: S105 - makes a token that got lost recognisable a
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@+-]{0,63}")
+_MAX_CHANGES = 1000
 _HINT = "restore it from a backup; or delete it to set up anew: then there are no users"
+
+
+_R = TypeVar("_R")
 
 
 class Role(StrEnum):
@@ -66,17 +72,32 @@ class User(BaseModel):
     tokens: list[ApiToken] = []
 
 
+class Change(BaseModel):
+    """What was changed beside the gateway, for its audit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    what: str
+    target: str
+    t_us: int
+
+
 class _Users(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: int = 1
     users: dict[str, User] = {}
+    changes: list[Change] = []  #: that are not told yet, oldest first
 
 
 class UserBook:
-    """The users of a site. Reading costs microseconds; changes block on the disk. All raise ``StoreError``."""
+    """The users of a site. Reading costs microseconds; changes block on the disk. All raise ``StoreError``.
 
-    def __init__(self, data_dir: Path) -> None:
+    ``now_us`` is for a program beside the gateway: its changes are noted with their time, for the gateway's audit.
+    """
+
+    def __init__(self, data_dir: Path, now_us: Callable[[], int] | None = None) -> None:
+        self._now_us = now_us
         self._file = JsonFile(data_dir / FILE, _Users, _HINT)
         self._tokens: tuple[_Users, dict[str, str]] | None = None
 
@@ -125,7 +146,7 @@ class UserBook:
             users.users[name] = User(name=name, role=role, password=password_hash, stamp=_stamp())
             return users.users[name]
 
-        return self._file.change(edit)
+        return self._change(edit, f"add user as {role}", name)
 
     def set_password(self, name: str, password_hash: str) -> None:
         """Set a password. All log-ins and API tokens of the user end. Raises ``UserError``."""
@@ -134,7 +155,7 @@ class UserBook:
             user = _known(users, name)
             user.password, user.stamp, user.tokens = password_hash, _stamp(), []
 
-        self._file.change(edit)
+        self._change(edit, "set password", name)
 
     def set_role(self, name: str, role: Role) -> None:
         """Give a user another role. Raises ``UserError``."""
@@ -143,7 +164,7 @@ class UserBook:
             _known(users, name).role = role
             _keep_an_admin(users, f"make {name} {role}")
 
-        self._file.change(edit)
+        self._change(edit, f"make user {role}", name)
 
     def remove(self, name: str) -> None:
         """Take a user out. Raises ``UserError``."""
@@ -152,7 +173,7 @@ class UserBook:
             del users.users[_known(users, name).name]
             _keep_an_admin(users, f"remove {name}")
 
-        self._file.change(edit)
+        self._change(edit, "remove user", name)
 
     def add_token(self, name: str, label: str, now_us: int) -> str:
         """A new API token of the user, which is told this once. Raises ``UserError``."""
@@ -169,7 +190,7 @@ class UserBook:
                 raise UserError("make a token", f"{user.name} has {MAX_TOKENS} already", "take one back first")
             user.tokens.append(ApiToken(label=label, digest=digest(token), created_us=now_us))
 
-        self._file.change(edit)
+        self._change(edit, f"make token {label}", name)
         return token
 
     def remove_token(self, name: str, label: str) -> None:
@@ -182,7 +203,29 @@ class UserBook:
                 raise UserError("take a token back", f"{user.name} has none labelled {label!r}")
             user.tokens = kept
 
+        self._change(edit, f"take back token {label}", name)
+
+    def changes(self) -> Sequence[Change]:
+        """What was changed beside the gateway and is not told yet, oldest first."""
+        return self._file.read().changes
+
+    def told(self, changes: Sequence[Change]) -> None:
+        """These changes stand in the audit."""
+
+        def edit(users: _Users) -> None:
+            users.changes = [one for one in users.changes if one not in changes]
+
         self._file.change(edit)
+
+    def _change(self, edit: Callable[[_Users], _R], what: str, name: str) -> _R:
+        def noted(users: _Users) -> _R:
+            result = edit(users)
+            if self._now_us is not None:
+                change = Change(what=what, target=name.casefold(), t_us=self._now_us())
+                users.changes = [*users.changes, change][-_MAX_CHANGES:]
+            return result
+
+        return self._file.change(noted)
 
 
 def digest(token: str) -> str:

@@ -190,4 +190,8 @@ class SitePorts:
     #: Lets a charger in, as far as proof is concerned; by its identity, after its entry was written: it waits until the
     #: configuration that knows the charger is applied. Raises ``StoreError`` and ``Unavailable``.
     adopt: Callable[[str], Awaitable[Adopted]] | None = None
+    #: The identity under which a device calls on OCPP; empty for all others.
+    identity_of: Callable[[str], str] | None = None
+    #: A charger that was taken out must be adopted again before it is served again. Raises ``StoreError``.
+    forget: Callable[[str], Awaitable[None]] | None = None
     record: Callable[[Event], None] = lambda event: None  # noqa: ARG005 - told to nobody

@@ -43,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.api.users import Role, UserBook  # noqa: PLC0415 - see the package's docstring
     from agent.core.clock import SystemClock  # noqa: PLC0415
 
-    users = UserBook(_data_dir(arguments))
+    clock = SystemClock()
+    users = UserBook(_data_dir(arguments), clock.now_us)
     verb: str = arguments.verb
     if verb == "list":
         _list(users)
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         users.remove_token(arguments.name, arguments.label)
         print(f"the token {arguments.label!r} of {arguments.name} is worth nothing any more")
     else:
-        print(users.add_token(arguments.name, arguments.label, SystemClock().now_us()))
+        print(users.add_token(arguments.name, arguments.label, clock.now_us()))
         print("keep it well: it is not shown again", file=sys.stderr)
     return 0
 

@@ -122,6 +122,19 @@ class Station:
     following: bool | None = None  #: the power follows the decision; None: can't be told
 
 
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """A schedule as it is now."""
+
+    id: str
+    cron: str | None
+    every_s: float | None
+    last_us: int | None  #: when it was last due and done
+    next_us: int | None  #: None: held because the clock was never set, or never due
+    running: bool
+    results: Sequence[Result] = ()  #: of its last run by the clock in this process
+
+
 class Control(Protocol):
     """What others (API, MQTT, schedules) may do with stations and devices."""
 
@@ -136,3 +149,9 @@ class Control(Protocol):
 
     async def execute(self, command: Command) -> Result:
         """Do it, within its time to live; never raises. A repeated id gives the result of the first time."""
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """The schedules that are not switched off, when they were and are due."""
+
+    async def run_now(self, schedule_id: str) -> Sequence[Result] | None:
+        """Do a schedule now, out of turn; what came of its commands. None: there is no such schedule."""

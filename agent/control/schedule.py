@@ -22,7 +22,7 @@ from typing import Literal
 
 from agent.control.cron import Cron
 from agent.control.memory import Memory
-from agent.control.model import Command, Origin, Result
+from agent.control.model import Command, JobInfo, Origin, Result
 from agent.control.notes import GOOD_CLOCK_US
 from agent.core.clock import Clock
 from agent.core.model import Event, Number
@@ -63,19 +63,6 @@ class ScheduleSpec:
     def issuer(self) -> str:
         """In whose name it acts."""
         return issuer_of(self.id)
-
-
-@dataclass(frozen=True, slots=True)
-class JobInfo:
-    """A schedule as it is now."""
-
-    id: str
-    cron: str | None
-    every_s: float | None
-    last_us: int | None  #: when it was due last and done
-    next_us: int | None  #: None: held because the clock was never set, or never due
-    running: bool
-    results: Sequence[Result] = ()  #: of the last run of this process
 
 
 class Scheduler:

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 from agent.control.commands import Commands
 from agent.control.memory import Memory
-from agent.control.model import Command, Decision, Origin, Result, Station
-from agent.control.schedule import JobInfo, Scheduler, ScheduleSpec
+from agent.control.model import Command, Decision, JobInfo, Origin, Result, Station
+from agent.control.schedule import Scheduler, ScheduleSpec
 from agent.control.stations import Stations, Surroundings, Target
 from agent.core.clock import Clock
 from agent.core.model import Event, Signal

@@ -71,6 +71,11 @@ class OcppListener:
         found = (device for device, one in self._chargers.items() if one.settings.identity == identity)
         return next(found, "")
 
+    def identity_of(self, device: str) -> str:
+        """Under which identity a device calls; empty for none."""
+        charger = self._chargers.get(device)
+        return "" if charger is None else charger.settings.identity
+
     async def apply(self, chargers: Sequence[ChargerSettings], ids: Mapping[tuple[str, str], int]) -> None:
         """These are the chargers from now on; ``ids`` numbers the planned signals by device and name."""
         wanted = {

@@ -55,6 +55,7 @@ class Rig:
         self.sessions = FakeSessions(list(SESSIONS))
         self.told: list[Event] = []
         self.adopted: list[str] = []
+        self.forgotten: list[str] = []
         self.auth: Auth
         self.app: FastAPI
         self.tokens: dict[Role, str] = {}
@@ -76,6 +77,8 @@ class Rig:
             tag_hash=fake_hash,
             pending=lambda: [KNOCKING],
             adopt=self._adopt,
+            identity_of=lambda device: "CP-7" if device == "meter1" else "",
+            forget=self._forget,
             record=self.told.append,
         )
         self.app = create_app(self.view, self.clock, self.auth, ports)
@@ -83,6 +86,9 @@ class Rig:
     async def _adopt(self, identity: str) -> Adopted:
         self.adopted.append(identity)
         return Adopted("enter", "enter this password at the charger", "s3cret", "733363726574")
+
+    async def _forget(self, identity: str) -> None:
+        self.forgotten.append(identity)
 
     def call(
         self,

@@ -13,7 +13,8 @@ from agent.api.access import FORM, LOGIN
 from agent.api.auth import _LETTERS, cookie_header
 from agent.api.logins import ACCESS_S, COOKIE_IDLE_S, LOGIN_S, MAX_LOGINS_OF_USER
 from agent.api.passwords import MAX_WAITING, BusyError, Passwords
-from agent.api.users import Role
+from agent.api.users import Role, UserBook, UserError
+from agent.core.errors import StoreError
 from tests.fake_view import START_US
 from tests.unit.api_rig import ELSEWHERE, PASSWORD, Json, Rig, problem
 
@@ -32,6 +33,7 @@ OPERATOR = {
     ("patch", "/api/stations/{station_id}"),
     ("post", "/api/stations/{station_id}/commands"),
     ("post", "/api/commands"),
+    ("post", "/api/scheduler/run"),
     ("get", "/api/id-tags"),
     ("put", "/api/id-tags"),
     ("put", "/api/id-tags/{tag_id}"),
@@ -625,3 +627,38 @@ def test_with_a_full_disk_people_still_log_in(rig: Rig, monkeypatch: pytest.Monk
     assert refresh(rig, tokens["refresh_token"]).status_code == 200
     new = {"username": "luis", "password": PASSWORD, "role": "viewer"}
     problem(rig.call("POST", "/api/users", Role.ADMIN, json=new), 503, "No space left")
+
+
+def test_what_the_command_line_changes_is_told_to_the_audit_once(rig: Rig) -> None:
+    beside = UserBook(rig.folder, lambda: 7_000_000)
+    beside.add("Luis", Role.VIEWER, "no password is this hash")
+    beside.set_role("luis", Role.OPERATOR)
+    beside.remove_token("viewer", "tests")
+    with pytest.raises(UserError):
+        beside.remove("nobody")
+    assert UserBook(rig.folder).changes(), "they wait in the file, and the gateway may be off"
+    rig.restart()
+    for _ in range(2):
+        asyncio.run(rig.auth.tell_changes(rig.notebook))
+    rig.call("DELETE", "/api/users/luis", Role.ADMIN)
+    asyncio.run(rig.auth.tell_changes(rig.notebook))
+    assert [(event.t_us, event.data["who"], event.data["what"], event.subject) for event in rig.notebook.events] == [
+        (7_000_000, "cli", "add user as viewer", "luis"),
+        (7_000_000, "cli", "make user operator", "luis"),
+        (7_000_000, "cli", "take back token tests", "viewer"),
+    ]
+    assert rig.audit()[0] == ("user:admin", "remove user", "luis", "done")
+
+
+def test_what_the_store_does_not_take_is_told_later(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    UserBook(rig.folder, lambda: 1).set_role("viewer", Role.OPERATOR)
+    with monkeypatch.context() as patched:
+
+        async def full(*_: object) -> None:
+            raise StoreError("write", "no room")
+
+        patched.setattr(rig.notebook, "write", full)
+        with pytest.raises(StoreError):
+            asyncio.run(rig.auth.tell_changes(rig.notebook))
+    asyncio.run(rig.auth.tell_changes(rig.notebook))
+    assert len(rig.notebook.events) == 1

@@ -370,3 +370,39 @@ def test_an_open_stream_ends_when_its_reader_may_no_longer_read(rig: Rig) -> Non
                 await anext(events)
 
     asyncio.run(main())
+
+
+def test_a_charger_that_is_taken_out_has_to_be_adopted_again(rig: Rig) -> None:
+    assert rig.call("DELETE", "/api/devices/battery1", Role.ADMIN).status_code == 204
+    same = {"id": "meter1", "driver": "ocpp", "charge_point_id": "CP-7", "name": "Other"}
+    assert rig.call("PUT", "/api/devices/meter1", Role.ADMIN, json=same).status_code == 200
+    assert rig.forgotten == []
+    other = same | {"charge_point_id": "CP-8"}
+    assert rig.call("PUT", "/api/devices/meter1", Role.ADMIN, json=other).status_code == 200
+    assert rig.forgotten == ["CP-7"]
+    assert rig.call("DELETE", "/api/devices/meter1", Role.ADMIN).status_code == 204
+    assert rig.forgotten == ["CP-7", "CP-7"]
+    assert rig.audit()[-1] == ("user:admin", "forget charger's password", "CP-7", "done")
+    rig.editor.error = ConfigError("edit site.yaml", "the disk is full")
+    problem(rig.call("DELETE", "/api/devices/meter1", Role.ADMIN), 422)
+    assert len(rig.forgotten) == 2, "what stays in the configuration keeps its password"
+
+
+def test_schedules_are_listed_and_done_out_of_turn(rig: Rig) -> None:
+    body = rig.call("GET", "/api/scheduler/jobs", Role.VIEWER).json()
+    assert body["total"] == 2
+    first, second = body["items"]
+    assert (first["id"], first["cron"], first["last"], first["next"]) == (
+        "night_off",
+        "0 22 * * *",
+        None,
+        "2023-11-14T22:13:20.000000Z",
+    )
+    assert (second["every_s"], second["running"], second["results"][0]["outcome"]) == (60.0, True, "done")
+    problem(rig.call("POST", "/api/scheduler/run", Role.VIEWER, json={"id": "night_off"}), 403)
+    problem(rig.call("POST", "/api/scheduler/run", Role.OPERATOR, json={"id": "other"}), 404, "/api/scheduler/jobs")
+    answer = rig.call("POST", "/api/scheduler/run", Role.OPERATOR, json={"id": "night_off"})
+    assert answer.status_code == 200
+    assert [one["outcome"] for one in answer.json()["results"]] == ["rejected", "done"]
+    assert rig.control.ran == ["night_off"]
+    assert rig.audit() == [("user:operator", "run schedule", "night_off", "rejected, done")]
