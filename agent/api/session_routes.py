@@ -155,11 +155,13 @@ class _TagRoutes:
         known = self._notebook.notes(_KIND)
         if tag not in known and len(known) >= MAX_TAGS:
             raise HTTPException(HTTPStatus.CONFLICT, f"there are {MAX_TAGS} id tags already: forget some first")
-        return await self._write(tag, body, caller.name)
+        return await self._write(tag, body, caller.name, body.tag)
 
     async def change(self, tag_id: TagHash, body: IdTagFields, caller: CallerOf) -> IdTagOut:
         """Replace what is known of a tag, by the hash that the list shows."""
-        return await self._write(self._find(tag_id), body, caller.name)
+        tag = self._find(tag_id)
+        spelt = (self._notebook.note(_KIND, tag) or {}).get("tag")
+        return await self._write(tag, body, caller.name, spelt if isinstance(spelt, str) else tag)
 
     async def remove(self, tag_id: TagHash, caller: CallerOf) -> Response:
         """Forget a tag: it is unknown then."""
@@ -167,8 +169,9 @@ class _TagRoutes:
         await self._notebook.write(_KIND, self._find(tag_id), None, [event])
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
-    async def _write(self, tag: str, body: IdTagFields, who: str) -> IdTagOut:
+    async def _write(self, tag: str, body: IdTagFields, who: str, spelt: str) -> IdTagOut:
         note: Mapping[str, object] = {
+            "tag": spelt,
             "label": body.label,
             "status": body.status,
             "until_us": None if body.until is None else parse_time(body.until),

@@ -29,6 +29,7 @@ from drivers.ocpp.board import Board, spec_of
 from drivers.ocpp.certificates import Certificates
 from drivers.ocpp.id_tags import IdTags
 from drivers.ocpp.limits import Limits
+from drivers.ocpp.local_list import LocalList
 from drivers.ocpp.operations import Operations
 from drivers.ocpp.outlets import PLANNED, Outlet, Wrong, suffix
 from drivers.ocpp.ports import Call, ChargerState, Fault, Link, Payload
@@ -83,6 +84,7 @@ class Charger:
         self._id_tags = id_tags
         self._board = Board(settings.device, ids, clock)
         self._operations = Operations(self, clock)
+        self._local_list = LocalList(self, id_tags, clock)
         self.limits = WatchedLimits(self, clock, self._board.show)
         self.book = Book(settings, clock, sessions, id_tags, self.count, self._session_changed, self.limits.refuses)
         self._outlets = {
@@ -116,6 +118,7 @@ class Charger:
         self._spawn(self._watch())
         self._spawn(self._keep_book())
         self._spawn(self.limits.run())
+        self._spawn(self._local_list.run())
 
     async def close(self) -> None:
         """End the connection and all that was begun; it may be opened again."""
@@ -145,6 +148,7 @@ class Charger:
             self.tell("device.heard" if self._silent else "device.online", {"address": link.address})
             self._silent, self._called = False, True
         self.limits.connected()
+        self._local_list.connected()
         self._prepare(self._without_boot(link))
 
     def detach(self, link: Link) -> None:
@@ -359,11 +363,15 @@ class Charger:
             except (DeviceError, CommandRejected):
                 self.count("no_boot")
             await self._clock.sleep_s(BOOT_WAIT_S)
+        await self._set_up()
+
+    async def _set_up(self) -> None:
         await set_up(self, self.limits, self._operations, self._clock)
+        self._local_list.wake()
 
     async def _after_boot(self) -> None:
         await self._clock.sleep_s(AFTER_BOOT_S)
-        await set_up(self, self.limits, self._operations, self._clock)
+        await self._set_up()
 
     async def _watch(self) -> None:
         while True:

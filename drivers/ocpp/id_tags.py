@@ -42,6 +42,16 @@ class TagInfo:
     parent: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class KnownTag:
+    """A tag of the site, as a charger's local list has it."""
+
+    tag: str  #: as it was written down, with its letters' case
+    status: Verdict  #: Accepted or Blocked
+    until_us: int | None
+    parent: str
+
+
 class IdTags:
     """The tags of a site; one for all chargers, which tell it what is in use."""
 
@@ -93,6 +103,15 @@ class IdTags:
         note = (self._notebook.note(KIND, _fold(tag)) if tag else None) or {}
         until_us, parent = note.get("until_us"), note.get("parent")
         return TagInfo(until_us if isinstance(until_us, int) else None, parent if isinstance(parent, str) else "")
+
+    def known(self) -> list[KnownTag]:
+        """All tags of the site, in a fixed order."""
+        found = []
+        for key, note in sorted(self._notebook.notes(KIND).items()):
+            status = Verdict.ACCEPTED if note.get("status") == Verdict.ACCEPTED else Verdict.BLOCKED
+            info = self.info(key)
+            found.append(KnownTag(str(note.get("tag") or key), status, info.until_us, info.parent))
+        return found
 
     def same_group(self, tag: str, other: str) -> bool:
         """Whether one may end what the other began: the same tag, or one of its group (1.6, 4.2.; 2.0.1, C09)."""
