@@ -52,19 +52,22 @@ async def _house() -> AsyncIterator[tuple[Site, Charger, MemorySessions]]:
 async def _charger(websocket: ClientConnection, *says: tuple[str, dict[str, object]]) -> None:
     """A charger that says these and is answered each, and agrees to all that it is asked; until it is cut off."""
     waiting = {str(number): one for number, one in enumerate(says)}
-    for id_, (action, payload) in waiting.items():
-        await websocket.send(json.dumps([2, id_, action, payload]))
-        while True:
-            frame = json.loads(await websocket.recv())
-            if frame[0] == 2:
-                await websocket.send(json.dumps([3, frame[1], accept(frame[2], frame[3])]))
-            elif frame[1] == id_:
-                break
     with contextlib.suppress(ConnectionClosed):
-        async for text in websocket:
-            frame = json.loads(text)
-            if frame[0] == 2:
-                await websocket.send(json.dumps([3, frame[1], accept(frame[2], frame[3])]))
+        for id_, (action, payload) in waiting.items():
+            await websocket.send(json.dumps([2, id_, action, payload]))
+            while await _answered(websocket) != id_:
+                pass
+        while True:
+            await _answered(websocket)
+
+
+async def _answered(websocket: ClientConnection) -> str | None:
+    """One frame: what it asks is agreed to; the id of what it answers."""
+    frame = json.loads(await websocket.recv())
+    if frame[0] == 2:
+        await websocket.send(json.dumps([3, frame[1], accept(frame[2], frame[3])]))
+        return None
+    return str(frame[1])
 
 
 def _start() -> tuple[str, dict[str, object]]:
