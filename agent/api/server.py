@@ -19,6 +19,7 @@ import socket
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -117,9 +118,10 @@ class ApiServer:
             self._offer_set_up(auth)
             serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
             sweep = Sweep(server.connections, self._clock, self.patience)
-            beside = asyncio.gather(sweep.run(), self._tell_changes(auth))
+            beside: asyncio.Future[Any] = asyncio.gather(sweep.run(), self._tell_changes(auth))
+            both: set[asyncio.Future[Any]] = {serving, beside}
             try:
-                await asyncio.wait({serving, beside}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if beside.done():
                     await beside  # a bug of ours: the supervisor tells it, and begins anew
             finally:

@@ -40,6 +40,7 @@ from agent.api.users import Role
 from agent.api.view import GatewayView, SiteEditor, SitePorts
 from agent.control.model import DEFAULT_TTL_S, Command, Control, Outcome, Station
 from agent.core.errors import ConfigError
+from agent.core.model import Number
 from agent.core.ports import Latest
 
 WHY = 20
@@ -161,7 +162,15 @@ class _StationRoutes:
         label = None
         if status is not None and isinstance(status.value, int):
             label = status.signal.labels.get(status.value)
-        return StationOut.of(station, None if power is None else power.value, label)
+        power_w = self._sum_of_outlets(station) if power is None else power.value
+        return StationOut.of(station, power_w, label)
+
+    def _sum_of_outlets(self, station: Station) -> Number | None:
+        """What a charger draws that only tells it of each outlet."""
+        outlets = [one for one in self._control.stations() if one.device == station.id != one.id]
+        found = [self._latest(one, "power_w") for one in outlets]
+        values = [one.value for one in found if one is not None and one.value is not None]
+        return sum(values) if values and len(values) == len(outlets) else None
 
     def _latest(self, station: Station, point: str) -> Latest | None:
         """The newest value of the outlet's own signal, or of the charger's where it has one outlet."""

@@ -11,10 +11,12 @@ Rules of this file:
    what remains; a person can't raise it above the grid's.
 4. "Newest" is the order of arrival, in which wishes are given here, never wall time: that may jump.
 5. Nobody has an opinion: None, and nobody writes anything.
+6. An outlet is ``under`` its charger as a whole, as sockets are under a main switch: off there is off here, whoever
+   wants it on here; on there is on where nobody said otherwise here; what all may draw together no one may exceed.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 
 from agent.control.model import Origin, Wish
@@ -63,6 +65,23 @@ def decide(wishes: Sequence[Wish]) -> Verdict:
         switcher=switcher,
         limiter=limiter,
     )
+
+
+def under(own: Verdict, whole: Verdict, outlet: str, name: str) -> Verdict:
+    """What comes of the verdict of the station ``outlet`` when its charger as a whole, station ``name``, has that one.
+
+    The wishes about the whole are shown as some about the outlet, with that as their reason.
+    """
+    found = own
+    if whole.switcher is not None and (whole.on is False or own.on is None):
+        found = replace(found, on=whole.on, switcher=_as_whole(whole.switcher, outlet, name))
+    if whole.limiter is not None and (own.limit_a is None or (whole.limit_a or 0) < own.limit_a):
+        found = replace(found, limit_a=whole.limit_a, limiter=_as_whole(whole.limiter, outlet, name))
+    return found
+
+
+def _as_whole(wish: Wish, outlet: str, name: str) -> Wish:
+    return replace(wish, station=outlet, reason=f"{name} as a whole" + (f": {wish.reason}" if wish.reason else ""))
 
 
 def explain(verdict: Verdict, wishes: Sequence[Wish], now_us: int, zone: tzinfo = UTC) -> str:

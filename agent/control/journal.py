@@ -36,18 +36,19 @@ class Journal:
         """All, oldest first, with their numbers."""
         return list(self._entries)
 
-    def newest_first(self, limit: int) -> list[Decision]:
-        """Up to so many of them."""
-        return [decision for _, decision in list(self._entries)[::-1][:limit]]
+    def newest_first(self, limit: int, verdict: Verdict, wishes: tuple[Wish, ...], zone: tzinfo) -> list[Decision]:
+        """Up to so many of them; the newest as it is explained now, where it still is what is decided."""
+        found = [decision for _, decision in list(self._entries)[::-1][:limit]]
+        if found and verdict != NOBODY and _same(found[0], verdict):
+            found[0] = replace(found[0], reason=explain(verdict, wishes, self._clock.now_us(), zone), wishes=wishes)
+        return found
 
     def note(self, verdict: Verdict, wishes: tuple[Wish, ...], zone: tzinfo) -> None:
         """Begin an entry where this is another decision than the newest one."""
         last = self.newest
         if last is None and verdict == NOBODY:
             return
-        if last is not None and _essence(last.on, last.limit_a, last.winner) == _essence(
-            verdict.on, verdict.limit_a, verdict.winner
-        ):
+        if last is not None and _same(last, verdict):
             return
         now_us = self._clock.now_us()
         reason = explain(verdict, wishes, now_us, zone)
@@ -70,6 +71,11 @@ class Journal:
         data = notes.decision_data(*self._entries[-1])
         event = Event("station.decided", self._clock.now_us(), self._station, data)
         await self._memory.write(notes.DECISION, notes.decision_key(self._station, number), data, [event])
+
+
+def _same(decision: Decision, verdict: Verdict) -> bool:
+    said = _essence(decision.on, decision.limit_a, decision.winner)
+    return said == _essence(verdict.on, verdict.limit_a, verdict.winner)
 
 
 def _essence(on: bool | None, limit_a: float | None, winner: Wish | None) -> object:  # noqa: FBT001 - an opinion

@@ -11,7 +11,9 @@ Rules of this file:
    wish: nothing is written; what was set for wishes that are gone is taken back once.
 4. That it is switched is on disk before it is: the switches that count (C5) outlive a kill. Another limit is not worth
    a write: after a restart all is written once more.
-5. Away or refusing: tried again after ``RETRY_S``, doubled to ``MAX_RETRY_S``, at once when it came back or when
+5. A charger with several outlets is a station itself, and its main switch: what is off as a whole is off at each
+   outlet, whoever wants that on, and none may draw more than all together. The device does that; here it is said.
+6. Away or refusing: tried again after ``RETRY_S``, doubled to ``MAX_RETRY_S``, at once when it came back or when
    something else is decided.
 """
 
@@ -23,7 +25,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 
 from agent.control import notes
-from agent.control.arbiter import NOBODY, Verdict, at, decide
+from agent.control.arbiter import NOBODY, Verdict, at, decide, under
 from agent.control.effect import Meter
 from agent.control.execution import Answer, attempt
 from agent.control.following import Following
@@ -114,6 +116,10 @@ class StationRunner:
         self._wake_s = -math.inf  # when there may be something to do
         self._again_s = math.inf  # when all is written once more
         self._task: asyncio.Task[None] | None = None
+        self._off = False  # as it was planned last
+        self._shown: tuple[Verdict, bool] = (NOBODY, False)  # what the outlets were told of it
+        self.above: StationRunner | None = None  #: of an outlet: the station that is the whole charger
+        self.below: list[StationRunner] = []  #: of that: its outlets
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -127,8 +133,9 @@ class StationRunner:
 
     @property
     def verdict(self) -> Verdict:
-        """What is decided now."""
-        return decide(self.wishes)
+        """What is decided now, the whole charger's part of it included."""
+        own, above = decide(self.wishes), self.above
+        return own if above is None else under(own, above.verdict, self.target.id, above.target.id)
 
     def full_for(self, wish: Wish) -> bool:
         """Whether so many wish something of it that there is no room for this wish."""
@@ -155,8 +162,8 @@ class StationRunner:
         return self._journal.entries
 
     def why(self, limit: int) -> list[Decision]:
-        """Its decisions, newest first."""
-        return self._journal.newest_first(limit)
+        """Its decisions, newest first; the newest with all wishes that stand now, also those that change nothing."""
+        return self._journal.newest_first(limit, self.verdict, self._considered, self._around.zone)
 
     async def put(self, wish: Wish, for_s: float | None) -> "asyncio.Future[Answer]":
         """Let a wish stand, and keep it; then what comes of it."""
@@ -230,14 +237,47 @@ class StationRunner:
             version, now_s, told = self._version, self._clock.monotonic_s(), self._told
             limits = self.target.switching
             plan = make_plan(self.wishes, self.settings, told.written, told.switched, limits, now_s)
-            self._journal.note(plan.verdict, plan.wishes, self._around.zone)
-            self._following.expect(plan, now_s)
+            self._show_below(plan)
+            verdict = self.verdict
+            self._journal.note(verdict, self._considered, self._around.zone)
+            off = plan.off or (self.above is not None and self.above.is_off)
+            self._following.expect(
+                replace(plan, verdict=verdict, off=off, limit_a=_least(plan.limit_a, verdict)), now_s
+            )
             state = await self._do(plan, version)
             if version == self._version:
                 await self._conclude(plan, state)
             if version == self._version:
-                self._wishes.answer(lambda wish, plan=plan, state=state: self._answer(wish, plan, state))  # type: ignore[misc]
+                self._wishes.answer(lambda wish, state=state: self._answer(wish, state))  # type: ignore[misc]
                 return
+
+    @property
+    def _considered(self) -> tuple[Wish, ...]:
+        """All who have a say now, also those about the whole charger."""
+        verdict, wishes = self.verdict, self.wishes
+        more = [one for one in (verdict.switcher, verdict.limiter) if one is not None and one not in wishes]
+        return (*wishes, *dict.fromkeys(more))
+
+    @property
+    def is_off(self) -> bool:
+        """Whether it is planned to be off now; that may still be held, or go on after nobody wants it any more."""
+        return self._off
+
+    def _show_below(self, plan: Plan) -> None:
+        """Let the outlets see that something is decided about the whole charger."""
+        self._off = plan.off
+        shown = self.verdict, plan.off
+        if shown == self._shown:
+            return
+        self._shown = shown
+        for outlet in self.below:
+            outlet.overruled()
+
+    def overruled(self) -> None:
+        """Something else is decided about the whole charger."""
+        self._version += 1
+        self._wake_s = -math.inf
+        self.work()
 
     def _worked(self, task: "asyncio.Task[None]") -> None:
         """After a bug of ours: told, tried again later, and who waits is answered."""
@@ -328,10 +368,10 @@ class StationRunner:
             await self._save_told()
         await self._journal.came_to(state.word, state.text)
 
-    def _answer(self, wish: Wish | None, plan: Plan, state: _State) -> Answer:
+    def _answer(self, wish: Wish | None, state: _State) -> Answer:
         """What becomes of a command that made this wish (None: that took some back)."""
-        verdict, newest = plan.verdict, self._journal.newest
-        reason = newest.reason if newest else "nothing was wanted of it"
+        verdict, newest = self.verdict, self.why(1)
+        reason = newest[0].reason if newest else "nothing was wanted of it"
         data: dict[str, object] = {"on": verdict.on, "limit_a": verdict.limit_a, "in_force": False}
         if wish is not None and not _in_force(wish, verdict):
             return Answer(Outcome.DONE, f"it stands, but: {reason}", data=data)
@@ -363,6 +403,10 @@ class StationRunner:
 
     def _meter(self) -> Meter:
         return Meter(self.target.device, self.target.outlet, self._around.find, whole=self.target.whole)
+
+
+def _least(limit_a: Number | None, verdict: Verdict) -> Number | None:
+    return min((one for one in (limit_a, verdict.limit_a) if one is not None), default=None)
 
 
 def _in_force(wish: Wish, verdict: Verdict) -> bool:

@@ -35,6 +35,12 @@ class Stations:
             elif runner.target != target:
                 runner.replace(target)
             self._runners[target.id] = runner
+        for runner in self._runners.values():
+            whole = None if runner.target.whole else self._runners.get(runner.target.device)
+            runner.above = whole
+            runner.below = [
+                one for one in self._runners.values() if one.target.device == runner.target.id != one.target.id
+            ]
         for name, runner in before.items():
             await runner.close()
             self._kept[name] = runner.kept

@@ -1,12 +1,14 @@
 """A station over time: what reaches the device, when, and what is told about it."""
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from agent.control.effect import Expectation, Reading, judge
-from agent.control.model import Origin, Outcome
+from agent.control.model import Origin, Outcome, Result
+from agent.control.station import Target
 from agent.control.switching import SwitchLimits
 from agent.core.errors import CommandRejected, NoAnswer, Refusal
 from agent.core.model import Event
@@ -486,5 +488,111 @@ def test_notes_that_can_not_be_read_are_left_out() -> None:
             await rig.wait(2)
             assert rig.service.why("cp1") == []
             assert (await rig.do("off")).outcome is Outcome.DONE
+
+    run(check)
+
+
+async def two_outlets() -> Rig:
+    """A charger ``cp1`` with the outlets ``cp1.1`` and ``cp1.2``."""
+    points = [f"{name}{outlet}" for name in (LIMIT, ENABLED) for outlet in ("", ".1", ".2")]
+    rig = Rig(device=FakeDevice(*points))
+    await apply_outlets(rig)
+    return rig
+
+
+async def apply_outlets(rig: Rig) -> None:
+    places = [("cp1", 0), ("cp1.1", 1), ("cp1.2", 2)]
+    targets = [Target(name, "cp1", outlet, "", rig.charger, rig.charger) for name, outlet in places]
+    await rig.service.apply(targets, (), "UTC")
+
+
+async def tell(rig: Rig, station: str, action: str, issuer: str = "user:ana", **args: object) -> Result:
+    command = replace(rig.command(action, issuer), target=station, args=args)
+    result = await rig.service.execute(command)
+    await settle()
+    return result
+
+
+def test_off_as_a_whole_is_off_at_each_outlet_and_both_say_why() -> None:
+    async def check() -> None:
+        rig = await two_outlets()
+        async with rig.service:
+            await tell(rig, "cp1", "off", "user:luis", reason="building work")
+            for outlet in ("cp1.1", "cp1.2"):
+                station = rig.service.station(outlet)
+                assert station is not None
+                assert station.on is False
+                assert (
+                    rig.service.why(outlet)[0].reason == "off by user luis since 12:00 (cp1 as a whole: building work)"
+                )
+            assert rig.charger.log == [(ENABLED, 0)], "the device does it; no outlet is told anything"
+            result = await tell(rig, "cp1.1", "on")
+            assert (result.outcome, result.data["on"], result.data["in_force"]) == (Outcome.DONE, False, False)
+            assert result.reason.startswith("it stands, but: off by user luis since 12:00 (cp1 as a whole")
+            assert result.reason.endswith("; user ana wanted on")
+            await rig.wait(61)
+            await tell(rig, "cp1", "release", "user:luis")
+            newest = rig.service.why("cp1.1")[0]
+            assert (newest.on, newest.reason) == (True, "on by user ana since 12:00")
+            assert rig.service.why("cp1.2")[0].on is None
+            assert rig.charger.now == {ENABLED: 1, f"{ENABLED}.1": 1}
+
+    run(check)
+
+
+def test_an_outlet_can_be_off_while_the_whole_is_on_and_draws_no_more_than_all_together() -> None:
+    async def check() -> None:
+        rig = await two_outlets()
+        async with rig.service:
+            await tell(rig, "cp1.1", "off")
+            await tell(rig, "cp1", "on", "user:luis")
+            await tell(rig, "cp1", "limit", "user:luis", limit_a=10)
+            one, other = rig.service.station("cp1.1"), rig.service.station("cp1.2")
+            assert one is not None
+            assert other is not None
+            assert (one.on, other.on) == (False, True)
+            assert (one.limit_a, other.limit_a) == (10, 10)
+            result = await tell(rig, "cp1.2", "limit", limit_a=20)
+            assert result.data == {"on": True, "limit_a": 10, "in_force": False}
+            assert "at most 10 A by user luis since 12:00 (cp1 as a whole)" in result.reason
+            assert "user ana wanted 20 A" in result.reason
+            assert rig.charger.now[f"{LIMIT}.2"] == 20, "the device gets what is wanted of each"
+            result = await tell(rig, "cp1.2", "limit", limit_a=8)
+            assert result.data == {"on": True, "limit_a": 8, "in_force": True}
+
+    run(check)
+
+
+def test_whether_an_outlet_follows_counts_what_is_decided_about_the_whole() -> None:
+    async def check() -> None:
+        rig = await two_outlets()
+        async with rig.service:
+            rig.view.put("cp1.power_w.1", 5000)
+            rig.view.put("cp1.power_w.2", 5000)
+            await tell(rig, "cp1", "off")
+            await rig.wait(40)
+            rig.view.put("cp1.power_w.1", 0)
+            rig.view.put("cp1.power_w.2", 5000)
+            await rig.wait(2)
+            assert [event.subject for event in rig.told("station.not_following")] == ["cp1.2"]
+            one = rig.service.station("cp1.1")
+            assert one is not None
+            assert one.following is True
+
+    run(check)
+
+
+def test_a_restart_decides_nothing_about_outlets_anew() -> None:
+    async def check() -> None:
+        rig = await two_outlets()
+        async with rig.service:
+            await tell(rig, "cp1", "off", "user:luis")
+            before = rig.service.why("cp1.1")
+        again = rig.restarted()
+        await apply_outlets(again)
+        async with again.service:
+            await again.wait(5)
+            assert again.service.why("cp1.1") == before
+            assert len(before) == 1
 
     run(check)
