@@ -68,7 +68,7 @@ class Quantity:
         return _ONE if not name else self.units.get(name) or self.units.get(name.casefold())
 
 
-_ENERGY = Quantity({"Wh": _ONE, "kWh": _KILO, "MWh": _MEGA, "wh": _ONE, "kwh": _KILO})
+ENERGY = Quantity({"Wh": _ONE, "kWh": _KILO, "MWh": _MEGA, "wh": _ONE, "kwh": _KILO})
 _REACTIVE_ENERGY = Quantity({"varh": _ONE, "kvarh": _KILO, "wh": _ONE, "kwh": _KILO})
 _POWER = Quantity({"W": _ONE, "kW": _KILO, "MW": _MEGA, "w": _ONE, "kw": _KILO, "watt": _ONE, "watts": _ONE})
 _REACTIVE_POWER = Quantity({"var": _ONE, "kvar": _KILO})
@@ -131,8 +131,8 @@ _CURRENTS = {**_phased("current*_a"), "N": "current_n_a"}
 _LINE_VOLTAGES = {"L1-L2": "voltage_l1_l2_v", "L2-L3": "voltage_l2_l3_v", "L3-L1": "voltage_l3_l1_v"}
 
 _MEANINGS = (
-    Meaning(REGISTER, _phased("energy_import*_wh"), _ENERGY),
-    Meaning("Energy.Active.Export.Register", _phased("energy_export*_wh"), _ENERGY),
+    Meaning(REGISTER, _phased("energy_import*_wh"), ENERGY),
+    Meaning("Energy.Active.Export.Register", _phased("energy_export*_wh"), ENERGY),
     Meaning("Energy.Reactive.Import.Register", _plain("reactive_energy_import_varh"), _REACTIVE_ENERGY),
     Meaning("Energy.Reactive.Export.Register", _plain("reactive_energy_export_varh"), _REACTIVE_ENERGY),
     Meaning("Power.Active.Import", _phased("power*_w"), _POWER),

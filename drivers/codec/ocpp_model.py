@@ -88,6 +88,7 @@ class Reading:
     context: str = "Sample.Periodic"
     location: str = "Outlet"
     signed: bool = False
+    step: Number = 1  #: of an energy: what its last digit is worth, Wh
 
 
 @dataclass(frozen=True, slots=True)

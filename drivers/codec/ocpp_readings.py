@@ -16,7 +16,18 @@ from datetime import UTC, tzinfo
 from decimal import Decimal
 
 from agent.core.model import Number
-from drivers.codec.ocpp_measurands import OUTLET, PERIODIC, REGISTER, SAME, WORDS, context_name, location_name, meaning
+from drivers.codec.ocpp_measurands import (
+    ENERGY,
+    OUTLET,
+    PERIODIC,
+    REGISTER,
+    SAME,
+    WORDS,
+    Unit,
+    context_name,
+    location_name,
+    meaning,
+)
 from drivers.codec.ocpp_model import Reading, Sample
 from drivers.codec.ocpp_values import MAX_DIGITS, QUOTED, Names, decimal, integer, plain, stamp, whole_text
 
@@ -50,13 +61,16 @@ def reading(value: object, *, counts: bool = True) -> Reading | None:
     amount = None if signed and not sealed else decimal(sent)
     if amount is not None and power:
         amount = amount.scaleb(power) if abs(power) <= _MAX_MULTIPLIER else None
-    point = None
+    point: str | None = None
+    step: Number = 1
     if known is not None and counts and known.rank(location) is not None:
         point = known.points.get(phase)
         scale = known.quantity.unit(unit) if point else None
         if scale is None:
             point = None
         elif amount is not None:
+            if known.quantity is ENERGY:
+                step = _step(amount, scale)
             amount = -scale.ours(amount) if known.negative else scale.ours(amount) if scale is not SAME else amount
     if amount is not None and amount.adjusted() >= MAX_DIGITS:
         amount = None
@@ -70,7 +84,14 @@ def reading(value: object, *, counts: bool = True) -> Reading | None:
         context_name(_name(given, "context") or PERIODIC),
         location,
         signed,
+        step,
     )
+
+
+def _step(amount: Decimal, scale: Unit) -> Number:
+    """What the last digit is worth in our unit. Numbers of JSON may have lost zeros at their end."""
+    exponent = amount.as_tuple().exponent
+    return plain(Decimal((0, (1,), min(exponent, MAX_DIGITS))) * scale.factor) if isinstance(exponent, int) else 1
 
 
 def _name(given: Mapping[str, object], key: str) -> str:

@@ -11,8 +11,10 @@ Rules of this file:
    where it jumped further than any charger can charge, only what it moves from there on counts: the energy in between
    is not known. Each such break stands in ``data["breaks"]``.
    A register that comes back from a jump to where it was goes on from there.
-4. A step back that is no larger than the finest digit that was sent (``step_wh``) is rounding, a kWh with two decimals
-   against the Wh of the end, not a break.
+4. A step back is rounding, not a break, when it is no larger than 1 Wh, or than the last digit of the coarser of two
+   registers that were sent with different digits (``step_wh``): a kWh with two decimals against the Wh of begin and
+   end. Registers of the same digits don't go back by rounding. While it runs the higher one stands, so that nothing is
+   lost or counted twice; at the end the finer one.
 5. ``meterStart`` 0 of a charger whose register then turns out to be high was never read: the first register that is
    believed is the start (``data["start"] = "sample"``).
 6. The register of the end is exact: where the samples came from another register than the transaction's own two, the
@@ -70,14 +72,11 @@ def advance(session: Session, register: Register, rating: Rating) -> Session:
     last_wh, last_us = session.last_wh, session.last_us
     if _old(last_us, last_wh, register):
         return session
-    step_wh = min(register.step_wh, _number(session, "step_wh", register.step_wh))
-    if step_wh != session.data.get("step_wh"):
-        session = replace(session, data={**session.data, "step_wh": step_wh})
     elapsed_us = register.t_us - last_us
     if _never_read(session, register, rating, elapsed_us):
         return _from(session, register, {"start": "sample", "told_start_wh": session.start_wh})
     moved = register.wh - last_wh
-    if -step_wh <= moved <= 0:  # unchanged, or rounded
+    if -_tolerance(session, register) <= moved <= 0:  # unchanged, or rounded
         return replace(session, last_us=register.t_us)
     if 0 < moved <= rating.jump_wh(elapsed_us):
         return _counted(session, register)
@@ -86,7 +85,7 @@ def advance(session: Session, register: Register, rating: Rating) -> Session:
 
 def finish(session: Session, register: Register | None, rating: Rating) -> Session:
     """The session after the register of its end (None: not told, the last sample stands). ``stop_us`` is not set."""
-    if register is None:
+    if register is None or _blurs(session, register):
         return session
     if session.start_wh is None or session.last_wh is None:
         return _from(session, register, {"start": "unknown"}, energy_wh=None)
@@ -95,7 +94,7 @@ def finish(session: Session, register: Register | None, rating: Rating) -> Sessi
     if _never_read(session, register, rating, elapsed_us):
         return _from(session, register, {"start": "unknown", "told_start_wh": session.start_wh}, energy_wh=None)
     moved = register.wh - session.last_wh
-    if -_number(session, "step_wh", 1) <= moved <= rating.jump_wh(elapsed_us):
+    if -_tolerance(session, register) <= moved <= rating.jump_wh(elapsed_us):
         return _counted(session, register)
     so_far = session.energy_wh or 0
     whole = register.wh - session.start_wh
@@ -128,8 +127,28 @@ def _from(session: Session, register: Register, say: Mapping[str, object], energ
         last_wh=register.wh,
         last_us=register.t_us,
         energy_wh=energy_wh,
-        data={**session.data, **say},
+        data=stepped({**session.data, **say}, register),
     )
+
+
+def stepped(data: Mapping[str, object], register: Register) -> Mapping[str, object]:
+    """The data of a session whose last register is this one."""
+    if register.step_wh == data.get("step_wh", 1):
+        return data
+    return {**data, "step_wh": register.step_wh}
+
+
+def _blurs(session: Session, register: Register) -> bool:
+    """Whether it says with fewer digits what the last one said."""
+    back_wh = (session.last_wh or 0) - register.wh
+    coarser = register.step_wh > _number(session, "step_wh", 1)
+    return coarser and session.last_wh is not None and 0 <= back_wh <= _tolerance(session, register)
+
+
+def _tolerance(session: Session, register: Register) -> Number:
+    """How far a register may lie below the last one and be the same (rule 4)."""
+    last_step_wh = _number(session, "step_wh", 1)
+    return 1 if register.step_wh == last_step_wh else max(register.step_wh, last_step_wh)
 
 
 def _counted(session: Session, register: Register) -> Session:
@@ -139,6 +158,7 @@ def _counted(session: Session, register: Register) -> Session:
         last_wh=register.wh,
         last_us=register.t_us if session.last_us is None else max(register.t_us, session.last_us),
         energy_wh=max(base + register.wh - segment, 0),
+        data=stepped(session.data, register),
     )
 
 
@@ -167,7 +187,7 @@ def _broken(session: Session, register: Register, rating: Rating, elapsed_us: in
         last_wh=register.wh,
         last_us=register.t_us if session.last_us is None else max(register.t_us, session.last_us),
         energy_wh=max(base + register.wh - segment, 0),
-        data=data,
+        data=stepped(data, register),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from agent.core.model import BadFrame
 from drivers.codec.ocpp_model import Boot, Reading, Status, Verdict
-from drivers.codec.ocpp_values import wire_time
+from drivers.codec.ocpp_values import QUOTED, wire_time
 from drivers.ocpp.certificates import Certificates
 from drivers.ocpp.ports import Call, Fault, Payload
 from drivers.ocpp.readings import Taken
@@ -26,8 +26,8 @@ from drivers.ocpp.times import Times
 from drivers.ocpp.transactions import Book, clean
 
 MAX_KEPT = 8192
-#: Members that hold id tags.
-_TAGS = frozenset({"idTag", "parentIdTag", "idToken", "groupIdToken", "additionalIdToken"})
+#: Members that hold id tags, casefolded: the codecs read them in any case too.
+_TAGS = frozenset({"idtag", "parentidtag", "idtoken", "groupidtoken", "additionalidtoken"})
 
 
 class Station(Protocol):
@@ -163,7 +163,7 @@ def _hashed(station: Station, value: object) -> object:
     if isinstance(value, Mapping):
         return {
             name: station.book.id_tags.tag_hash(str(member))
-            if name in _TAGS and not isinstance(member, Mapping)
+            if name.strip(QUOTED).casefold() in _TAGS and not isinstance(member, Mapping)
             else _hashed(station, member)
             for name, member in value.items()
         }

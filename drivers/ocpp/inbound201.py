@@ -29,23 +29,22 @@ from drivers.ocpp.ports import Call, Fault, Payload
 from drivers.ocpp.readings import taken
 from drivers.ocpp.transactions import clean
 
-#: Action -> the member by which its form of 1.6 is known; empty: 2.x has no such action.
+#: Action -> the members by which its forms of 1.6 and 2.x are known. A member that nobody needs may have any name.
 _OF_16 = MappingProxyType(
     {
-        "BootNotification": "chargePointVendor",
-        "StatusNotification": "status",
-        "MeterValues": "connectorId",
-        "StartTransaction": "",
-        "StopTransaction": "",
+        "BootNotification": ("chargePointVendor", "chargingStation"),
+        "StatusNotification": ("status", "connectorStatus"),
+        "MeterValues": ("connectorId", "evseId"),
     }
 )
+_ONLY_16 = frozenset({"StartTransaction", "StopTransaction"})
 _MAX_TAG = 36
 
 
 def handler(call: Call) -> Handler | None:
     """Who answers this call; None: nobody knows such an action."""
-    member = _OF_16.get(call.action)
-    if member is not None and (not member or member in call.payload):
+    old, new = _OF_16.get(call.action, ("", ""))
+    if call.action in _ONLY_16 or (old in call.payload and new not in call.payload):
         return inbound16.HANDLERS[call.action]
     return HANDLERS.get(call.action)
 

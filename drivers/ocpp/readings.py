@@ -35,15 +35,20 @@ class Taken:
 
     @property
     def register(self) -> Register | None:
-        """The register of drawn energy: the total, or the sum of the phases where only these are told."""
-        found = {one.point: one for one in reversed(self.readings) if one.point is not None and usable(one)}
+        """The register of drawn energy: the total, or the sum of the phases where only these are told.
+
+        Where one sample has it more than once (2.x: all that a transaction has measured may come with its end), that of
+        the end counts, then that of the begin.
+        """
+        told = sorted(self.readings, key=_rank) if self.begins or self.ends else self.readings
+        found = {one.point: one for one in reversed(told) if one.point is not None and usable(one)}
         total = found.get(_REGISTER)
         if total is not None:
-            return Register(total.value or 0, self.when.t_us, step_wh(total))
+            return Register(total.value or 0, self.when.t_us, max(1, total.step))
         phases = [found[point] for point in _PHASES[: self.phases] if point in found]
         if len(phases) < self.phases:
             return None
-        return Register(sum(one.value or 0 for one in phases), self.when.t_us, sum(step_wh(one) for one in phases))
+        return Register(sum(one.value or 0 for one in phases), self.when.t_us, sum(max(1, one.step) for one in phases))
 
     @property
     def signed(self) -> Sequence[Reading]:
@@ -67,8 +72,5 @@ def usable_wh(value: Number | None) -> Number | None:
     return value if value is not None and abs(value) < MAX_WH else None
 
 
-def step_wh(reading: Reading) -> Number:
-    """The value of the last digit of a register as sent, at least 1 Wh."""
-    unit = 1000.0 if reading.unit.casefold() == "kwh" else 1.0
-    digits = len(reading.text.strip().partition(".")[2])
-    return max(1.0, unit * 10.0 ** -min(digits, 9))
+def _rank(reading: Reading) -> int:
+    return 0 if reading.context == END else 1 if reading.context == BEGIN else 2

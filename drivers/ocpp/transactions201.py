@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from agent.core.model import Event, Session
 from drivers.codec.ocpp_model import TransactionEvent, Verdict
-from drivers.ocpp.energy import Register, finish
+from drivers.ocpp.energy import Register, finish, stepped
 from drivers.ocpp.id_tags import NOBODY
 from drivers.ocpp.readings import Taken
 from drivers.ocpp.times import When
@@ -92,7 +92,13 @@ def _new(book: Book, told: TransactionEvent, when: When, samples: Sequence[Taken
     )
     if register is None:
         return session
-    return replace(session, start_wh=register.wh, last_wh=register.wh, last_us=register.t_us, energy_wh=0)
+    return _from(session, register)
+
+
+def _from(session: Session, register: Register) -> Session:
+    """The session that begins with this register."""
+    data = stepped(session.data, register)
+    return replace(session, start_wh=register.wh, last_wh=register.wh, last_us=register.t_us, energy_wh=0, data=data)
 
 
 def _end(book: Book, session: Session, told: TransactionEvent, when: When, samples: Sequence[Taken]) -> Session:
@@ -116,7 +122,7 @@ def _completed(session: Session, when: When, samples: Sequence[Taken]) -> Sessio
     if first is None:
         return session
     if session.start_wh is None:
-        return replace(session, start_wh=first.wh, last_wh=first.wh, last_us=first.t_us, energy_wh=0)
+        return _from(session, first)
     before = session.start_wh - first.wh
     if before <= 0:
         return session

@@ -17,7 +17,7 @@ from agent.core.model import BadFrame
 from agent.core.points import CHARGER_STATUS, find_point
 from drivers.codec import ocpp16, ocpp201
 from drivers.codec.ocpp_model import Meter, Status, Stop, TransactionEvent
-from drivers.codec.ocpp_readings import MAX_READINGS, totals
+from drivers.codec.ocpp_readings import MAX_READINGS, reading, totals
 from drivers.codec.ocpp_values import LocalAsUtc, word_of
 from tests.ocpp_schemas import messages
 
@@ -259,3 +259,27 @@ def test_a_status_is_read_whatever_its_case(sent: str, word: str | None) -> None
 )
 def test_connector_and_transaction_make_one_status(connector: str, state: str, ended: bool, word: str | None) -> None:  # noqa: FBT001
     assert ocpp201.status_of(connector, state, ended=ended) == word
+
+
+@pytest.mark.parametrize(
+    ("sampled", "wh", "step"),
+    [
+        ({"value": "12.34", "unit": "kWh"}, 12_340, 10),
+        ({"value": "12,30", "unit": "kWh"}, 12_300, 10),
+        ({"value": "12.300", "unit": "kWh"}, 12_300, 1),
+        ({"value": "1.2", "unit": "MWh"}, 1_200_000, 100_000),
+        ({"value": "12340"}, 12_340, 1),
+        ({"value": "12340.5", "unit": "Wh"}, 12_340.5, 0.1),
+        ({"value": 12.34, "unitOfMeasure": {"unit": "Wh", "multiplier": 3}}, 12_340, 10),
+        ({"value": 1.5, "unitOfMeasure": {"unit": "kWh", "multiplier": -1}}, 150, 10),
+        (
+            {"value": 12.34, "unitOfMeasure": {"unit": "kWh"}, "signedMeterValue": {"signedMeterData": "AA=="}},
+            12_340,
+            10,
+        ),
+    ],
+)
+def test_the_last_digit_of_a_register_has_its_worth(sampled: dict[str, object], wh: float, step: float) -> None:
+    found = reading(sampled)
+    assert found is not None
+    assert (found.value, found.step) == (wh, step)

@@ -188,3 +188,39 @@ def test_a_charger_that_says_available_while_it_charges() -> None:
         assert rig.charger.transaction(1) == "T1"
 
     play(scene)
+
+
+def test_of_a_sample_with_begin_and_end_the_end_is_the_register_of_the_end() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.event201("Started", 0, 1000, idToken=TOKEN)
+        at = rig.at(600)
+        sampled = [
+            {"value": 1000, "context": "Transaction.Begin"},
+            {"value": 1200, "context": "Sample.Periodic"},
+            {"value": 1350, "context": "Transaction.End"},
+        ]
+        await rig.event201("Ended", 1, at=at, meterValue=[{"timestamp": at, "sampledValue": sampled}])
+
+    (row,) = play(scene).rows
+    assert (row.energy_wh, row.last_wh) == (350, 1350)
+
+
+@pytest.mark.parametrize("more", [{}, {"connectorId": 1}])
+def test_meter_values_of_2x_are_those_also_with_a_members_of_16(more: dict[str, object]) -> None:
+    async def scene(rig: Rig) -> None:
+        sampled = [{"value": 7.2, "measurand": "Power.Active.Import", "unitOfMeasure": {"unit": "W", "multiplier": 3}}]
+        entry = {"timestamp": rig.at(), "sampledValue": sampled}
+        await rig.ask("MeterValues", {"evseId": 2, "meterValue": [entry], **more})
+        assert rig.value("power_w.2") == 7200
+
+    play(scene, outlets=2)
+
+
+def test_no_tag_stands_in_an_event_whatever_its_members_are_called() -> None:
+    async def scene(rig: Rig) -> None:
+        token = {"IDTOKEN": "SECRET-1", " idtoken ": "SECRET-2", "groupidtoken": {"IdToken": "SECRET-3"}, "type": "X"}
+        await rig.handle("TransactionEvent", {"IdToken": token, "IDTAG": ["SECRET-4"], "parentidtag": "SECRET-5"})
+
+    rig = play(scene)
+    (kept,) = [event for event in rig.site.notebook.events if event.kind == "charger.unprocessed"]
+    assert "SECRET" not in str(kept.data)
