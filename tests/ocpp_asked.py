@@ -52,6 +52,10 @@ class AskedLink:
         self.answer = answer
         self.asked: list[tuple[str, Payload]] = []
         self.closed: tuple[int, str] | None = None
+        self.ping_s: float | None = None
+
+    def set_ping(self, seconds: float) -> None:
+        self.ping_s = seconds
 
     async def call(self, action: str, payload: Payload, timeout_s: float | None = None) -> Payload:
         deviation = SCHEMAS.deviation(self.version, action, payload, strict=True)

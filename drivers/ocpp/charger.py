@@ -140,6 +140,7 @@ class Charger:
     def attach(self, link: Link) -> None:
         """It has connected."""
         self._link, self._version, self._away_s = link, link.version, None
+        self._set_ping()
         self.times.connected()
         self._deviations.clear()
         for outlet in self._outlets.values():
@@ -238,6 +239,7 @@ class Charger:
         """BootNotification."""
         self._boot = boot
         self._choose()
+        self._set_ping()
         told = {"vendor": boot.vendor, "model": boot.model, "serial": boot.serial, "firmware": boot.firmware}
         self.tell("charger.booted", {**told, "reason": boot.reason, "profile": self.quirks.name})
         await self.remember(_BOOT, {**told, "reason": boot.reason, "details": dict(boot.details)})
@@ -263,11 +265,11 @@ class Charger:
         else:
             self._finishing.setdefault(number, self._clock.monotonic_s())
 
-    def state_told(self, outlet: int, charging_state: str) -> None:
-        """The chargingState of an outlet's transaction; empty: it has ended."""
+    def state_told(self, outlet: int, charging_state: str, *, stopped: bool | None = None) -> None:
+        """The chargingState of an outlet's transaction; see ``Outlet.state``."""
         known = self._outlets.get(outlet)
         if known is not None:
-            known.state(charging_state)
+            known.state(charging_state, stopped=stopped)
 
     def heard_of(self, outlet: int) -> None:
         """Something came that is about the outlet's session."""
@@ -330,6 +332,11 @@ class Charger:
         except (ZoneInfoNotFoundError, ValueError):
             zone = UTC
         self.zone = LocalAsUtc(zone) if self.quirks.local_time_as_utc else zone
+
+    def _set_ping(self) -> None:
+        """As often as this model needs, which is known from its boot on, also of an earlier connection."""
+        if self._link is not None and self.quirks.ping_s is not None:
+            self._link.set_ping(self.quirks.ping_s)
 
     def _deviates(self, call: Call) -> None:
         mark = (call.action, call.deviation)

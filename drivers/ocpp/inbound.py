@@ -62,8 +62,8 @@ class Station(Protocol):
     def status_told(self, status: Status) -> None:
         """StatusNotification."""
 
-    def state_told(self, outlet: int, charging_state: str) -> None:
-        """The chargingState of an outlet's transaction; empty: it has ended."""
+    def state_told(self, outlet: int, charging_state: str, *, stopped: bool | None = None) -> None:
+        """The chargingState of an outlet's transaction; empty: it has ended. ``stopped``: that it was told to."""
 
     def heard_of(self, outlet: int) -> None:
         """Something came that is about the outlet's session."""

@@ -39,6 +39,10 @@ _OF_16 = MappingProxyType(
 )
 _ONLY_16 = frozenset({"StartTransaction", "StopTransaction"})
 _MAX_TAG = 36
+#: TriggerReasonEnumType -> whether the vehicle only waits to be unplugged from here on.
+_STOPPED = MappingProxyType(
+    {"StopAuthorized": True, "Deauthorized": True, "RemoteStop": True, "Authorized": False, "RemoteStart": False}
+)
 
 
 def handler(call: Call) -> Handler | None:
@@ -89,7 +93,7 @@ async def _event(station: Station, call: Call) -> Payload:
         if event.kind == transactions201.ENDED:
             station.state_told(heard.outlet, "")
         elif event.charging_state:
-            station.state_told(heard.outlet, event.charging_state)
+            station.state_told(heard.outlet, event.charging_state, stopped=_STOPPED.get(event.trigger))
         await measured(station, heard.outlet, samples)
     return {} if heard.verdict is None else {"idTokenInfo": _info(station, clean(event.id_tag), heard.verdict)}
 

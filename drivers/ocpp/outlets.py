@@ -35,6 +35,8 @@ DURATION_EVERY_S = 10.0
 
 _INDEX = {label: index for index, label in enumerate(CHARGER_STATUS)}
 _UNPLUGGED = frozenset({"Available", "Reserved"})
+#: Charging states before a vehicle may charge, and after.
+_NO_CHARGE = frozenset({"EVConnected", "Idle"})
 _UNSURE = frozenset({"Unavailable", "Faulted"})
 _NO_FLOW = frozenset({"Available", "Preparing", "Finishing", "Reserved", "Unavailable"})
 #: Which of several connectors' statuses counts.
@@ -90,7 +92,7 @@ class Outlet:
         self._sample_s = sample_s
         self._connectors: dict[int, Status] = {}
         self._state = ""
-        self._over = False  #: its transaction (2.x) has ended, and the vehicle was not seen to leave
+        self._over = False  #: its transaction (2.x) or who paid has ended it, and the vehicle was not seen to leave
         self._session: Session | None = None
         self._session_s = 0.0  #: its age at ``_session_at_s``
         self._session_at_s = 0.0
@@ -133,9 +135,14 @@ class Outlet:
             self._over = False
         self._show()
 
-    def state(self, charging_state: str) -> None:
-        """The chargingState of its transaction (2.x); empty: it has ended."""
-        self._state, self._over = charging_state, not charging_state
+    def state(self, charging_state: str, *, stopped: bool | None = None) -> None:
+        """The chargingState of its transaction (2.x); empty: it has ended.
+
+        ``stopped``: that it was told to stop (True) or that it may charge (False); otherwise it is as before.
+        """
+        if stopped is None:
+            stopped = self._over if charging_state in _NO_CHARGE else not charging_state
+        self._state, self._over = charging_state, stopped
         self._show()
 
     def session(self, session: Session) -> None:

@@ -60,6 +60,9 @@ class Link(Protocol):
         NotSupported, otherwise ``device_refused``). A payload that breaks its schema is a bug: ``ValueError``.
         """
 
+    def set_ping(self, seconds: float) -> None:
+        """Another ping interval than that of all chargers, from now on."""
+
     async def close(self, code: int, reason: str) -> None:
         """End the connection; bounded."""
 

@@ -309,3 +309,15 @@ def test_security_events_are_told() -> None:
 
     (event,) = play(scene).told("charger.security")
     assert event["type"] == "SettingSystemTime"
+
+
+def test_the_ping_of_a_model_is_that_of_its_connections() -> None:
+    async def scene(rig: Rig) -> None:
+        assert rig.link.ping_s is None
+        await rig.ask("BootNotification", BOOT)
+        assert rig.link.ping_s == 17
+        await rig.disconnect()
+        await rig.connect()
+        assert rig.link.ping_s == 17
+
+    play(scene, Rig(quirks=[Quirks("acme", vendor="acme", ping_s=17)]))

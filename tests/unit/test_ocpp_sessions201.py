@@ -224,3 +224,26 @@ def test_no_tag_stands_in_an_event_whatever_its_members_are_called() -> None:
     rig = play(scene)
     (kept,) = [event for event in rig.site.notebook.events if event.kind == "charger.unprocessed"]
     assert "SECRET" not in str(kept.data)
+
+
+def test_a_vehicle_whose_charging_was_stopped_only_waits_to_be_unplugged() -> None:
+    async def scene(rig: Rig) -> None:
+        async def updated(seq: int, trigger: str, state: str) -> object:
+            await rig.event201("Updated", seq, triggerReason=trigger, chargingState=state)
+            return rig.status()
+
+        await status(rig, "Occupied")
+        await rig.event201("Started", 0, 1000, idToken=TOKEN, chargingState="EVConnected")
+        assert rig.status() == "Preparing"
+        assert await updated(1, "ChargingStateChanged", "Charging") == "Charging"
+        assert await updated(2, "StopAuthorized", "EVConnected") == "Finishing"
+        assert await updated(3, "ChargingStateChanged", "EVConnected") == "Finishing"
+        assert await updated(4, "Authorized", "EVConnected") == "Preparing"
+        assert await updated(5, "RemoteStop", "Charging") == "Charging"
+        assert await updated(6, "ChargingStateChanged", "EVConnected") == "Finishing"
+        await rig.event201("Ended", 7, 1100, stoppedReason="Remote")
+        assert rig.status() == "Finishing"
+        await status(rig, "Available")
+        assert rig.status() == "Available"
+
+    play(scene)
