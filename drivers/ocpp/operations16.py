@@ -21,6 +21,7 @@ from drivers.ocpp.operations_model import (
     id_tag,
     one_of,
     plain,
+    refuse_downgrade,
     refuse_own_password,
     text,
 )
@@ -115,6 +116,8 @@ async def _get_configuration(asker: Asker, args: Args) -> Payload:
 
 async def _set_configuration(asker: Asker, args: Args) -> Payload:
     refuse_own_password("set_configuration", args["key"])
+    if args["key"].lower() == "securityprofile":
+        refuse_downgrade("set_configuration", asker.state, args["value"].strip())
     return await asker.call("ChangeConfiguration", {"key": args["key"], "value": args["value"]}, CONFIGURED)
 
 

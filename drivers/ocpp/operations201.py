@@ -32,6 +32,7 @@ from drivers.ocpp.operations_model import (
     id_tag,
     one_of,
     plain,
+    refuse_downgrade,
     refuse_own_password,
     text,
 )
@@ -264,7 +265,8 @@ def _wanted_profiles(args: Args) -> Payload:
     return {"chargingProfile": wanted, **given(args, outlet="evseId")}
 
 
-def _network_profile(args: Args) -> Payload:
+async def _network_profile(asker: Asker, args: Args) -> Payload:
+    refuse_downgrade("set_network_profile", asker.state, args["security_profile"])
     connection = {
         "ocppVersion": "OCPP20",
         "ocppTransport": "JSON",
@@ -274,7 +276,8 @@ def _network_profile(args: Args) -> Payload:
         "ocppInterface": args.get("interface", "Wired0"),
         **given(args, apn="apn", vpn="vpn"),
     }
-    return {"configurationSlot": args["slot"], "connectionData": connection}
+    payload = {"configurationSlot": args["slot"], "connectionData": connection}
+    return await asker.call("SetNetworkProfile", payload)
 
 
 def _customer(args: Args) -> Payload:
@@ -519,7 +522,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "set_network_profile": Operation(
         "SetNetworkProfile",
         "write one of its network profiles; it is used when the configuration names its slot and it restarts",
-        plain("SetNetworkProfile", _network_profile),
+        _network_profile,
         {
             "slot": NUMBER,
             "url": URL,

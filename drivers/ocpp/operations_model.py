@@ -116,6 +116,18 @@ def refuse_own_password(op: str, name: object) -> None:
         raise CommandRejected(op, Refusal.NOT_CAPABLE, text, "rotate its credentials")
 
 
+def refuse_downgrade(op: str, state: ChargerState, profile: object) -> None:
+    """Raise ``CommandRejected`` for a security profile below that of this charger (2.0.1 part 2, A00.FR.005).
+
+    Who has to do it all the same does it at the charger, or knows what ``raw`` is for.
+    """
+    own = state.settings.security_profile
+    least = state.central.endpoint.profile if own is None else own
+    if str(profile).isdecimal() and int(str(profile)) < least:
+        reason = f"security profile {profile} is lower than {least}, and is never lowered over OCPP"
+        raise CommandRejected(op, Refusal.INTERLOCKED, reason, "lower it at the charger itself")
+
+
 def without_secrets(value: object) -> object:
     """An answer as it may be shown: the values of secret keys and variables are hidden."""
     if isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -442,3 +443,43 @@ def test_what_it_can_do_is_known_while_it_is_away() -> None:
     there = set(operations.actions)
     state.connection = None
     assert set(operations.actions) == there
+
+
+@pytest.mark.parametrize(
+    ("port", "own", "asked", "done"),
+    [
+        (2, None, 1, False),
+        (3, None, 2, False),
+        (2, None, 2, True),
+        (2, None, 3, True),
+        (1, 0, 0, True),
+        (1, 1, 0, False),
+    ],
+)
+@pytest.mark.parametrize("version", [Version.V16, Version.V201])
+def test_a00_fr_005_the_security_profile_is_never_lowered(
+    version: Version, port: int, own: int | None, asked: int, *, done: bool
+) -> None:
+    link = AskedLink(version)
+    state = AskedState(link, security_profile=own)
+    state.central = replace(state.central, endpoint=replace(state.central.endpoint, profile=port))
+    operations = Operations(state, FakeClock())
+    if version.two:
+        args: Args = {"slot": 1, "url": "wss://h/ocpp", "security_profile": asked}
+        work = operations.act("set_network_profile", args)
+    else:
+        work = operations.act("set_configuration", {"key": "SecurityProfile", "value": str(asked)})
+    if done:
+        asyncio.run(work)
+        assert len(link.asked) == 1
+    else:
+        with pytest.raises(CommandRejected, match="never lowered"):
+            asyncio.run(work)
+        assert not link.asked
+
+
+def test_an_expert_may_lower_the_security_profile_by_a_message_of_his_own() -> None:
+    link, _, operations = _charger(Version.V16)
+    payload = {"key": "SecurityProfile", "value": "0"}
+    asyncio.run(operations.act("raw", {"message": "ChangeConfiguration", "payload": payload}))
+    assert link.asked == [("ChangeConfiguration", payload)]
