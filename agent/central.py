@@ -58,9 +58,18 @@ class Central:
         return "" if self._listener is None else self._listener.identity_of(device)
 
     async def forget(self, identity: str) -> None:
-        """A charger that was taken out: its password is worth nothing any more. Raises ``StoreError``."""
-        if self._listener is not None:
-            await self._listener.gate.forget(identity)
+        """A charger whose entry was just taken out: once that is applied, its password is worth nothing any more.
+
+        Raises ``StoreError`` and ``Unavailable``: its password stays, should it be added again.
+        """
+        listener, deadline_s = self._listener, self._clock.monotonic_s() + APPLIED_S
+        if listener is None:
+            return
+        while listener is self._listener and listener.device_of(identity):
+            if self._clock.monotonic_s() > deadline_s:
+                raise Unavailable(f"forget {identity}", "the changed configuration is not applied yet", "see the log")
+            await self._clock.sleep_s(_LOOK_S)
+        await listener.gate.forget(identity)
 
     def pending(self) -> list[PendingCharger]:
         """Who knocks and is not let in."""

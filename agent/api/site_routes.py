@@ -46,6 +46,7 @@ from agent.core.ports import Latest
 WHY = 20
 MAX_HISTORY = 1000
 _ID_BYTES = 8
+_THERE = "there is a device {!r} already: PUT replaces it (one that was just taken out is gone within some seconds)"
 
 StationId = Annotated[str, Path(min_length=1, max_length=100)]
 ChargePointId = Annotated[str, Path(pattern=r"^[^\s/?#%]{1,48}$")]
@@ -204,7 +205,7 @@ class _DeviceRoutes:
     async def add(self, body: DeviceEntry, caller: CallerOf) -> DeviceWritten:
         """Write a device into the site's configuration: a pending charger, with its ``charge_point_id``, is adopted."""
         if self._is_there(body.id):
-            raise HTTPException(HTTPStatus.CONFLICT, f"there is a device {body.id!r} already: PUT replaces it")
+            raise HTTPException(HTTPStatus.CONFLICT, _THERE.format(body.id))
         await self._edit(caller, "add device", body.id, lambda editor: editor.add(_entry(body)))
         identity, adoption = (body.model_extra or {}).get("charge_point_id"), None
         if body.driver == "ocpp" and isinstance(identity, str) and self._ports.adopt is not None:

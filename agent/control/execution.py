@@ -35,7 +35,7 @@ async def attempt(op: str, call: Awaitable[Mapping[str, object]], clock: Clock, 
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
     if not timely:
-        return Answer(Outcome.FAILED, f"{op}: it had not ended after {within_s:g} s, what it came to is not known")
+        return Answer(Outcome.FAILED, f"{op}: it had not ended after {within_s:.3g} s, what it came to is not known")
     return _outcome(op, work)
 
 

@@ -15,6 +15,9 @@ from agent.control.model import Decision, Wish
 from agent.core.clock import Clock
 from agent.core.model import Event
 
+#: What came of a decision whose device has not answered yet.
+BEING_DONE = "being done"
+
 
 class Journal:
     """The newest ``DECISIONS`` decisions about one station. ``decisions``: what was kept, oldest first."""
@@ -55,7 +58,7 @@ class Journal:
         if verdict == NOBODY:
             reason += " any more: what was set is taken back"
         number = self._entries[-1][0] + 1 if self._entries else 1
-        entry = Decision(self._station, now_us, verdict.on, verdict.limit_a, verdict.winner, reason, wishes)
+        entry = Decision(self._station, now_us, verdict.on, verdict.limit_a, verdict.winner, reason, wishes, BEING_DONE)
         self._entries.append((number, entry))
         self._word = ""
 

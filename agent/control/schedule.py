@@ -64,6 +64,12 @@ class ScheduleSpec:
         """In whose name it acts."""
         return issuer_of(self.id)
 
+    @property
+    def rights(self) -> list[tuple[str, str, str]]:
+        """What it may wish: (issuer, station, ``on`` or ``limit``)."""
+        limits = [(self.issuer, act.station, "limit") for act in self.acts if act.limit_a is not None]
+        return limits + [(self.issuer, act.station, "on") for act in self.acts if act.set is not None]
+
 
 class Scheduler:
     """Runs the schedules. ``execute`` does their commands; ``record`` takes events."""

@@ -44,7 +44,7 @@ class ControlService:
         zone = ZoneInfo(timezone)
         self._scheduler.apply(schedules, zone)
         await self._stations.apply(targets, zone)
-        await self._stations.retain(Origin.SCHEDULE, {spec.issuer for spec in schedules})
+        await self._stations.retain(Origin.SCHEDULE, {right for spec in schedules for right in spec.rights})
 
     async def run(self) -> None:
         """Watch expiries, holds, effects and schedules, until cancelled."""

@@ -9,8 +9,9 @@ from collections.abc import Collection, Sequence
 from datetime import tzinfo
 
 from agent.control import notes
-from agent.control.model import Decision, Origin, Station
+from agent.control.model import Decision, Origin, Station, Wish
 from agent.control.station import StationRunner, Surroundings, Target
+from agent.control.wishes import about
 from agent.core.ports import Operable
 
 __all__ = ["Stations", "Surroundings", "Target"]
@@ -74,11 +75,18 @@ class Stations:
             if runner.target.device == device:
                 runner.heard()
 
-    async def retain(self, origin: Origin, keys: Collection[str]) -> None:
-        """Take back the wishes of an origin whose issuers are gone (a schedule that was deleted)."""
+    async def retain(self, origin: Origin, rights: Collection[tuple[str, str, str]]) -> None:
+        """Take back an origin's wishes but those named: whose, of which station, about what (``on``, ``limit``).
+
+        A schedule that was deleted, or does not do that any more, would never take its wish back itself.
+        """
+
+        def over(wish: Wish) -> bool:
+            return wish.origin is origin and not all((wish.key, wish.station, what) in rights for what in about(wish))
+
         for runner in self._runners.values():
-            if any(wish.origin is origin and wish.key not in keys for wish in runner.wishes):
-                await runner.withdraw(lambda wish: wish.origin is origin and wish.key not in keys)
+            if any(over(wish) for wish in runner.wishes):
+                await runner.withdraw(over)
 
     def tick(self) -> None:
         """Once a second."""

@@ -95,10 +95,11 @@ class Wishes:
 
 def _same(one: Wish, other: Wish) -> bool:
     """Whether both are of one issuer and about the same. Through another door (origin) he is another one."""
-    return (one.key, one.origin) == (other.key, other.origin) and bool(_about(one) & _about(other))
+    return (one.key, one.origin) == (other.key, other.origin) and bool(about(one) & about(other))
 
 
-def _about(wish: Wish) -> set[str]:
+def about(wish: Wish) -> set[str]:
+    """What it has an opinion about: ``on``, ``limit``."""
     return {name for name, opinion in (("on", wish.on), ("limit", wish.limit_a)) if opinion is not None}
 
 

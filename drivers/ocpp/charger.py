@@ -13,13 +13,13 @@ Rules of this file:
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agent.core.clock import Clock
 from agent.core.errors import CommandRejected, DeviceError, StoreError, Unavailable
-from agent.core.model import Event, Number, Session, SignalSpec
+from agent.core.model import Event, Session, SignalSpec
 from agent.core.ports import Action, Notebook, Sessions, Sink
 from drivers.codec.ocpp_model import Boot, Reading, Status, Version
 from drivers.codec.ocpp_readings import totals
@@ -28,11 +28,11 @@ from drivers.ocpp import inbound16, inbound201
 from drivers.ocpp.board import Board, spec_of
 from drivers.ocpp.certificates import Certificates
 from drivers.ocpp.id_tags import IdTags
-from drivers.ocpp.limits import Limits
+from drivers.ocpp.limits_watched import WatchedLimits
 from drivers.ocpp.local_list import LocalList
 from drivers.ocpp.operations import Operations
 from drivers.ocpp.outlets import PLANNED, Outlet, Wrong, suffix
-from drivers.ocpp.ports import Call, ChargerState, Fault, Link, Payload
+from drivers.ocpp.ports import Call, Fault, Link, Payload
 from drivers.ocpp.quirks import STANDARD, Quirks, choose
 from drivers.ocpp.settings import CentralSettings, ChargerSettings
 from drivers.ocpp.setup import set_up
@@ -44,7 +44,6 @@ from drivers.waiting import within
 BOOT_WAIT_S = 10.0
 #: The answer to the boot leaves before anything is asked.
 AFTER_BOOT_S = 0.1
-SAFE_WAIT_S = 3.0
 #: A charger may be away for so long before that is news, where its model's profile says nothing else.
 SILENCE_S = 30.0
 TICK_S = 1.0
@@ -114,6 +113,7 @@ class Charger:
         """Values and events go there from now on; called on the event loop."""
         self._sink = sink
         self._board.open(sink)
+        self.limits.unshown()
         self._away_s, self._silent, self._called = self._clock.monotonic_s(), False, False
         self._spawn(self._watch())
         self._spawn(self._keep_book())
@@ -227,7 +227,10 @@ class Charger:
         tag = args.get("id_tag")
         if action == "start" and isinstance(tag, str):
             self._id_tags.expect(self.settings.device, clean(tag))  # before it is asked: it may start at once
-        return await self._operations.act(action, args)
+        answer = await self._operations.act(action, args)
+        if action == "clear_charging_profile":
+            self.limits.cleared()  # ours may be among them: whoever is limited or off must not draw more by that
+        return answer
 
     # -- Station: what its messages change --
 
@@ -240,6 +243,7 @@ class Charger:
         self._boot = boot
         self._choose()
         self._set_ping()
+        self.limits.booted()
         told = {"vendor": boot.vendor, "model": boot.model, "serial": boot.serial, "firmware": boot.firmware}
         self.tell("charger.booted", {**told, "reason": boot.reason, "profile": self.quirks.name})
         await self.remember(_BOOT, {**told, "reason": boot.reason, "details": dict(boot.details)})
@@ -404,10 +408,12 @@ class Charger:
                 outlet.silent()
             self._finishing.clear()
             self._board.lose()
+            self.limits.unshown()
         if self._silent:
             return
         for outlet in self._outlets.values():
             outlet.tick()
+        self.limits.show()
         self._reset_finishing(now_s)
 
     async def _give_up(self) -> None:
@@ -440,65 +446,6 @@ class Charger:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-class WatchedLimits(Limits):
-    """The limits of a charger; ``show`` is told what is in force, and others may wait for the safe limit."""
-
-    def __init__(self, state: ChargerState, clock: Clock, show: Callable[[Mapping[str, Number | None]], None]) -> None:
-        super().__init__(state, clock)
-        self._show = show
-        self._tried = asyncio.Event()
-        self._waits_until_s = 0.0
-        self._values: dict[str, Number] = {}
-
-    def connected(self) -> None:
-        """See ``Limits``; who starts now waits for the safe limit, for some seconds."""
-        super().connected()
-        self._tried.clear()
-        self._waits_until_s = self._clock.monotonic_s() + SAFE_WAIT_S
-
-    async def settled(self) -> None:
-        """Until the safe limit was tried on this connection, or it took too long."""
-        left_s = self._waits_until_s - self._clock.monotonic_s()
-        if left_s > 0 and not self._tried.is_set():
-            await within(self._clock, left_s, self._tried.wait())
-
-    async def install_safe(self) -> None:
-        """See ``Limits``."""
-        try:
-            await super().install_safe()
-        finally:
-            self._tried.set()
-
-    async def restore(self) -> None:
-        """See ``Limits``; what was set is in force again."""
-        await super().restore()
-        self._show({**self._unset(), **self._values})
-
-    async def set(self, point: str, value: Number) -> Number:
-        """See ``Limits``."""
-        try:
-            said = await super().set(point, value)
-        except DeviceError:
-            self._values.pop(point, None)
-            self._show({point: None})
-            raise
-        self._values[point] = said
-        self._show({point: said})
-        return said
-
-    def release(self) -> None:
-        """See ``Limits``; when the safe limit is in force is the charger's to say."""
-        super().release()
-        self._show(dict.fromkeys(self._values))
-        self._values.clear()
-
-    def _unset(self) -> dict[str, Number | None]:
-        """What is in force where nothing was set: the safe limit, and outlets are on."""
-        if not self.failsafe:
-            return {}
-        return {point: 1 if point.startswith(_ENABLED) else setting.safe for point, setting in self.settings.items()}
 
 
 def _numbers(settings: ChargerSettings) -> range:

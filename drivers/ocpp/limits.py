@@ -15,6 +15,9 @@ Rules of this file:
 5. After an error that leaves open what the charger has, that outlet is repeated no longer: it falls to its safe limit
    unless it is set anew. A value that the charger refused changes nothing.
 6. What was set counts for one connection. On the next all of it is set again: by ``restore``, or some time later.
+7. What is in force (``in_force``) is what the charger accepted last, until that ends; then the safe limit, where that
+   was accepted. It is unknown after an error that leaves it open, after the charger's boot until it is set again, and
+   after the gateway's start for as long as a limit of its last life may hold.
 """
 
 import asyncio
@@ -27,7 +30,7 @@ from agent.core.clock import Clock
 from agent.core.errors import CommandRejected, DeviceError, Refusal
 from agent.core.model import Number
 from agent.core.ports import Setting
-from drivers.ocpp.limits_profiles import REFRESH_S
+from drivers.ocpp.limits_profiles import REFRESH_S, VALIDITY_S
 from drivers.ocpp.limits_writer import WHOLE, ProfileWriter
 from drivers.ocpp.ports import ChargerState
 
@@ -52,6 +55,10 @@ class _Outlet:
     tx: str | None = None  #: the transaction that has got it as its own profile
     stopped: str | None = None  #: the transaction that was asked to stop
     told: bool = False  #: that a repeat is refused
+    force_a: Number | None = None  #: what is in force until ``until_s``; None: unknown
+    force_on: bool = True
+    until_s: float = -math.inf
+    safe: bool = False  #: the safe limit is in force from then on
 
 
 class Limits:
@@ -70,6 +77,7 @@ class Limits:
         self._resume_s = math.inf
         self._no_tx = False
         self._to_safe = False
+        self._met = False  #: that the charger was connected in this life
 
     @property
     def settings(self) -> Mapping[str, Setting]:
@@ -119,11 +127,36 @@ class Limits:
         async with self._lock:
             await self._install_safe()
 
+    def in_force(self) -> Mapping[str, Number | None]:
+        """What the charger lets its outlets draw now, by point; None: unknown (rule 7)."""
+        found: dict[str, Number | None] = {}
+        for point in self._settings:
+            name, _, number = point.partition(".")
+            outlet = int(number) if number else WHOLE if self._several else 1
+            found[point] = self._limit_in_force(outlet) if name == LIMIT else self._on_in_force(outlet)
+        return found
+
+    def booted(self) -> None:
+        """It has started anew: what it has kept of its limits is not known until they are set again."""
+        for one in (*self._outlets.values(), self._whole):
+            one.force_a, one.safe = None, False
+
     def connected(self) -> None:
         """It has connected: set-up is about to call ``restore``; if it does not, ``run`` does so later."""
+        if not self._met and self._state.boot is not None:  # it was ours before: it may still have a limit
+            for one in (*self._outlets.values(), self._whole):
+                one.until_s = self._clock.monotonic_s() + VALIDITY_S
+        self._met = True
         self._writer.connected()
         self._no_tx = False
         self._resume_s = self._clock.monotonic_s() + RESUME_S
+        for one in (*self._outlets.values(), self._whole):
+            one.written_a = one.tx = None
+            one.due_s = -math.inf
+
+    def cleared(self) -> None:
+        """Profiles were taken out of the charger, maybe ours: ``run`` sets all of them again within ``TICK_S``."""
+        self._to_safe = True
         for one in (*self._outlets.values(), self._whole):
             one.written_a = one.tx = None
             one.due_s = -math.inf
@@ -192,7 +225,8 @@ class Limits:
             raise
         if outlet == WHOLE or not self._is_on(outlet):
             return limit_a
-        return await self._read_back(op, outlet, limit_a)
+        one.force_a = said = await self._read_back(op, outlet, limit_a)
+        return said
 
     async def _switch(self, op: str, outlet: int, *, on: bool) -> None:
         one = self._of(outlet)
@@ -265,18 +299,64 @@ class Limits:
         wait_s = self._next_write_s - self._clock.monotonic_s()
         if wait_s > 0:
             await self._clock.sleep_s(wait_s)
-        safe_a = self._state.settings.safe_a * (len(self._outlets) if outlet == WHOLE else 1)
+        safe_a = self._safe_a(outlet)
         one.written_a = None
         try:
             if not stands:
-                await self._writer.limit(outlet, wanted, safe_a)
-                one.due_s = self._clock.monotonic_s() + REFRESH_S
+                await self._write(outlet, wanted, safe_a)
             if transaction is not None:
                 one.tx = transaction
                 await self._limit_tx(outlet, wanted, safe_a, transaction)
         finally:
             self._next_write_s = self._clock.monotonic_s() + self._state.quirks.min_interval_s
         one.written_a, one.told = wanted, False
+
+    async def _write(self, outlet: int, wanted: Number, safe_a: Number) -> None:
+        """Write it as the default. Raises as ``set`` does."""
+        one, on = self._of(outlet), self._is_on(outlet)
+        before = one.force_a, one.until_s
+        ends = self._writer.ending() != "none"
+        one.force_a, one.until_s = None, self._clock.monotonic_s() + VALIDITY_S if ends else math.inf
+        try:
+            await self._writer.limit(outlet, wanted, safe_a)
+        except CommandRejected:
+            one.force_a, one.until_s = before
+            raise
+        now_s = self._clock.monotonic_s()
+        one.force_a, one.force_on, one.due_s = wanted, on, now_s + REFRESH_S
+        one.until_s = now_s + VALIDITY_S if self._writer.ending() != "none" else math.inf
+        if self._writer.level == 0 and ends:
+            one.safe = True  # it is the limit's own second period
+
+    def _limit_in_force(self, outlet: int) -> Number | None:
+        own = self._own_limit(outlet)
+        if outlet != WHOLE or outlet in self._targets:
+            return own
+        each = [self._own_limit(number) for number in self._outlets]
+        parts = [one for one in each if one is not None]
+        if len(parts) < len(each):
+            return own
+        return sum(parts) if own is None else min(own, sum(parts))
+
+    def _own_limit(self, outlet: int) -> Number | None:
+        one = self._of(outlet)
+        if self._clock.monotonic_s() < one.until_s:
+            return one.force_a
+        return self._safe_a(outlet) if one.safe else None
+
+    def _on_in_force(self, outlet: int) -> int | None:
+        if outlet == WHOLE and outlet not in self._targets:
+            each = [self._on_in_force(number) for number in self._outlets]
+            return None if None in each else int(1 in each)
+        if self.refuses(outlet):
+            return 0  # whatever it may draw, no session begins
+        one = self._of(outlet)
+        if self._own_limit(outlet) is None:
+            return None
+        return int(one.force_on or self._clock.monotonic_s() >= one.until_s)
+
+    def _safe_a(self, outlet: int) -> Number:
+        return self._state.settings.safe_a * (len(self._outlets) if outlet == WHOLE else 1)
 
     async def _limit_tx(self, outlet: int, wanted: Number, safe_a: Number, transaction: str) -> None:
         try:
@@ -292,6 +372,7 @@ class Limits:
         if said is None:
             return limit_a
         if said > limit_a + TOLERANCE_A:
+            self._of(outlet).force_a = said
             text = f"{limit_a:g} A were accepted, the charger says that {said:.4g} A are in force"
             raise CommandRejected(op, Refusal.DEVICE_REFUSED, text)
         return min(said, limit_a) if abs(said - limit_a) > TOLERANCE_A else limit_a
@@ -316,8 +397,11 @@ class Limits:
             if self._writer.level == 0 and self._wanted(outlet) is not None:
                 await self._bring(outlet, again=True)  # one level: the safe limit is in it
             else:
-                safe_a = self._state.settings.safe_a * (len(self._outlets) if outlet == WHOLE else 1)
-                await self._writer.safe(outlet, safe_a)
+                await self._writer.safe(outlet, self._safe_a(outlet))
+                one = self._of(outlet)
+                one.safe = True
+                if self._writer.level == 0:  # in the place of any limit
+                    one.until_s = -math.inf
 
     async def _repeat_due(self) -> None:
         """Set again what is due, or not known to the charger. Raises as ``set`` does, for the first that fails."""

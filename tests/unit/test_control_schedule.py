@@ -374,3 +374,24 @@ def test_the_part_runs_until_it_is_cancelled() -> None:
             await asyncio.gather(running, return_exceptions=True)
 
     run(check)
+
+
+def test_what_a_schedule_does_no_more_is_taken_back() -> None:
+    async def check() -> None:
+        both = ScheduleSpec("night", every_s=10, acts=(Act("cp1", set="off", limit_a=10),))
+        rig = await Rig(schedules=[both]).start()
+        async with rig.service:
+            await rig.wait(12)
+            assert rig.charger.now["charging_enabled"] == 0
+            rig.schedules = [ScheduleSpec("night", every_s=3600, acts=(Act("cp1", limit_a=12),))]
+            await rig.start()
+            await rig.wait(61)
+            station = rig.service.station("cp1")
+            assert station is not None
+            assert (station.on, station.limit_a) == (None, 10), "its limit stays until it is due again"
+            rig.schedules = []
+            await rig.start()
+            await rig.wait(61)
+            assert rig.charger.now == {"charging_enabled": 1, "current_limit_a": 32}
+
+    run(check)

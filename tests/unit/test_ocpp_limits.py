@@ -334,6 +334,31 @@ def test_after_silence_nothing_is_repeated() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("version", TWO)
+def test_profiles_that_somebody_took_out_are_set_again_soon(version: Version) -> None:
+    link, _, limits, clock = _charger(version, safe_a=7)
+
+    async def run() -> None:
+        limits.connected()
+        await limits.install_safe()
+        await limits.restore()
+        await limits.set("current_limit_a", 16)
+        await limits.set("charging_enabled", 0)
+        repeating = asyncio.create_task(limits.run())
+        await _ticks(clock, 10)
+        before = len(_profiles(link))
+        limits.cleared()
+        await _ticks(clock, 2 * TICK_S)
+        again = [profile[2:4] for profile in _profiles(link)[before:]]
+        assert again == [(0, [(0, 7)]), (1, [(0, 0)])], "the safe limit, and off"
+        await _ticks(clock, 10)
+        assert len(_profiles(link)) == before + 2
+        repeating.cancel()
+        await asyncio.gather(repeating, return_exceptions=True)
+
+    asyncio.run(run())
+
+
 def test_a_repeat_that_is_refused_is_told_once() -> None:
     link, state, limits, clock = _charger()
 
