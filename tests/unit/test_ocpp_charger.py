@@ -7,12 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.core.errors import Unavailable
+from agent.core.errors import NoAnswer, Unavailable
 from drivers.codec.ocpp_model import Version
 from drivers.ocpp.charger import charger_specs
-from drivers.ocpp.ports import Fault
+from drivers.ocpp.ports import Fault, Payload
 from drivers.ocpp.quirks import Quirks
 from drivers.ocpp.settings import ChargerSettings
+from tests.ocpp_asked import accept
 from tests.ocpp_fakes import SCHEMAS, Rig, Site
 from tests.ocpp_schemas import FROM_CHARGER, calls
 
@@ -284,14 +285,99 @@ def test_an_outlet_that_stays_finishing_is_reset_where_its_model_needs_that() ->
     play(scene, Rig(**settings_))  # type: ignore[arg-type]
 
 
-def test_the_limit_that_was_set_is_shown() -> None:
+def in_force(rig: Rig) -> tuple[object, object]:
+    return rig.value("current_limit_a"), rig.value("charging_enabled")
+
+
+async def boot(rig: Rig) -> None:
+    await rig.ask("BootNotification", BOOT)
+    await rig.advance(2)
+
+
+def test_what_is_in_force_is_shown_until_it_has_ended() -> None:
     async def scene(rig: Rig) -> None:
+        await boot(rig)
+        assert in_force(rig) == (6, 1)
         await rig.charger.limits.set("current_limit_a", 16)
-        assert rig.value("current_limit_a") == 16
+        assert in_force(rig) == (16, 1)
+        await rig.charger.limits.set("charging_enabled", 0)
+        assert in_force(rig) == (0, 0)
+        await rig.advance(250, 5)  # repeated meanwhile
         rig.charger.limits.release()
-        assert rig.value("current_limit_a") is None
+        await rig.advance(240, 5)
+        assert in_force(rig) == (0, 0)
+        await rig.advance(65, 5)
+        assert in_force(rig) == (6, 1)
 
     play(scene)
+
+
+def test_what_is_in_force_is_known_again_after_a_lost_connection_and_after_a_boot() -> None:
+    async def scene(rig: Rig) -> None:
+        await boot(rig)
+        await rig.charger.limits.set("current_limit_a", 16)
+        await rig.disconnect()
+        await rig.advance(31)
+        assert in_force(rig) == (None, None)
+        await rig.connect()
+        await rig.advance(2)
+        assert in_force(rig) == (16, 1)
+        await rig.ask("BootNotification", BOOT)
+        await rig.settle()
+        await rig.advance(0.05)
+        assert rig.charger.limits.in_force() == {"current_limit_a": None, "charging_enabled": None}
+        await rig.advance(2)
+        assert in_force(rig) == (16, 1)
+
+    play(scene)
+
+
+def test_what_is_in_force_is_not_known_after_an_error_that_leaves_it_open() -> None:
+    def answer(action: str, payload: Payload) -> Payload:
+        if action == "SetChargingProfile" and "'limit': 16" in str(payload):
+            raise NoAnswer("set", "no answer")
+        return accept(action, payload)
+
+    async def scene(rig: Rig) -> None:
+        await boot(rig)
+        with pytest.raises(NoAnswer):
+            await rig.charger.limits.set("current_limit_a", 16)
+        assert in_force(rig) == (None, None)
+        await rig.advance(305, 5)
+        assert in_force(rig) == (6, 1)
+
+    play(scene, Rig(answer=answer))
+
+
+def test_after_a_restart_of_the_gateway_an_older_limit_may_hold() -> None:
+    async def first(rig: Rig) -> None:
+        await boot(rig)
+        await rig.charger.limits.set("current_limit_a", 16)
+
+    async def second(rig: Rig) -> None:
+        await boot(rig)
+        assert rig.charger.limits.in_force()["current_limit_a"] is None
+        await rig.advance(305, 5)
+        assert in_force(rig) == (6, 1)
+
+    site = Site()
+    play(first, Rig(site))
+    site.restart()
+    play(second, Rig(site))
+
+
+def test_the_whole_may_draw_what_its_outlets_may_and_no_more_than_was_set() -> None:
+    async def scene(rig: Rig) -> None:
+        await boot(rig)
+        assert rig.value("current_limit_a") == 12
+        await rig.charger.limits.set("current_limit_a.1", 16)
+        assert rig.value("current_limit_a") == 22
+        await rig.charger.limits.set("current_limit_a", 20)
+        assert [rig.value(f"current_limit_a{one}") for one in ("", ".1", ".2")] == [20, 16, 6]
+        await rig.charger.limits.set("charging_enabled.1", 0)
+        assert [rig.value(f"charging_enabled{one}") for one in ("", ".1", ".2")] == [1, 0, 1]
+
+    play(scene, Rig(outlets=2))
 
 
 def test_an_outlet_that_is_switched_off_lets_nobody_begin() -> None:
