@@ -6,8 +6,8 @@ Rules of this file:
    for what we send. Formats (``date-time``) never count: the codecs read times, and say how good they are.
 2. Nothing is loaded before it is needed: the files of one message are read and compiled when it is first seen
    (some ms, RequestStartTransaction 130 ms), and kept. What chargers usually say, and are told, can be prepared before
-   that in a thread (``usual``, ``prepare``): 0.15 s and 3 MB for 1.6, 1 s and 10 MB for 2.0.1. Nothing is fetched: no
-   schema refers to another file.
+   that in a thread (``usual``, ``prepare``): 0.15 s and 3 MB for 1.6, 0.4 to 1 s and 8 MB for 2.0.1. Nothing is
+   fetched: no schema refers to another file.
 3. 1.6's limits have at most one digit behind the point (``multipleOf: 0.1``). A binary float is never a multiple of
    0.1, so that is held against the value's shortest decimal notation instead, and only for what we send.
 """

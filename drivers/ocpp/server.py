@@ -16,6 +16,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -130,8 +131,13 @@ class OcppServer:
 
     async def prepare(self, version: Version) -> None:
         """Have ready what chargers of this version usually say, without holding up the others. Cancel as you like."""
-        for form in self._schemas.usual(version):
-            await asyncio.to_thread(self._schemas.prepare, form)
+        loop = asyncio.get_running_loop()
+        thread = ThreadPoolExecutor(1, "schemas")  # one, for each that compiles keeps some MB that it needed for that
+        try:
+            for form in self._schemas.usual(version):
+                await loop.run_in_executor(thread, self._schemas.prepare, form)
+        finally:
+            thread.shutdown(wait=False)
 
     @property
     def port(self) -> int:
