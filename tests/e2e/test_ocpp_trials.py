@@ -158,10 +158,12 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
         assert made.sessions("well")[0][3] == pytest.approx(mine.stop_wh - mine.start_wh, abs=1)
 
 
-async def ask(charger: ClientConnection, action: str, payload: object, name: str = "1") -> list[Any]:
+async def ask(
+    charger: ClientConnection, action: str, payload: object, name: str = "1", patience_s: float = PATIENCE_S
+) -> list[Any]:
     """A call and its answer; what the gateway asks meanwhile is refused, what else it answers is passed over."""
     await charger.send(json.dumps([2, name, action, payload]))
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(patience_s):
         while True:
             message: list[Any] = json.loads(await charger.recv())
             if message[0] == 2:
@@ -240,7 +242,8 @@ def test_o2_results_that_nobody_waits_for(trial: Trial, count: int) -> None:
             for number in range(count):
                 stray = [3, f"s{number % 700}", {"status": "Accepted"}]
                 await charger.send(json.dumps(stray if number % 3 else [4, stray[1], "GenericError", "", {}]))
-            assert (await ask(charger, "Heartbeat", {}, "h"))[0] == 3
+            # It is read as slowly as any charger that says more than it should.
+            assert (await ask(charger, "Heartbeat", {}, "h", PATIENCE_S + count / 100))[0] == 3
         trial.figures = {"O2": count}
 
     with trial.held():

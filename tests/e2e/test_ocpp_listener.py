@@ -1,0 +1,124 @@
+"""The local central system as a wire: what it has ready, and changes of its chargers while others are connected."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from agent.core.clock import SystemClock
+from agent.store.db import Store
+from drivers.codec.ocpp_model import Version
+from drivers.ocpp.id_tags import IdTags
+from drivers.ocpp.listener import OcppListener
+from drivers.ocpp.plan import plan_ocpp
+from drivers.ocpp.schemas import Form, Schemas
+from drivers.ocpp.settings import CentralSettings, ChargerSettings, Endpoint
+from tests.e2e.site import free_port
+from tests.sinks import RecordingSink
+
+WAIT_S = 20.0
+ONE = ChargerSettings("cp1", "CP-1", version=Version.V16)
+TWO = ChargerSettings("cp2", "CP-2", version=Version.V201)
+
+
+@asynccontextmanager
+async def running(folder: Path, chargers: Sequence[ChargerSettings]) -> AsyncIterator[tuple[OcppListener, int]]:
+    clock, port = SystemClock(), free_port()
+    store = Store.open(folder / "enlace.db", clock)
+    plan = plan_ocpp(chargers, CentralSettings(Endpoint("127.0.0.1", port, 0), folder), ())
+    listener = OcppListener(plan, clock, store, store, IdTags("any", store, clock))
+    await listener.apply(chargers, {})
+    task = asyncio.create_task(listener.run(RecordingSink()))
+    try:
+        yield listener, port
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        store.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110 - there is nothing else to wait for
+            await asyncio.sleep(0.005)
+
+
+async def call(port: int, identity: str, version: str = "ocpp1.6") -> ClientConnection:
+    """A charger that connects as soon as the port is open."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                url = f"ws://127.0.0.1:{port}/ocpp/{identity}"
+                return await connect(url, subprotocols=[Subprotocol(version)], ping_interval=None)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.01)
+
+
+async def answers(charger: ClientConnection) -> None:
+    """A heartbeat is answered; what the gateway asks meanwhile waits."""
+    await charger.send('[2,"h","Heartbeat",{}]')
+    async with asyncio.timeout(WAIT_S):
+        while json.loads(await charger.recv())[:2] != [3, "h"]:
+            pass
+
+
+def test_what_is_usual_is_compiled_in_a_thread_of_the_versions_that_chargers_speak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[Form] = []
+    threads: set[str] = set()
+    original = Schemas.prepare
+
+    def prepare(self: Schemas, form: Form) -> None:
+        original(self, form)
+        prepared.append(form)
+        threads.add(threading.current_thread().name)
+
+    monkeypatch.setattr(Schemas, "prepare", prepare)
+    first = set(Schemas().usual(Version.V16))
+    both = first | set(Schemas().usual(Version.V201))
+
+    async def main() -> None:
+        async with running(tmp_path, []) as (listener, port):
+            charger = await call(port, "CP-9")
+            assert not prepared, "nobody is configured"
+            await listener.apply([ONE], {})
+            await until(lambda: first <= set(prepared))
+            assert set(prepared) == first
+            await listener.apply([ONE, TWO], {})
+            await until(lambda: both <= set(prepared))
+            assert set(prepared) == both
+            assert len(prepared) == len(both)
+            await charger.close()
+
+    asyncio.run(main())
+    assert threading.main_thread().name not in threads
+
+
+def test_a_change_touches_only_the_charger_that_it_is_about(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, [ONE, TWO]) as (listener, port):
+            stays, goes = await call(port, "CP-1"), await call(port, "CP-2", "ocpp2.0.1")
+            changed = ChargerSettings("cp2", "CP-2", version=Version.V201, outlets=2)
+            await listener.apply([ONE, changed], {})
+            with pytest.raises(ConnectionClosed, match="1001"):
+                await answers(goes)
+            again = await call(port, "CP-2", "ocpp2.0.1")
+            await answers(again)
+            await answers(stays)
+            assert listener.device_of("CP-2") == "cp2"
+            await listener.apply([ONE], {})
+            assert listener.device_of("CP-2") == ""
+            assert listener.devices == ("cp1",)
+            await answers(stays)
+            for charger in (stays, again):
+                await charger.close()
+
+    asyncio.run(main())
