@@ -399,7 +399,8 @@ def test_security_events_are_told() -> None:
 
 def test_the_ping_of_a_model_is_that_of_its_connections() -> None:
     async def scene(rig: Rig) -> None:
-        assert rig.link.ping_s is None
+        before = rig.link.ping_s
+        assert before is None
         await rig.ask("BootNotification", BOOT)
         assert rig.link.ping_s == 17
         await rig.disconnect()
