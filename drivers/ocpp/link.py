@@ -8,7 +8,7 @@ Rules of this file:
    never gets an error for a fault of ours: its charger would drop it. It gets more time, and then the connection is
    closed, for a charger repeats what was not answered.
 3. A charger is slowed down before it is cut off: beyond the rate nothing is read for a while, and TCP holds it back.
-   No charger takes more than one frame in a turn of the loop.
+   Long frames count as several. No charger takes more than one frame in a turn of the loop.
 4. What nobody waits for costs nothing: answers that are late, repeated or to no question are counted and dropped.
 5. A call that comes again with the same id and text was not answered as far as its charger knows: it gets the same
    answer again and is not handled twice. But ids that never change do exist, so what must be fresh is handled anew.
@@ -77,6 +77,7 @@ class LinkLimits:
 
     rate_per_s: float = 100.0
     burst: int = 2000
+    frame_bytes: int = 1024  #: a longer frame counts as several: what it costs grows with its length
     queue: int = 64  #: calls that wait to be handled; then nothing more is read,
     full_s: float = 30.0  #: and after so long without room the connection is closed
     handle_s: float = 3.5  #: the peer's time for a call; with the tick and the way the answer leaves within 5 s
@@ -230,7 +231,8 @@ class WsLink:
             except ConnectionClosed:
                 return
             now_s = self._heard_s = self._clock.monotonic_s()
-            tokens, last_s = min(limits.burst, tokens + (now_s - last_s) * limits.rate_per_s) - 1, now_s
+            cost = max(1.0, len(data) / limits.frame_bytes)
+            tokens, last_s = min(limits.burst, tokens + (now_s - last_s) * limits.rate_per_s) - cost, now_s
             self._count("frames", 1)
             if not await self._take(data.decode("utf-8", "replace")):
                 return

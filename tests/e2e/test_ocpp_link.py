@@ -347,6 +347,21 @@ def test_a_charger_that_falls_silent_is_given_up_and_one_that_answers_pings_is_n
     asyncio.run(scene())
 
 
+def test_a_long_frame_counts_as_several() -> None:
+    async def scene() -> None:
+        clock = FakeClock()
+        limits = ServerLimits(link=LinkLimits(rate_per_s=10, burst=20, frame_bytes=100))
+        async with site(clock=clock, limits=limits) as a, a.connect() as charger:
+            await charger.send(f'[2,"long","Heartbeat",{{"x":"{"x" * 2100}"}}]')
+            await charger.send('[2,"short","Heartbeat",{}]')
+            assert (await heard(charger))[1] == "long"
+            assert (a.counts["frames"], a.counts["slowed"]) == (1, 1)
+            clock.advance(0.5)
+            assert (await heard(charger))[1] == "short"
+
+    asyncio.run(scene())
+
+
 def test_beyond_its_rate_a_charger_waits_and_loses_nothing() -> None:
     async def scene() -> None:
         clock = FakeClock()
