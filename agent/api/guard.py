@@ -7,8 +7,11 @@ Rules of this file:
 2. No answer may be framed, sniffed, or load anything from outside. There is no CORS.
 3. A body is bounded before it is read.
 4. Who does not prove who he is may ask so often only.
+5. One request begins in each turn of the event loop: chargers are answered and stations controlled in between, however
+   many requests come at once.
 """
 
+import asyncio
 import ipaddress
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -57,6 +60,7 @@ class Guard:
     ) -> None:
         self._app = app
         self._admit = admit
+        self._turn = asyncio.Lock()
         self._any_address = any_address
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
 
@@ -74,6 +78,8 @@ class Guard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
+        async with self._turn:
+            await asyncio.sleep(0)
         refusal = self._refusal(Headers(scope=scope)) or self._too_fast(Request(scope))
         await (refusal or self._app)(scope, receive, send_guarded)
 

@@ -13,9 +13,11 @@ from typing import cast
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from agent.api.app import MAX_POINTS, create_app
-from agent.api.guard import MAX_BODY_BYTES, SECURITY_HEADERS, host_name
+from agent.api.guard import MAX_BODY_BYTES, SECURITY_HEADERS, Guard, host_name
 from agent.api.pages import STATIC
 from agent.api.paging import MAX_PAGE_SIZE
 from agent.api.users import Role
@@ -470,3 +472,28 @@ def test_readings_answer_as_described(api: Api, url: str) -> None:
     response = api.get(url)
     assert response.status_code == 200
     assert response.headers["content-type"].partition(";")[0] in cast("Json", described["content"])
+
+
+def test_of_many_requests_at_once_one_begins_in_each_turn_of_the_loop() -> None:
+    turns = 0
+    begun: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(turns)
+        await Response()(scope, receive, send)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        transport = httpx.ASGITransport(Guard(app))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            beside = asyncio.create_task(others())
+            await asyncio.gather(*(client.get("/") for _ in range(8)))
+            beside.cancel()
+
+    asyncio.run(main())
+    assert len(set(begun)) == 8, "chargers are served in between"

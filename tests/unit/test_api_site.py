@@ -313,7 +313,7 @@ def test_id_tags_are_added_changed_and_forgotten_and_never_shown(rig: Rig) -> No
     }
     assert (added.status_code, added.json()) == (200, shown)
     until_us = 1_704_067_200_000_000
-    note: Json = {"label": "Van 3", "status": "Accepted", "until_us": until_us, "parent": "FLEET"}
+    note: Json = {"tag": "04A2", "label": "Van 3", "status": "Accepted", "until_us": until_us, "parent": "FLEET"}
     assert rig.notebook.notes("id_tag") == {"04a2": note}
     assert get(rig, "/api/id-tags", Role.OPERATOR)["items"] == [shown]
     url = f"/api/id-tags/{shown['id']}"
