@@ -39,6 +39,7 @@ def library_point(version: str, identity: str, socket: object) -> Any:  # noqa: 
         def handle(_: object, **_payload: object) -> object:
             return getattr(results, action)(**answer())
 
+        handle.__name__ = f"on_{action}"  # by which the package finds it
         return on(action)(handle)
 
     members = {f"on_{action}": handler(action, answer) for action, answer in answers.items()}
