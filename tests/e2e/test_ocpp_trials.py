@@ -9,6 +9,7 @@ import base64
 import contextlib
 import json
 import logging
+import os
 import random
 import socket
 import sqlite3
@@ -107,6 +108,11 @@ class Trial:
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
+    def cpu_s(self) -> float:
+        """What the gateway has used of the processor."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def sessions(self, device: str) -> list[tuple[Any, ...]]:
         """From the database itself."""
         file = self.gateway.folder / "data" / "enlace.db"
@@ -121,9 +127,10 @@ class Trial:
         connections, told_wh = self.well.connections, self.well.outlets[0].register_wh
         assert len(session) == 1
         assert session[0][4] is None
-        started_s = time.monotonic()
+        started_s, used_s = time.monotonic(), self.cpu_s()
         yield
         self.figures["s"] = round(time.monotonic() - started_s, 1)
+        self.figures["cpu_s"] = round(self.cpu_s() - used_s, 1)
         wait_until(lambda: self.descriptors() <= before + 2, "its descriptors are back")
         wait_until(lambda: self.well.outlets[0].register_wh > told_wh, "the other one charges on")
         assert self.well.connections == connections, "the other one lost its connection"
