@@ -12,8 +12,10 @@ Rules of this file:
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from decimal import Decimal
+from functools import lru_cache
 
 from agent.core.model import Number
 from drivers.codec.ocpp_measurands import (
@@ -23,6 +25,7 @@ from drivers.codec.ocpp_measurands import (
     REGISTER,
     SAME,
     WORDS,
+    Meaning,
     Unit,
     context_name,
     location_name,
@@ -55,37 +58,73 @@ def reading(value: object, *, counts: bool = True) -> Reading | None:
     if sent is None and sealed is None:
         return None
     unit, power = _unit(given)
-    known, phase = meaning(_name(given, "measurand") or REGISTER, _name(given, "phase"))
-    location = location_name(_name(given, "location") or OUTLET)
+    shape = _shape(given, unit)
+    known, location = shape.known, shape.location
     signed = bool(sealed) or ("format" in given and _name(given, "format").casefold() == "signeddata")
     amount = None if signed and not sealed else decimal(sent)
     if amount is not None and power:
         amount = amount.scaleb(power) if abs(power) <= _MAX_MULTIPLIER else None
-    point: str | None = None
+    point, scale = (shape.point, shape.scale) if counts else (None, None)
     step: Number = 1
-    if known is not None and counts and known.rank(location) is not None:
-        point = known.points.get(phase)
-        scale = known.quantity.unit(unit) if point else None
-        if scale is None:
-            point = None
-        elif amount is not None:
-            if known.quantity is ENERGY:
-                step = _step(amount, scale)
-            amount = -scale.ours(amount) if known.negative else scale.ours(amount) if scale is not SAME else amount
+    if known is not None and scale is not None and amount is not None:
+        if known.quantity is ENERGY:
+            step = _step(amount, scale)
+        amount = -scale.ours(amount) if known.negative else scale.ours(amount) if scale is not SAME else amount
     if amount is not None and amount.adjusted() >= MAX_DIGITS:
         amount = None
     return Reading(
-        known.measurand if known else _name(given, "measurand"),
+        shape.measurand,
         point,
         plain(amount) if amount is not None else None,
         _sealed(sealed) if sealed else whole_text(sent),
         unit,
-        phase,
-        context_name(_name(given, "context") or PERIODIC),
+        shape.phase,
+        shape.context,
         location,
         signed,
         step,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What stands around a value, in the standard's words. ``scale``: of the point, None where there is none."""
+
+    known: Meaning | None
+    measurand: str
+    phase: str
+    context: str
+    location: str
+    point: str | None = None
+    scale: Unit | None = None
+
+
+def _shape(given: Mapping[str, object], unit: str) -> _Shape:
+    words = (given.get("measurand"), given.get("phase"), given.get("context"), given.get("location"), unit)
+    try:
+        if _PLAIN.issuperset(words):  # nearly always, and then it is always one of the same few
+            return _known_shape(*words)
+    except TypeError:  # one is a list or an object
+        pass
+    measurand, phase, context, location = (_name(given, name) for name in _WORDS_OF)
+    return _any_shape(measurand, phase, context, location, unit)
+
+
+def _any_shape(
+    measurand: str | None, phase: str | None, context: str | None, location: str | None, unit: str
+) -> _Shape:
+    known, phase = meaning(measurand or REGISTER, phase or "")
+    context, location = context_name(context or PERIODIC), location_name(location or OUTLET)
+    point = known.points.get(phase) if known is not None and known.rank(location) is not None else None
+    scale = known.quantity.unit(unit) if known is not None and point else None
+    name = known.measurand if known else measurand or ""
+    return _Shape(known, name, phase, context, location, point if scale else None, scale)
+
+
+_WORDS_OF = ("measurand", "phase", "context", "location")
+#: Only words of the standard are kept, and of their combinations those that were met last.
+_known_shape = lru_cache(4096)(_any_shape)
+_PLAIN = WORDS | {None, ""}
 
 
 def _step(amount: Decimal, scale: Unit) -> Number:

@@ -260,6 +260,8 @@ class Form:
 _DIGITS = {"Wh": 3, "varh": 3, "W": 1, "var": 1, "VA": 1, "A": 2, "V": 2, "Hz": 3, "%": 1, "°C": 1}
 _SCALES: tuple[Number, ...] = (1, 0.1, 0.01, 0.001)
 _POWERS = (1, 10, 100, 1000)
+#: Below this a float is right to a thousandth, so that what is this near to a whole number rounds to it.
+_SURE, _NO_TIE = 1e12, 0.49
 
 
 def _form(name: str, unit: str, kind: Kind) -> Form:
@@ -272,7 +274,7 @@ _FORMS = MappingProxyType({point.name: _form(point.name, point.unit, point.kind)
 
 def form(name: str) -> Form:
     """How a point's values are stored; its outlet may stand behind (``power_w.2``). KeyError for what is no point."""
-    return _FORMS[name.partition(".")[0]]
+    return _FORMS.get(name) or _FORMS[name.partition(".")[0]]
 
 
 def word_of(name: str, value: Number) -> int:
@@ -280,4 +282,7 @@ def word_of(name: str, value: Number) -> int:
     scale = _POWERS[form(name).digits]
     if isinstance(value, int):
         return value * scale
+    scaled = value * scale
+    if abs(scaled) < _SURE and abs(scaled - round(scaled)) < _NO_TIE:  # quick, and not near where decimals matter
+        return round(scaled)
     return int((Decimal(repr(value)) * scale).to_integral_value(ROUND_HALF_EVEN))

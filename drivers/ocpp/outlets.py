@@ -165,6 +165,8 @@ class Outlet:
         self._session = session
         if "arrived_us" in session.data:
             self._later = True  # a queue of thousands is emptied without showing each of them
+        elif shown is not None and shown.id == session.id and shown.running and session.running:
+            self._show_session()
         else:
             self._show()
 
