@@ -11,7 +11,7 @@ Rules of this file:
 5. "On" can't be judged: the vehicle may not want anything.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.core.model import Number, Signal
@@ -71,9 +71,21 @@ def judge(expected: Expectation, reading: Reading, now_s: float) -> bool | None:
 
 
 class Meter:
-    """What is known of one outlet: the newest values of its signals, by the names that an outlet's points have."""
+    """What is known of one outlet: the newest values of its signals, by the names that an outlet's points have.
 
-    def __init__(self, device: str, outlet: int, find: Callable[[str, str], Signal | None], *, whole: bool) -> None:
+    ``outlets`` are those of a charger that is one station as a whole: many tell of their outlets only.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        outlet: int,
+        find: Callable[[str, str], Signal | None],
+        *,
+        whole: bool,
+        outlets: Sequence[int] = (),
+    ) -> None:
+        self._parts = [Meter(device, one, find, whole=False) for one in outlets]
         self._device = device
         self._outlet = outlet
         self._whole = whole
@@ -88,12 +100,24 @@ class Meter:
         phases = [numbers[name] for name in CURRENTS if name in numbers]
         if not phases and "current_a" in numbers:
             phases = [numbers["current_a"]]
-        return Reading(numbers.get("power_w"), tuple(phases))
+        return Reading(numbers.get("power_w") or self._sum(view, now_s), tuple(phases))
+
+    def _sum(self, view: LatestView, now_s: float) -> Heard | None:
+        """The power of all outlets, as old as the oldest of them; None where that of one is not known."""
+        found = [one for part in self._parts if (one := part.reading(view, now_s).power) is not None]
+        if not found or len(found) < len(self._parts):
+            return None
+        return sum(value for value, _ in found), min(read_s for _, read_s in found)
 
     def seen(self, view: LatestView) -> bool:
         """Whether anything of its state is known now. One that has no such signals at all is taken as seen."""
-        latest = [one for _, one in self._latest(view, _STATE)]
-        return not latest or any(one.value is not None for one in latest)
+        known = self.state(view)
+        return not known or any(known)
+
+    def state(self, view: LatestView) -> list[bool]:
+        """Of each signal that shows its state whether it is known, those of its outlets included."""
+        own = [one.value is not None for _, one in self._latest(view, _STATE)]
+        return own + [known for part in self._parts for known in part.state(view)]
 
     def _latest(self, view: LatestView, names: Iterable[str]) -> list[tuple[str, Latest]]:
         found = [(name, signal) for name in names if (signal := self._signal(name)) is not None]

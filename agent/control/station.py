@@ -366,7 +366,8 @@ class StationRunner:
         self._wake_s = min(times, default=math.inf)
         if self._told.alarmed != self._following.alarmed:
             await self._save_told()
-        await self._journal.came_to(state.word, state.text)
+        left = self.above if state.word == "done" and self.verdict != decide(self.wishes) else None
+        await self._journal.came_to(state.word, state.text if left is None else f"done by {left.target.id}: see there")
 
     def _answer(self, wish: Wish | None, state: _State) -> Answer:
         """What becomes of a command that made this wish (None: that took some back)."""
@@ -402,7 +403,10 @@ class StationRunner:
         return by_point(target.commandable.settings, target.outlet, whole=target.whole)
 
     def _meter(self) -> Meter:
-        return Meter(self.target.device, self.target.outlet, self._around.find, whole=self.target.whole)
+        outlets = [one.target.outlet for one in self.below]
+        return Meter(
+            self.target.device, self.target.outlet, self._around.find, whole=self.target.whole, outlets=outlets
+        )
 
 
 def _least(limit_a: Number | None, verdict: Verdict) -> Number | None:

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from agent.control.model import Origin
-from agent.control.schedule import ScheduleSpec
+from agent.control.schedule import Act, ScheduleSpec
 from agent.core.errors import Unavailable
 from agent.core.model import Event
 from tests.control_fakes import ENABLED, LIMIT, Rig, settle
@@ -42,7 +42,8 @@ class StationAgainstModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        schedules = [ScheduleSpec(name, "0 0 1 1 *") for name in "ab"]
+        acts = (Act("cp1", set="toggle", limit_a=6),)  # what they may wish
+        schedules = [ScheduleSpec(name, "0 0 1 1 *", acts=acts) for name in "ab"]
         self.rig = Rig(schedules=schedules)
         self.wishes: dict[tuple[str, Origin, str], Believed] = {}
         self.switches: list[tuple[float, bool, bool]] = []  # when, to on, a stop that protects

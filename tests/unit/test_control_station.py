@@ -574,7 +574,7 @@ def test_whether_an_outlet_follows_counts_what_is_decided_about_the_whole() -> N
             rig.view.put("cp1.power_w.1", 0)
             rig.view.put("cp1.power_w.2", 5000)
             await rig.wait(2)
-            assert [event.subject for event in rig.told("station.not_following")] == ["cp1.2"]
+            assert [event.subject for event in rig.told("station.not_following")] == ["cp1", "cp1.2"]
             one = rig.service.station("cp1.1")
             assert one is not None
             assert one.following is True
@@ -594,5 +594,31 @@ def test_a_restart_decides_nothing_about_outlets_anew() -> None:
             await again.wait(5)
             assert again.service.why("cp1.1") == before
             assert len(before) == 1
+
+    run(check)
+
+
+def test_a_charger_is_switched_as_a_whole_when_it_tells_of_its_outlets_only() -> None:
+    async def check() -> None:
+        rig = await two_outlets()
+        async with rig.service:
+            rig.view.put("cp1.charger_status", None)  # it was told in former times, and is not any more
+            rig.view.put("cp1.power_w.1", None)
+            waiting = await tell(rig, "cp1", "off")
+            assert waiting.outcome is Outcome.FAILED
+            assert "its present state is not known yet" in waiting.reason
+            rig.view.put("cp1.power_w.1", 4000)
+            rig.view.put("cp1.power_w.2", 50)
+            await rig.wait(2)
+            assert rig.charger.log == [(ENABLED, 0)]
+            for second in range(40):
+                rig.view.put("cp1.power_w.1", 4000 if second < 38 else 0)
+                rig.view.put("cp1.power_w.2", 50)
+                await rig.wait(1)
+            assert [event.kind for event in rig.recorded if event.subject == "cp1"] == [
+                "station.not_following",
+                "station.follows",
+            ]
+            assert rig.service.why("cp1.1")[0].result == "done by cp1: see there"
 
     run(check)
