@@ -20,6 +20,8 @@ from drivers.ocpp.settings import ChargerSettings
 
 #: The port of another program may become free at any time, and chargers try again every minute or so.
 MAX_RETRY_S = 10.0
+#: The rest of the gateway starts first.
+PREPARE_AFTER_S = 3.0
 
 
 class OcppListener:
@@ -113,6 +115,7 @@ class OcppListener:
     async def _prepare(self, server: OcppServer) -> None:
         """Of the versions that the configured chargers may speak: none where there are no chargers."""
         await server.opened()
+        await self._clock.sleep_s(PREPARE_AFTER_S)
         while True:
             self._changed.clear()
             spoken = {one.settings.version for one in self._chargers.values()}

@@ -15,6 +15,7 @@ from websockets.typing import Subprotocol
 from agent.core.clock import SystemClock
 from agent.store.db import Store
 from drivers.codec.ocpp_model import Version
+from drivers.ocpp import listener as listener_module
 from drivers.ocpp.id_tags import IdTags
 from drivers.ocpp.listener import OcppListener
 from drivers.ocpp.plan import plan_ocpp
@@ -82,6 +83,7 @@ def test_what_is_usual_is_compiled_in_a_thread_of_the_versions_that_chargers_spe
         threads.add(threading.current_thread().name)
 
     monkeypatch.setattr(Schemas, "prepare", prepare)
+    monkeypatch.setattr(listener_module, "PREPARE_AFTER_S", 0.0)
     first = set(Schemas().usual(Version.V16))
     both = first | set(Schemas().usual(Version.V201))
 
