@@ -42,7 +42,8 @@ A charger may also have its password in a file (`password_file:`); then that is 
 
 Unknown id tags are refused (`ocpp: {id_tags: known}`); `any` lets everybody charge. Tags are added with
 `PUT /api/id-tags {"tag": "04A2B3C4D5E6F7", "label": "Van 3"}`, blocked with `"status": "Blocked"`, limited with
-`"until"`, and grouped with `"parent"`. Outside of the store a tag is shown as a hash, the same for the same tag.
+`"until"`, and grouped with `"parent"`. Outside of the store a tag is shown as a hash, the same for the same tag. Chargers
+that have a local list are given these tags, so that the right people can charge while the gateway is away.
 
 ## Sessions
 
@@ -62,7 +63,10 @@ answer to a transaction's begin and end leaves only after it is on disk, and one
 A port has one profile, and nothing that a charger sends lowers it; `security_profile: 0` of one device lets that one in
 without a password on a port of profile 1. Without `certificates:` the gateway makes an authority of its own and a
 server certificate with an ECDSA and one with an RSA key, in `ocpp-tls` of its `data_dir`; chargers are given
-`authority.pem` from there. On ports of profile 2 and 3 it also signs the certificates that chargers ask for.
+`authority.pem` from there. On ports of profile 2 and 3 it also signs the certificates that chargers ask for, for 397
+days; a charger is not reminded to ask again (`trigger` with `SignChargePointCertificate` does that). To move a site to
+profile 3: let the chargers get their certificates on profile 2, then change the port. Nothing that the gateway sends by
+itself, and no action but `raw`, lowers a charger's profile.
 
 ## Switch and limit
 
