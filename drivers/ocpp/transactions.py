@@ -36,6 +36,11 @@ from drivers.ocpp.times import When
 
 T = TypeVar("T")
 RETRY_S = 1.0
+#: A report of a running session may wait for the group commit, up to a second; one that comes sooner after the last
+#: that waited does not: a charger has one report on its way at a time, and must not fall behind.
+PACE_S = 5.0
+#: Registers that came in between are stored at most so often: each write costs pages of flash.
+FLUSH_S = 10.0
 #: Ended sessions that are remembered, for the values that some chargers send after the end.
 MAX_ENDED = 20
 MAX_STRANGE = 100
@@ -70,6 +75,8 @@ class Book:
         self._ended: dict[int, Session] = {}
         self._strange: dict[int, None] = {}  #: numbers that are none of ours
         self._dirty: set[int] = set()
+        self._flushed_s: dict[int, float] = {}  #: of those that run
+        self._waited_s = -PACE_S
         self._signed: dict[int, Mapping[str, object]] = {}  #: the newest signed data of those that run (rule 7)
         self._writing: asyncio.Future[Any] | None = None  #: the last write
         self._loaded = False
@@ -158,9 +165,22 @@ class Book:
         self._remember(session)
         self._dirty.add(session.id)
 
-    async def flush(self) -> None:
-        """Store what waits. What fails waits for the next time."""
+    def patient(self) -> bool:
+        """Whether its charger can wait for the group commit now; then it does."""
+        now_s = self.clock.monotonic_s()
+        if now_s - self._waited_s < PACE_S:
+            return False
+        self._waited_s = now_s
+        return True
+
+    async def flush(self, *, every: bool = False) -> None:
+        """Store what waits, each session at most once in ``FLUSH_S`` unless ``every``. What fails waits on."""
+        now_s = self.clock.monotonic_s()
+        self._flushed_s = {number: at_s for number, at_s in self._flushed_s.items() if number in self._running}
         for number in list(self._dirty):
+            if not every and now_s - self._flushed_s.get(number, -FLUSH_S) < FLUSH_S:
+                continue
+            self._flushed_s[number] = now_s
             async with self._lock:
                 try:
                     await self._load()
@@ -179,7 +199,7 @@ class Book:
             if one.id in self._signed:
                 self._running[one.id] = self._with_signed(one)
                 self._dirty.add(one.id)
-        await self.flush()
+        await self.flush(every=True)
         self._loaded = False
 
     async def lose(self, session: Session) -> None:

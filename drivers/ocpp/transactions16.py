@@ -112,7 +112,7 @@ async def values(book: Book, outlet: int, transaction: int | None, samples: Sequ
     if not fresh.running and live and book.current(outlet) is None:
         resumed = replace(fresh, stop_us=None, reason="")
         await book.change(resumed, [book.event("session.resumed", resumed)])
-    elif fresh is not session and live:
+    elif fresh is not session and live and book.patient():
         await book.change(fresh, at_once=False)
     elif fresh is not session:
         book.later(fresh)

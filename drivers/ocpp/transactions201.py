@@ -67,8 +67,8 @@ async def event(book: Book, told: TransactionEvent, when: When, samples: Sequenc
             fresh = replace(fresh, stop_us=None, reason="")
             events.append(book.event("session.resumed", fresh))
     if fresh != session:
-        # A replayed event must not wait for the group commit, thousands of them would; a live one may.
-        await book.change(fresh, events, at_once=bool(events) or not when.live)
+        # A replayed event must not wait for the group commit, thousands of them would; a live one may, now and then.
+        await book.change(fresh, events, at_once=bool(events) or not when.live or not book.patient())
     return Heard(session.outlet, verdict)
 
 
