@@ -61,6 +61,8 @@ class Charger:
 
     async def close(self, code: int, reason: str) -> None: ...
 
+    def set_ping(self, seconds: float) -> None: ...
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:

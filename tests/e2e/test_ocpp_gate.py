@@ -59,6 +59,8 @@ class Wire:
     async def close(self, code: int, reason: str) -> None:
         self.closed.append(code)
 
+    def set_ping(self, seconds: float) -> None: ...
+
     @property
     def told(self) -> bytes:
         """The password that the charger has been told, as it presents it."""
