@@ -16,7 +16,6 @@ Rules of this file:
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import json
 import re
 import secrets
@@ -34,7 +33,7 @@ from drivers.ocpp.knocks import KnockInfo, Knocks
 from drivers.ocpp.pending import Pending
 from drivers.ocpp.ports import Call, Decision, Knock, Peer
 from drivers.ocpp.settings import CentralSettings, ChargerSettings
-from drivers.ocpp.throttle import Throttle
+from drivers.ocpp.throttle import Throttle, network
 
 PASSWORD_FROM, CERTIFICATE = 1, 3
 MAX_WAITING = 32
@@ -43,8 +42,6 @@ _ARRIVAL_S = 15.0
 #: Wrong passwords of one charger at one address, and of one address: a site's chargers may stand behind one.
 _PER_CHARGER = (10, 6.0)
 _PER_ADDRESS = (60, 1.0)
-#: A subscriber's network: whoever has one address of it has all.
-_IPV6_PREFIX = 64
 #: Transactions of chargers that wait: so many at once, and then one each five minutes, of at most so many characters.
 _KEPT, _KEPT_EVERY_S, _MAX_KEPT_TEXT = 100, 300.0, 8192
 _UNADOPTED = ("ocpp.unadopted", "transactions")
@@ -221,7 +218,7 @@ class Gate:
             return _refuse("no_password", 401)
         if knock.user != knock.identity:
             return _refuse("wrong_user", 401)
-        address = _network(knock.address)
+        address = network(knock.address)
         if not (self._tried.allows((address, knock.identity)) and self._tried_address.allows(address)):
             return _refuse("too_many_attempts", 429)
         if not await self.credentials.check(settings, knock.password):
@@ -290,15 +287,3 @@ def _admit(settings: ChargerSettings, peer: Peer, credential: str) -> Decision:
 
 def _refuse(reason: str, status: int) -> Decision:
     return Decision(Entry.REFUSED, reason, status=status)
-
-
-def _network(address: str) -> str:
-    """Whom attempts are counted for: the host, of IPv6 its network."""
-    host = address.rpartition(":")[0].strip("[]") or address
-    try:
-        number = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(number, ipaddress.IPv6Address) and number.ipv4_mapped is None:
-        return str(ipaddress.ip_network((number, _IPV6_PREFIX), strict=False))
-    return str(number)

@@ -8,7 +8,9 @@ Rules of this file:
    never gets an error for a fault of ours: its charger would drop it. It gets more time, and then the connection is
    closed, for a charger repeats what was not answered.
 3. A charger is slowed down before it is cut off: beyond the rate nothing is read for a while, and TCP holds it back.
-   Long frames count as several. No charger takes more than one frame in a turn of the loop.
+   Long frames count as several. Who asks again before the answer has come, against 4.1.1 of OCPP-J 1.6, soon has no
+   burst left; who waits for answers keeps it for its offline queue. No charger takes more than one frame in a turn of
+   the loop.
 4. What nobody waits for costs nothing: answers that are late, repeated or to no question are counted and dropped.
 5. A call that comes again with the same id and text was not answered as far as its charger knows: it gets the same
    answer again and is not handled twice. But ids that never change do exist, so what must be fresh is handled anew.
@@ -32,6 +34,7 @@ from drivers.codec.ocpp_frame import (
     BadFrame,
     CallFrame,
     ErrorFrame,
+    Frame,
     ResultFrame,
     pack_call,
     pack_error,
@@ -41,6 +44,7 @@ from drivers.codec.ocpp_frame import (
 from drivers.codec.ocpp_model import Version
 from drivers.ocpp.ports import Call, Fault, Payload, Peer
 from drivers.ocpp.schemas import Schemas
+from drivers.ocpp.throttle import Budget
 from drivers.waiting import within
 
 log = logging.getLogger(__name__)
@@ -77,6 +81,7 @@ class LinkLimits:
 
     rate_per_s: float = 100.0
     burst: int = 2000
+    early: float = 20.0  #: what a call takes of the burst that comes before the answer to the one before it
     frame_bytes: int = 1024  #: a longer frame counts as several: what it costs grows with its length
     queue: int = 64  #: calls that wait to be handled; then nothing more is read,
     full_s: float = 30.0  #: and after so long without room the connection is closed
@@ -87,7 +92,8 @@ class LinkLimits:
 class WsLink:
     """``Link`` over a connection that is open.
 
-    ``count`` gets what happens on it; ``told`` holds which faults of ours were logged, for all connections together.
+    ``count`` gets what happens on it; ``told`` holds which faults of ours were logged, for all connections together;
+    ``budget`` is the charger's, for all connections that it makes.
     """
 
     def __init__(  # noqa: PLR0913 - what a connection is made of
@@ -104,6 +110,7 @@ class WsLink:
         ping_s: float = 30.0,
         limits: LinkLimits | None = None,
         told: set[str] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.identity = identity
         self.version = version
@@ -115,7 +122,9 @@ class WsLink:
         self._call_timeout_s = call_timeout_s
         self._ping_s = ping_s
         self._limits = limits or LinkLimits()
+        self._budget = budget or Budget(clock, self._limits.burst, self._limits.rate_per_s)
         self._queue: asyncio.Queue[tuple[CallFrame, str]] = asyncio.Queue(self._limits.queue)
+        self._unanswered = 0  #: its calls
         self._asking = asyncio.Lock()
         self._asked: tuple[str, asyncio.Future[Payload]] | None = None
         self._answers: OrderedDict[str, tuple[int, str]] = OrderedDict()
@@ -223,28 +232,37 @@ class WsLink:
     # The reader
 
     async def _read(self) -> None:
-        limits = self._limits
-        tokens, last_s = float(limits.burst), self._clock.monotonic_s()
+        await self._rest(self._budget.debt_s())  # what the connection before took too much
         while True:
             try:
                 data = await self._websocket.recv(decode=False)
             except ConnectionClosed:
                 return
-            now_s = self._heard_s = self._clock.monotonic_s()
-            cost = max(1.0, len(data) / limits.frame_bytes)
-            tokens, last_s = min(limits.burst, tokens + (now_s - last_s) * limits.rate_per_s) - cost, now_s
+            self._heard_s = self._clock.monotonic_s()
             self._count("frames", 1)
-            if not await self._take(data.decode("utf-8", "replace")):
+            text = data.decode("utf-8", "replace")
+            frame = unpack(text)
+            wait_s = self._budget.spend(max(1.0, len(data) / self._limits.frame_bytes), self._early(frame))
+            if not await self._take(frame, text):
                 return
-            if tokens < 0:
-                self._count("slowed", 1)
-                await self._clock.sleep_s((1 - tokens) / limits.rate_per_s)
-            else:
-                await asyncio.sleep(0)  # frames that wait in the buffer don't make the loop turn
+            await self._rest(wait_s)
 
-    async def _take(self, text: str) -> bool:
+    async def _rest(self, seconds: float) -> None:
+        if seconds > 0:
+            self._count("slowed", 1)
+            await self._clock.sleep_s(seconds)
+        else:
+            await asyncio.sleep(0)  # frames that wait in the buffer don't make the loop turn
+
+    def _early(self, frame: Frame) -> float:
+        """What it takes of the burst for coming before its time."""
+        if not isinstance(frame, CallFrame) or frame.send or not self._unanswered:
+            return 0.0
+        self._count("early", 1)
+        return self._limits.early
+
+    async def _take(self, frame: Frame, text: str) -> bool:
         """Deal with a frame; False when the connection was closed for it."""
-        frame = unpack(text)
         if isinstance(frame, CallFrame):
             return await self._queue_up(frame, text)
         if isinstance(frame, BadFrame):
@@ -256,6 +274,7 @@ class WsLink:
         return True
 
     async def _queue_up(self, frame: CallFrame, text: str) -> bool:
+        self._unanswered += not frame.send
         if self._queue.full():
             self._count("overflow", 1)
             if not await within(self._clock, self._limits.full_s, self._put(frame, text)):
@@ -317,6 +336,7 @@ class WsLink:
             if answer is None:
                 return  # what waits behind it comes again after it
             if not frame.send:
+                self._unanswered -= 1  # before it is sent: the next call may be here before we are back
                 await self._send(answer)
             self._queue.task_done()
 

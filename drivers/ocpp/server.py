@@ -5,17 +5,20 @@ Rules of this file:
 1. Nothing is trusted before the gatekeeper has decided; nothing of a handshake costs much before that. All handshakes
    together are bounded (``door.py``), and so is each one in time.
 2. A refusal says why in its text, and in its status: 400 no version in common, 401 credentials, 404 unknown (or no
-   such path), 403 refused otherwise, 409 connected already, 503 too many.
+   such path), 403 refused otherwise, 409 connected already, 429 too often, 503 too many.
 3. There is one connection for each identity. A second one with the same credential takes over, for chargers often
    lose a connection without a word; without a credential, the first one stays for as long as it answers a ping.
 4. A peer is told of connections in order: attached, detached, attached.
+5. Who connects again and again gains nothing by it: what it may send goes on from the connection before, and beyond
+   some connections it is turned away at once. Only connections that came in count: a wrong password locks nobody out.
+   Who waits to be adopted is counted by address, for it may call itself anything.
 """
 
 import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -36,6 +39,7 @@ from drivers.ocpp.link import LinkLimits, WsLink
 from drivers.ocpp.ports import Decision, Gatekeeper, Knock, Peer
 from drivers.ocpp.schemas import Schemas
 from drivers.ocpp.settings import TLS_FROM, CentralSettings
+from drivers.ocpp.throttle import Budget, Throttle, network
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,9 @@ LEAVE_S = 5.0
 ALIVE_S = 5.0
 BACKLOG = 256
 GOING_AWAY, POLICY = 1001, 1008
+TOO_OFTEN = 429
+#: Seconds until one who came too often should try again: long enough for some connections.
+RETRY_AFTER_S = 10
 REALM = 'Basic realm="ocpp", charset="UTF-8"'
 _PROTOCOLS = "Sec-WebSocket-Protocol"
 
@@ -61,6 +68,8 @@ class ServerLimits:
     handshake_s: float = 10.0
     half_open: int = 512
     half_open_each: int = 256  #: from one address: a whole site may stand behind one
+    arrivals: tuple[int, float] = (20, 2.0)  #: connections of a charger: so many at once, then one each so many seconds
+    strangers: tuple[int, float] = (256, 0.25)  #: the same for all that wait at one address
     max_bytes: int = MAX_BYTES
     link: LinkLimits = field(default_factory=LinkLimits)
 
@@ -73,6 +82,12 @@ class _Entrance:
     decision: Decision
     peer: Peer
     version: Version
+
+    @property
+    def payer(self) -> Hashable:
+        """Whose budget its frames take from."""
+        adopted = self.decision.entry is Entry.ADOPTED
+        return (True, self.knock.identity) if adopted else (False, network(self.knock.address))
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not an error
@@ -122,6 +137,9 @@ class OcppServer:
         self._clock = clock
         self._count = count
         self._limits = limits or ServerLimits()
+        self._arrivals = Throttle(clock, *self._limits.arrivals)
+        self._strangers = Throttle(clock, *self._limits.strangers)
+        self._budgets: dict[Hashable, Budget] = {}  #: the longest unused first
         self._schemas = Schemas()
         self._told: set[str] = set()
         self._seats: dict[str, _Seat] = {}
@@ -226,6 +244,8 @@ class OcppServer:
             response = connection.respond(refusal.status, f"{refusal}\n")
             if refusal.status == 401:  # noqa: PLR2004 - unauthorized
                 response.headers["WWW-Authenticate"] = REALM
+            elif refusal.status == TOO_OFTEN:
+                response.headers["Retry-After"] = str(RETRY_AFTER_S)
             return response
         if "Upgrade" in request.headers and "Connection" not in request.headers:
             request.headers["Connection"] = "Upgrade"  # some leave it out (lbbrhzn#1933, Autel MaxiCharger)
@@ -249,6 +269,8 @@ class OcppServer:
             subprotocols=handshake.offered(request.headers.get_all(_PROTOCOLS)),
             headers=handshake.shown(request.headers.raw_items()),
         )
+        if not self._arrivals.allows(name):
+            raise self._too_often(knock)
         if len(self._seats) >= self._limits.connections and name not in self._seats:
             raise self._turned_away(knock, "too_many_connections", 503, "Too many connections.")
         try:
@@ -266,6 +288,9 @@ class OcppServer:
         self._gatekeeper.refused(knock, reason)
         return _Refused(status, text)
 
+    def _too_often(self, knock: Knock) -> _Refused:
+        return self._turned_away(knock, "too_often", TOO_OFTEN, f"Too many connections: wait {RETRY_AFTER_S} s.")
+
     async def _decide(self, knock: Knock) -> tuple[_Entrance, str | None]:
         """Who comes in, and the subprotocol to answer with."""
         decision = await self._gatekeeper.decide(knock)
@@ -277,6 +302,9 @@ class OcppServer:
             raise self._turned_away(knock, "no_version", 400, trouble)
         if not await self._free(knock, decision):
             raise self._turned_away(knock, "connected_already", 409, "This charger is connected already.")
+        adopted = decision.entry is Entry.ADOPTED
+        if not (self._arrivals.take(knock.identity) if adopted else self._strangers.take(network(knock.address))):
+            raise self._too_often(knock)
         return _Entrance(knock, decision, decision.peer, version), chosen
 
     async def _free(self, knock: Knock, decision: Decision) -> bool:
@@ -320,6 +348,7 @@ class OcppServer:
             ping_s=self._central.ping_s,
             limits=self._limits.link,
             told=self._told,
+            budget=self._budget(entrance.payer),
         )
         self._seats[knock.identity] = _Seat(link, decision.credential, task)
         self._count("connected", 1)
@@ -330,6 +359,15 @@ class OcppServer:
         finally:
             del self._seats[knock.identity]
             peer.detach(link)
+
+    def _budget(self, payer: Hashable) -> Budget:
+        """What it may send, on all its connections."""
+        limits = self._limits.link
+        budget = self._budgets.pop(payer, None) or Budget(self._clock, limits.burst, limits.rate_per_s)
+        if len(self._budgets) >= self._limits.connections:
+            del self._budgets[next(iter(self._budgets))]
+        self._budgets[payer] = budget
+        return budget
 
     async def _replace(self, seat: _Seat) -> None:
         await seat.link.close(POLICY, "replaced by a new connection")

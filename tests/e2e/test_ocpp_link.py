@@ -365,7 +365,7 @@ def test_a_long_frame_counts_as_several() -> None:
 def test_beyond_its_rate_a_charger_waits_and_loses_nothing() -> None:
     async def scene() -> None:
         clock = FakeClock()
-        limits = ServerLimits(link=LinkLimits(rate_per_s=10, burst=20))
+        limits = ServerLimits(link=LinkLimits(rate_per_s=10, burst=20, early=1))
         async with site(clock=clock, limits=limits) as a, a.connect() as charger:
             for number in range(60):
                 await charger.send(f'[2,"{number}","Heartbeat",{{}}]')
@@ -378,6 +378,80 @@ def test_beyond_its_rate_a_charger_waits_and_loses_nothing() -> None:
                 assert (await heard(charger))[1] == str(number)
             assert a.counts["slowed"] >= 10
             assert len(calls) == 60
+
+    asyncio.run(scene())
+
+
+def test_who_waits_for_answers_has_the_whole_burst() -> None:
+    """And so has who waits less for the first few, as after a boot."""
+
+    async def scene() -> None:
+        limits = ServerLimits(link=LinkLimits(rate_per_s=10, burst=100))
+        async with site(clock=FakeClock(), limits=limits) as a:
+            async with a.connect() as waits:
+                for number in range(101):
+                    assert not a.counts["slowed"]
+                    assert (await ask(waits, "Heartbeat", {}, str(number)))[:2] == [3, str(number)]
+                await until(lambda: a.counts["slowed"] == 1)
+                assert a.counts["early"] == 0
+            async with a.connect("CP2") as boots:
+                for number in range(3):
+                    await boots.send(f'[2,"{number}","Heartbeat",{{}}]')
+                assert [(await heard(boots))[1] for _ in range(3)] == ["0", "1", "2"]
+                for number in range(3, 30):
+                    assert (await ask(boots, "Heartbeat", {}, str(number)))[:2] == [3, str(number)]
+                assert a.counts["slowed"] == 1
+
+    asyncio.run(scene())
+
+
+def test_who_does_not_wait_for_answers_soon_has_no_burst() -> None:
+    """Though nothing is lost, and it still has its steady rate."""
+
+    async def scene() -> None:
+        clock, go = FakeClock(), asyncio.Event()
+
+        async def waits(call: Call) -> Payload | Fault:
+            await go.wait()
+            return await plain_answers(call)
+
+        gate = OpenGate()
+        gate.peers["CP1"] = RecordingPeer(waits)
+        limits = ServerLimits(link=LinkLimits(rate_per_s=10, burst=100, early=20))
+        async with site(gate=gate, clock=clock, limits=limits) as a, a.connect() as charger:
+            await charger.send('[3,"to no question",{}]')
+            for number in range(10):
+                await charger.send(f'[2,"{number}","Heartbeat",{{}}]')
+            await until(lambda: a.counts["slowed"] == 1)
+            # An answer takes 1, so does the first call, four take 20 each, one the rest, and one more shows it.
+            assert (a.counts["frames"], a.counts["early"]) == (8, 6)
+            for frames in (10, 11):
+                clock.advance(0.21)
+                await until(lambda frames=frames: a.counts["frames"] == frames)  # type: ignore[misc]
+            go.set()
+            assert [(await heard(charger))[1] for _ in range(10)] == [str(number) for number in range(10)]
+
+    asyncio.run(scene())
+
+
+def test_a_new_connection_brings_no_new_burst() -> None:
+    async def scene() -> None:
+        clock = FakeClock()
+        limits = ServerLimits(link=LinkLimits(rate_per_s=10, burst=5))
+        async with site(clock=clock, limits=limits) as a:
+            async with a.connect() as before:
+                for number in range(5):
+                    assert (await ask(before, "Heartbeat", {}, str(number)))[1] == str(number)
+            await until(lambda: a.gate.peer("CP1").log[-1:] == ["detach 0"])
+            async with a.connect() as after, a.connect("CP2") as other:
+                assert (await ask(after, "Heartbeat"))[0] == 3
+                await until(lambda: a.counts["slowed"] == 1)
+                await after.send('[2,"2","Heartbeat",{}]')
+                for number in range(5):
+                    assert (await ask(other, "Heartbeat", {}, str(number)))[1] == str(number)
+                assert (a.counts["slowed"], a.counts["frames"]) == (1, 11)
+                clock.advance(0.21)
+                assert (await heard(after))[1] == "2"
 
     asyncio.run(scene())
 

@@ -6,6 +6,7 @@ import random
 import socket
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from websockets.asyncio.client import ClientConnection
@@ -13,8 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agent.core.clock import FakeClock
 from agent.core.errors import Unavailable
-from drivers.codec.ocpp_model import Version
-from drivers.ocpp.ports import Call, Fault, Payload
+from drivers.codec.ocpp_model import Entry, Version
+from drivers.ocpp.ports import Call, Decision, Fault, Knock, Payload
 from drivers.ocpp.server import ServerLimits
 from drivers.ocpp.settings import Endpoint
 from tests.ocpp_peers import OpenGate, RecordingPeer, Site, ask, heard, site, until
@@ -30,6 +31,7 @@ async def _status(opening: object) -> int:
     except InvalidStatus as error:
         response = error.response
     assert ("WWW-Authenticate" in response.headers) is (response.status_code == 401)
+    assert ("Retry-After" in response.headers) is (response.status_code == 429)
     assert "Server" not in response.headers
     assert response.body
     return response.status_code
@@ -445,6 +447,43 @@ def test_too_many_connections() -> None:
                 assert await _status(a.connect("CP1", password=PASSWORDS["CP1"])) == 101  # takes its own place
             await until(lambda: a.gate.peer("CP1").log[-1] == "detach 1")
             assert await _status(a.connect("CP2", password=PASSWORDS["CP2"])) == 101
+
+    asyncio.run(scene())
+
+
+def test_who_comes_again_and_again_is_turned_away_for_a_while() -> None:
+    async def scene() -> None:
+        clock = FakeClock()
+        async with site(gate=OpenGate(PASSWORDS), clock=clock, limits=ServerLimits(arrivals=(3, 2.0))) as a:
+
+            async def comes(identity: str = "CP1", password: bytes = PASSWORDS["CP1"]) -> int:
+                return await _status(a.connect(identity, password=password))
+
+            assert [await comes(password=b"wrong") for _ in range(5)] == [401] * 5  # locks nobody out
+            assert [await comes() for _ in range(3)] == [101] * 3
+            asked = len(a.gate.knocks)
+            assert [await comes() for _ in range(2)] == [429] * 2
+            assert len(a.gate.knocks) == asked  # no password is looked at
+            assert a.gate.turned_away == [("CP1", "too_often")] * 2
+            assert await comes("CP2", PASSWORDS["CP2"]) == 101
+            clock.advance(2.0)
+            assert [await comes() for _ in range(2)] == [101, 429]
+            clock.advance(100.0)
+            assert [await comes() for _ in range(4)] == [101, 101, 101, 429]
+
+    asyncio.run(scene())
+
+
+def test_who_comes_often_and_waits_is_counted_by_address() -> None:
+    class Waiting(OpenGate):
+        async def decide(self, knock: Knock) -> Decision:
+            return replace(await super().decide(knock), entry=Entry.PENDING)
+
+    async def scene() -> None:
+        limits = ServerLimits(strangers=(3, 2.0), arrivals=(1, 1000.0))
+        async with site(gate=Waiting(), clock=FakeClock(), limits=limits) as a:
+            assert [await _status(a.connect(f"CP{number}")) for number in range(5)] == [101, 101, 101, 429, 429]
+            assert a.gate.turned_away == [("CP3", "too_often"), ("CP4", "too_often")]
 
     asyncio.run(scene())
 

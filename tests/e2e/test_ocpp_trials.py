@@ -241,7 +241,7 @@ def test_o1_hostile_frames(trial: Trial, count: int) -> None:
 
 @pytest.mark.parametrize("count", [1500, full(10_000)])
 def test_o2_results_that_nobody_waits_for(trial: Trial, count: int) -> None:
-    """Of no question, late, and each real answer more than once; more connections for more of them."""
+    """Of no question, late, and each real answer more than once; more chargers for more of them."""
 
     async def hears(charger: ClientConnection, done: asyncio.Event) -> None:
         late: list[str] = []
@@ -255,9 +255,9 @@ def test_o2_results_that_nobody_waits_for(trial: Trial, count: int) -> None:
                 for text in (answer, answer, *late):
                     await charger.send(text)
 
-    async def portion(size: int) -> None:
+    async def portion(identity: str, size: int) -> None:
         done = asyncio.Event()
-        async with trial.connect() as charger:
+        async with trial.connect(identity) as charger:
             hearing = asyncio.create_task(hears(charger, done))
             await charger.send(json.dumps([2, "b", "BootNotification", BOOT]))
             for number in range(size):
@@ -270,8 +270,8 @@ def test_o2_results_that_nobody_waits_for(trial: Trial, count: int) -> None:
             await asyncio.gather(hearing, return_exceptions=True)
 
     async def main() -> None:
-        for at in range(0, count, 1500):
-            await portion(min(1500, count - at))
+        for number, at in enumerate(range(0, count, 1500), 1):
+            await portion(f"F-{number:04d}", min(1500, count - at))
         trial.figures = {"O2": count}
 
     with trial.held():
