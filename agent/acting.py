@@ -1,11 +1,14 @@
 """From the configuration and the wires to what control acts on: stations, and schedules."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from zoneinfo import ZoneInfo
 
 from agent import config as cfg
 from agent.config_control import Schedule
+from agent.control.cron import Cron
 from agent.control.schedule import Act, ScheduleSpec
 from agent.control.stations import Target
+from agent.core.errors import ConfigError
 from agent.core.ports import Commandable, Listener, Operable
 
 #: A device is a station when one of these can be set.
@@ -48,3 +51,24 @@ def schedule_specs(schedules: Sequence[Schedule]) -> list[ScheduleSpec]:
         for one in schedules
         if one.enabled
     ]
+
+
+def bad_lines(config: cfg.Config) -> Iterator[tuple[int, ConfigError]]:
+    """Index and fault of each schedule whose crontab line is none; those that are switched off are read too."""
+    for index, one in enumerate(config.schedules):
+        if one.cron is not None:
+            try:
+                Cron(one.cron, ZoneInfo(config.site.timezone))
+            except ConfigError as error:
+                yield index, error
+
+
+def strangers(config: cfg.Config) -> Iterator[tuple[int, int, str]]:
+    """Schedule, act and name of each station that the configuration's devices don't have."""
+    outlets = {one.id: one.connectors if isinstance(one, cfg.OcppDevice) else 1 for one in config.devices}
+    for index, one in enumerate(config.schedules):
+        for place, act in enumerate(one.then):
+            device, _, number = act.station.partition(".")
+            count = outlets.get(device, 0)
+            if not count or (number and not 1 < count >= int(number)):
+                yield index, place, act.station

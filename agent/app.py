@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
-from agent.acting import schedule_specs, targets
+from agent.acting import bad_lines, schedule_specs, targets
 from agent.api.view import SitePorts
 from agent.central import Central
 from agent.config import Config, OcppDevice, Report, load_config, split_address
@@ -176,6 +176,8 @@ class _Devices:
 
 def _prepare(config: Config, base: Path) -> _Devices:
     """Load profiles and DBC files, resolve all names. Takes some 100 ms. Raises ``ConfigError``."""
+    for _, error in bad_lines(config):  # before anything is changed: control would refuse it when the wires are new
+        raise error
     preparer = Preparer(base)
     prepared = preparer.all(config.devices)
     central = central_of(config)

@@ -69,6 +69,7 @@ def _findings(path: Path) -> Iterator[Found]:
     yield from _devices(reading, reading.config, path.resolve().parent)
     yield from _ports(reading, reading.config)
     yield from _ocpp(reading, reading.config, path.resolve().parent)
+    yield from _schedules(reading, reading.config)
     yield from _data_dir(reading, reading.config)
     if reading.config.uplink is not None:
         try:
@@ -231,6 +232,17 @@ def _ocpp(reading: "Reading", config: "Config", base: Path) -> Iterator[Found]:
             text = finding(base / device.password_file)
             if text:
                 yield "warning", _at(reading, ("devices", index, "password_file"), text)
+
+
+def _schedules(reading: "Reading", config: "Config") -> Iterator[Found]:
+    """Crontab lines that are none, and stations that nobody has; a device may still come, so that is a warning."""
+    from agent.acting import bad_lines, strangers  # noqa: PLC0415 - see the package's docstring
+
+    for index, error in bad_lines(config):
+        yield "error", _at(reading, ("schedules", index, "cron"), str(error))
+    for index, act, station in strangers(config):
+        text = f"there is no station `{station}`: nothing is done; a station is a charger's id, or `id.2` of one with"
+        yield "warning", _at(reading, ("schedules", index, "then", act, "station"), f"{text} several outlets")
 
 
 def _readable(reading: "Reading", place: Place, *paths: Path) -> Iterator[Found]:

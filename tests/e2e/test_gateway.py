@@ -311,6 +311,10 @@ def test_a_changed_configuration_is_applied_to_what_changed_and_a_bad_one_refuse
         site.wait_until(lambda: "the old one stays" in log.read_text(), "the bad file is refused")
         assert f"{config}:6:5" in log.read_text()
         assert set(devices()) == {"battery1", "other"}
+        never = '{id: a, cron: "0 25 * * *", then: [{station: other, set: "on"}]}'
+        config.write_text(f"{head}devices:\n  - {other}\nschedules:\n  - {never}\n")
+        site.wait_until(lambda: log.read_text().count("the old one stays") == 2, "a bad crontab line is refused")
+        assert set(devices()) == {"battery1", "other"}, "before anything was changed"
         config.write_text(f"{head}devices:\n  - {other}\n")
         site.wait_until(lambda: set(devices()) == {"other"}, "the battery is gone")
         gateway.send_signal(signal.SIGHUP)

@@ -115,3 +115,24 @@ def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         code, found = check(tmp_path, capsys, CHARGER % "", ocpp=ocpp)
     assert code == 0
     assert "can't be listened on now" in found[0]
+
+
+def test_schedules_that_can_do_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    acts = "[{station: cp1, set: on}, {station: cp9, set: on}, {station: cp1.2, set: on}]"
+    ocpp = '{listen: "127.0.0.1:0"}'
+    code, found = check(tmp_path, capsys, CHARGER % "", ocpp=ocpp, schedules=f"[{{id: a, every_s: 9, then: {acts}}}]")
+    assert code == 0
+    assert [line.partition(": nothing is done")[0].partition(" there is ")[2] for line in found] == [
+        "no station `cp9`",
+        "no station `cp1.2`",
+    ]
+    known = f"[{{id: a, every_s: 9, then: {acts.replace('cp9', 'cp1.1')}}}]"
+    assert check(tmp_path, capsys, CHARGER % ", connectors: 2", ocpp=ocpp, schedules=known) == (0, [])
+
+
+def test_a_crontab_line_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = '[{id: a, cron: "0 25 * * *", then: [{station: cp1, set: on}]}]'
+    code, found = check(tmp_path, capsys, CHARGER % "", ocpp='{listen: "127.0.0.1:0"}', schedules=line)
+    assert code == 1
+    assert found[0].startswith("error: site.yaml:5:")
+    assert "the last value (25) is higher" in found[0]

@@ -93,29 +93,30 @@ function offerAdoption(parent, charger) {
   says.setAttribute("role", "status");
   if (charger.device) {
     const path = `/api/chargers/${encodeURIComponent(identity)}/adopt`;
-    button(parent, `Adopt as ${charger.device}`, says, async () => tell(await api("POST", path)));
+    button(parent, `Adopt as ${charger.device}`, says, async () => tell(identity, await api("POST", path)));
   } else {
     const id = field("as", identity.replace(/[^A-Za-z0-9_-]/g, "-").replace(/^[-_]+/, "").slice(0, 64), "text");
     const outlets = field("outlets", "1", "number");
     outlets.min = "1";
     button(parent, "Adopt", says, async () => {
       const entry = { id: id.value, driver: "ocpp", charge_point_id: identity, connectors: Number(outlets.value) };
-      return tell((await api("POST", "/api/devices", entry)).adoption);
+      return tell(identity, (await api("POST", "/api/devices", entry)).adoption);
     });
   }
   parent.append(" ", says);
 }
 
-// What came of an adoption. A password is shown once: it stands above the table until the page is left.
-function tell(adoption) {
+// What came of an adoption. A password is shown once: it stands above the table, each with its charger, until the page
+// is left.
+function tell(identity, adoption) {
   if (!adoption || !adoption.password) return adoption ? adoption.text : "adopted";
-  const note = document.getElementById("adopted");
-  note.textContent = `${adoption.text}: `;
+  const notes = document.getElementById("adopted");
+  const note = element("p", notes, `${identity}: ${adoption.text}: `);
   element("code", note, adoption.password);
   note.append(" (in hex: ");
   element("code", note, adoption.password_hex);
   note.append(")");
-  note.hidden = false;
+  notes.hidden = false;
   return "";
 }
 
