@@ -5,6 +5,7 @@ Rules of this file:
 1. Some chargers accept measurands and then restart for ever when they are to send them (ABB, lbbrhzn/ocpp 1275). So
    each is written down before it is tried (note ``ocpp.measurands``): a charger that boots while one is being tried is
    not asked for that one again, and one that boots soon after all were set is asked for the energy register only.
+   That one is not given up by a boot, which has other causes too.
 2. What was found holds for this vendor, model and firmware; it is not tried again on each boot.
 3. What the charger sends already is left as it is where nothing of ours is missing in it.
 """
@@ -49,7 +50,7 @@ class Measurands:
         bad = set(self._note.get("bad", ()))
         trying = self._note.get("trying", ())
         if trying and (probed is None or probed is not self._state.boot):
-            bad.update(trying)
+            bad.update(one for one in trying if one != ENERGY)
             await self._keep(self._note.get("works"), bad)
         works = [one for one in self._note.get("works") or () if one not in bad]
         has = csv(self._configuration.value(self._name))

@@ -197,6 +197,16 @@ def test_one_that_restarts_soon_after_is_asked_for_the_energy_only() -> None:
     assert house.set_keys() == {"MeterValuesSampledData": "Energy.Active.Import.Register"}
 
 
+def test_the_energy_register_is_not_given_up_by_a_boot() -> None:
+    house = _House()
+    house.link.answer = _keys(RIGHT | {"MeterValuesSampledData": ""})
+    asyncio.run(house.set_up(3))  # cut off while the first one, the energy, is tried
+    assert house.state.notes["measurands"]["trying"] == ["Energy.Active.Import.Register"]
+    house.state.boot = Boot("Acme", "One", firmware="1.0")
+    house.run()
+    assert house.state.notes["measurands"]["works"] == list(Quirks().measurands)
+
+
 def test_one_that_only_connects_again_is_not_blamed() -> None:
     house = _House()
     house.link.answer = _keys(RIGHT | {"MeterValuesSampledData": ""})
