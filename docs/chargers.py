@@ -44,7 +44,7 @@ Unknown id tags are refused (`ocpp: {id_tags: known}`); `any` lets everybody cha
 `PUT /api/id-tags {"tag": "04A2B3C4D5E6F7", "label": "Van 3"}`, blocked with `"status": "Blocked"`, limited with
 `"until"`, and grouped with `"parent"`. Outside of the store a tag is shown as a hash, the same for the same tag.
 A known tag charges at one outlet of the site at a time: a second session with it is refused (`ConcurrentTx`). A session
-that `start` begins is let in whatever its tag.
+that `start` begins is let in whatever its tag, but for a blocked one.
 Chargers that have a local list are given these tags, so that the right people can charge while the gateway is away.
 
 ## Sessions

@@ -8,7 +8,7 @@ Rules of this file:
 2. A tag that is known charges at one outlet of the site at a time; the second one is told ``ConcurrentTx``. Tags of one
    group (the same ``parent``) are different tags. Tags that nobody knows, where anybody may charge, are not counted:
    chargers without a reader send the same one for all outlets.
-3. What we asked a charger to start with is let in there for some minutes, whatever the tag.
+3. What we asked a charger to start with is let in there for some minutes, whatever the tag; but not a blocked one.
 4. Outside of the store and the charger a tag is shown as its hash only: keyed, with a key that never leaves the site,
    because the numbers of RFID cards are few enough to be tried one by one.
 """
@@ -83,9 +83,10 @@ class IdTags:
         ``besides`` are the device's sessions that don't count as another use of the tag: the one that asks, and those
         that it replaces; None: nothing starts, so no use matters. ``kind`` is the IdTokenEnum of 2.x.
         """
-        if kind == NOBODY or self._is_expected(device, tag):
-            return Verdict.ACCEPTED
         note = self._notebook.note(KIND, _fold(tag)) if tag else None
+        blocked = note is not None and note.get("status") != Verdict.ACCEPTED
+        if kind == NOBODY or (self._is_expected(device, tag) and not blocked):
+            return Verdict.ACCEPTED
         if note is None:
             return Verdict.ACCEPTED if self._policy == "any" else Verdict.INVALID
         until_us = note.get("until_us")

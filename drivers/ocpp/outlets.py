@@ -251,8 +251,13 @@ class Outlet:
 
     def _show_power(self) -> None:
         name = "power_w" + self._ending
+        no_flow = self.status in _NO_FLOW and not self._running
+        if no_flow:  # what was sampled while energy flowed says nothing any more
+            flows = [one for one in self._seen if one.startswith(("power_", "current_"))]
+            for one in flows:
+                del self._seen[one]
+            self._board.lose([one for one in flows if one != name])
         if name not in self._seen and self.number > 0:
-            no_flow = self.status in _NO_FLOW and not self._running
             self._board.show({name: 0 if no_flow else None})
 
     def _show_session(self) -> None:

@@ -408,3 +408,39 @@ def test_the_ping_of_a_model_is_that_of_its_connections() -> None:
         assert rig.link.ping_s == 17
 
     play(scene, Rig(quirks=[Quirks("acme", vendor="acme", ping_s=17)]))
+
+
+def test_power_is_nothing_as_soon_as_no_energy_flows() -> None:
+    """Chargers send no last sample when a session ends: what they sent before would stand for another minute."""
+
+    async def scene(rig: Rig) -> None:
+        await rig.status16("Charging")
+        number = await rig.start16()
+        values = [
+            {"value": "7000", "measurand": "Power.Active.Import", "unit": "W"},
+            {"value": "10.5", "measurand": "Current.Import", "phase": "L1", "unit": "A"},
+        ]
+        meter = {
+            "connectorId": 1,
+            "transactionId": number,
+            "meterValue": [{"timestamp": rig.at(), "sampledValue": values}],
+        }
+        await rig.ask("MeterValues", meter)
+        assert (rig.value("power_w"), rig.value("current_l1_a")) == (7000, 10.5)
+        await rig.stop16(number, 1100)
+        await rig.status16("Available")
+        assert (rig.value("power_w"), rig.value("current_l1_a")) == (0, None)
+
+    play(scene)
+
+
+def test_what_we_start_is_let_in_but_not_with_a_blocked_tag() -> None:
+    async def scene(rig: Rig) -> None:
+        tags = rig.site.id_tags
+        await rig.site.notebook.write("id_tag", "bad", {"status": "Blocked"})
+        tags.expect("cp", "NEW")
+        tags.expect("cp", "BAD")
+        assert await tags.verdict("NEW", device="cp") == "Accepted"
+        assert await tags.verdict("BAD", device="cp") == "Blocked"
+
+    play(scene)
