@@ -91,6 +91,8 @@ class Wish:
     reason: str = ""
     since_us: int = 0
     until_us: int | None = None
+    #: The values that it was made of, by signal, for the journal.
+    inputs: Mapping[str, Number | None] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
