@@ -1,8 +1,8 @@
 """The values of alarms and rules: what is watched, and how an alarm stands. Immutable; pure code works on these.
 
 An *alarm* tells people that something is wrong and may switch or limit stations while it is; its states are those of
-ISA-18.2 (ANSI/ISA-18.2-2016, 5.2). A *rule* only acts: nobody is told and nobody acknowledges. Both are one kind of value
-here, ``RuleSpec``; a rule is one without a severity.
+ISA-18.2 (ANSI/ISA-18.2-2016, 5.2). A *rule* only acts: nobody is told and nobody acknowledges. Both are one kind of
+value here, ``RuleSpec``; a rule is one without a severity.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,10 +55,10 @@ class RuleAct:
 class RuleSpec:
     """One alarm or rule as configured. Times in s.
 
-    It becomes active when ``when`` was true for ``for_s`` without a break, and is over when ``clear`` (None: the contrary
-    of ``when``) was true for ``clear_for_s``. With ``latch`` it also waits for an acknowledgement. Its acts go on for
-    ``hold_s`` more. ``unknown`` says what a condition counts as whose signals are not known: as it was (``hold``), as
-    true (``raise``) or as over (``clear``).
+    It becomes active when ``when`` was true for ``for_s`` without a break, and is over when ``clear`` (None: the
+    contrary of ``when``) was true for ``clear_for_s``. With ``latch`` it also waits for an acknowledgement. Its acts go
+    on for ``hold_s`` more. ``unknown`` says what a condition counts as whose signals are not known: as it was
+    (``hold``), as true (``raise``) or as over (``clear``).
     """
 
     id: str
