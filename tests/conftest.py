@@ -2,9 +2,14 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that runs the suite in its background has it ignore Ctrl-C, and so would each program that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Collector(logging.Handler):
