@@ -197,7 +197,7 @@ class Rig:
         return [event for event in self.events if event.kind == kind]
 
 
-async def settle(turns: int = 40) -> None:
+async def settle(turns: int = 80) -> None:
     """Let all tasks go on as far as they come without time passing."""
     for _ in range(turns):
         await asyncio.sleep(0)

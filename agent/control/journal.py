@@ -10,7 +10,7 @@ from datetime import tzinfo
 
 from agent.control import notes
 from agent.control.arbiter import NOBODY, Verdict, explain
-from agent.control.memory import Memory
+from agent.control.keeping import Keeping
 from agent.control.model import Decision, Wish
 from agent.core.clock import Clock
 from agent.core.model import Event
@@ -22,9 +22,9 @@ BEING_DONE = "being done"
 class Journal:
     """The newest ``DECISIONS`` decisions about one station. ``decisions``: what was kept, oldest first."""
 
-    def __init__(self, station: str, memory: Memory, clock: Clock, decisions: list[tuple[int, Decision]]) -> None:
+    def __init__(self, station: str, keeping: Keeping, clock: Clock, decisions: list[tuple[int, Decision]]) -> None:
         self._station = station
-        self._memory = memory
+        self._keeping = keeping
         self._clock = clock
         self._entries = deque(decisions, maxlen=notes.DECISIONS)
         self._word = ""  # how the newest one came out, as it was told last
@@ -62,7 +62,7 @@ class Journal:
         self._entries.append((number, entry))
         self._word = ""
 
-    async def came_to(self, word: str, text: str) -> None:
+    def came_to(self, word: str, text: str) -> None:
         """What came of the newest one, in a word and in words."""
         if not self._entries or word == self._word:
             return
@@ -73,7 +73,7 @@ class Journal:
         self._entries[-1] = number, replace(decision, result=text)
         data = notes.decision_data(*self._entries[-1])
         event = Event("station.decided", self._clock.now_us(), self._station, data)
-        await self._memory.write(notes.DECISION, notes.decision_key(self._station, number), data, [event])
+        self._keeping.put(notes.DECISION, notes.decision_key(self._station, number), data, [event])
 
 
 def _same(decision: Decision, verdict: Verdict) -> bool:

@@ -29,11 +29,15 @@ GOOD_CLOCK_US = 1_767_225_600_000_000  # 2026-01-01 UTC
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A wish that stands, until when (monotonic; None: for ever), and for how long it was meant at first."""
+    """A wish that stands, until when (monotonic; None: for ever), and for how long it was meant at first.
+
+    ``derived``: who wants it says so again after a restart, so it is not kept.
+    """
 
     wish: Wish
     until_s: float | None = None
     for_s: float | None = None
+    derived: bool = False
 
 
 @dataclass(slots=True)

@@ -29,6 +29,12 @@ class Plan:
     wanted: Mapping[str, Number] = field(default_factory=dict)
     refused: CommandRejected | None = None
 
+    @property
+    def limits_bindingly(self) -> bool:
+        """Whether its limit is one that protects."""
+        limiter = self.verdict.limiter
+        return limiter is not None and binding(limiter)
+
 
 def make_plan(
     wishes: tuple[Wish, ...],

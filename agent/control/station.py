@@ -10,7 +10,8 @@ Rules of this file:
 3. Until something of its present state was read, nothing is written but stops that protect (trials C6). Nobody has a
    wish: nothing is written; what was set for wishes that are gone is taken back once.
 4. That it is switched is on disk before it is: the switches that count (C5) outlive a kill. Another limit is not worth
-   a write: after a restart all is written once more.
+   a write: after a restart all is written once more. What protects (a wish of an interlock, safety or the grid) is
+   written first, and is on disk soon after.
 5. A charger with several outlets is a station itself, and its main switch: what is off as a whole is off at each
    outlet, whoever wants that on, and none may draw more than all together. The device does that; here it is said.
 6. Away or refusing: tried again after ``RETRY_S``, doubled to ``MAX_RETRY_S``, at once when it came back or when
@@ -20,16 +21,17 @@ Rules of this file:
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 
 from agent.control import notes
-from agent.control.arbiter import NOBODY, Verdict, at, decide, under
+from agent.control.arbiter import NOBODY, Verdict, at, binding, decide, under
 from agent.control.effect import Meter
 from agent.control.execution import Answer, attempt
 from agent.control.following import Following
 from agent.control.journal import Journal
+from agent.control.keeping import Keeping
 from agent.control.memory import Memory
 from agent.control.model import Decision, Outcome, Station, Wish
 from agent.control.outputs import by_point
@@ -80,6 +82,7 @@ class Surroundings:
     view: LatestView
     find: Callable[[str, str], Signal | None]
     zone: tzinfo = UTC
+    begun: bool = False  #: there was a tick: all who derive wishes have done so
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ class StationRunner:
         self._around = around
         self._clock = around.clock
         self._wishes = Wishes(target.id, around.memory, around.clock)
-        self._journal = Journal(target.id, around.memory, around.clock, decisions)
+        self._keeping = Keeping(f"station {target.id}", around.memory)
+        self._journal = Journal(target.id, self._keeping, around.clock, decisions)
         self._told = notes.read_told(around.memory.notebook, target.id, around.clock)
         self._following = Following(self._tell, alarmed=self._told.alarmed)
         self._unsure = set(self._told.written)
@@ -166,20 +170,36 @@ class StationRunner:
         return self._journal.newest_first(limit, self.verdict, self._considered, self._around.zone)
 
     async def put(self, wish: Wish, for_s: float | None) -> "asyncio.Future[Answer]":
-        """Let a wish stand, and keep it; then what comes of it."""
+        """Let a wish stand, and keep it (one that protects acts first); then what comes of it."""
         self._wishes.put(wish, for_s)
         waiter = self._changed(wish)
+        if binding(wish):
+            self.work()
         await self._wishes.keep()
         self.work()
         return waiter
 
     async def withdraw(self, matches: Callable[[Wish], bool]) -> "asyncio.Future[Answer]":
         """Take wishes back, and keep that; then what comes of it."""
+        waiter = await self.forget(matches)
+        self.work()
+        return waiter
+
+    async def forget(self, matches: Callable[[Wish], bool]) -> "asyncio.Future[Answer]":
+        """Take wishes back, and keep that; what comes of it is seen to at the next tick."""
         self._wishes.withdraw(matches)
         waiter = self._changed(None)
         await self._wishes.keep()
-        self.work()
         return waiter
+
+    def derive(self, key: str, wishes: Sequence[Wish]) -> None:
+        """Exactly these derived wishes stand here under this key from now on. Before the first tick only stops act."""
+        if not self._wishes.derive(key, wishes):
+            self._wake_s = min([self._wake_s, *self._wishes.next_end_s])
+            return
+        self._bump()
+        if self._around.begun or self._plan().urgent:
+            self.work()
 
     def work(self) -> None:
         """See to it that what is decided stands in the device."""
@@ -213,12 +233,18 @@ class StationRunner:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self._keeping.close()
         self._wishes.answer(lambda _: Answer(Outcome.FAILED, "the gateway stops"))
 
     def _changed(self, wish: Wish | None) -> "asyncio.Future[Answer]":
+        self._bump()
+        return self._wishes.wait(wish)
+
+    def _bump(self) -> None:
+        """The plan may be another one: who waits for the disk with the old one looks again."""
         self._version += 1
         self._wake_s = -math.inf
-        return self._wishes.wait(wish)
+        self._keeping.hurry()
 
     def _write_again(self) -> None:
         self._again_s = math.inf
@@ -227,16 +253,13 @@ class StationRunner:
 
     def _look_again(self) -> None:
         self._failures = 0
-        self._version += 1
-        self._wake_s = -math.inf
+        self._bump()
 
     async def _work(self) -> None:
         while True:
             if self._wishes.expire():
                 self._version += 1
-            version, now_s, told = self._version, self._clock.monotonic_s(), self._told
-            limits = self.target.switching
-            plan = make_plan(self.wishes, self.settings, told.written, told.switched, limits, now_s)
+            version, now_s, plan = self._version, self._clock.monotonic_s(), self._plan()
             self._show_below(plan)
             verdict = self.verdict
             self._journal.note(verdict, self._considered, self._around.zone)
@@ -250,6 +273,10 @@ class StationRunner:
             if version == self._version:
                 self._wishes.answer(lambda wish, state=state: self._answer(wish, state))  # type: ignore[misc]
                 return
+
+    def _plan(self) -> Plan:
+        told, now_s = self._told, self._clock.monotonic_s()
+        return make_plan(self.wishes, self.settings, told.written, told.switched, self.target.switching, now_s)
 
     @property
     def _considered(self) -> tuple[Wish, ...]:
@@ -275,8 +302,7 @@ class StationRunner:
 
     def overruled(self) -> None:
         """Something else is decided about the whole charger."""
-        self._version += 1
-        self._wake_s = -math.inf
+        self._bump()
         self.work()
 
     def _worked(self, task: "asyncio.Task[None]") -> None:
@@ -304,24 +330,27 @@ class StationRunner:
             told.switched = before.to(not plan.off, now_s)
             told.written.update(pending)
             self._unsure.update(pending)
-            if told.switched != before or touched != set(told.written):
-                await self._save_told()
+            switches = told.switched != before
+            if switches or touched != set(told.written):
+                self._save_told()
+            if not (plan.urgent or (plan.limits_bindingly and not switches)):
+                await self._keeping.wait()
             state = await self._write(commandable, pending, version)
             if state is not _DONE:
-                await self._not_switched(before)
+                self._not_switched(before)
                 return state
         if plan.held is not None:
             return self._held(plan.held)
         if plan.verdict == NOBODY and told.written:
             told.written.clear()
-            await self._save_told()
+            self._save_told()
         return _DONE
 
-    async def _not_switched(self, before: Switched) -> None:
+    def _not_switched(self, before: Switched) -> None:
         """It did not take it: what it may have done without a word counts once it says so."""
         if self._told.switched != before:
             self._told.switched = before
-            await self._save_told()
+            self._save_told()
 
     def _differs(self, base: str, value: Number) -> bool:
         return self._told.written.get(base) != value or base in self._unsure
@@ -365,9 +394,10 @@ class StationRunner:
             times.append(now_s)
         self._wake_s = min(times, default=math.inf)
         if self._told.alarmed != self._following.alarmed:
-            await self._save_told()
+            self._save_told()
         left = self.above if state.word == "done" and self.verdict != decide(self.wishes) else None
-        await self._journal.came_to(state.word, state.text if left is None else f"done by {left.target.id}: see there")
+        self._journal.came_to(state.word, state.text if left is None else f"done by {left.target.id}: see there")
+        await self._keeping.wait()
 
     def _answer(self, wish: Wish | None, state: _State) -> Answer:
         """What becomes of a command that made this wish (None: that took some back)."""
@@ -383,10 +413,9 @@ class StationRunner:
         text = f"{state.text}; it stands and is done as soon as the device takes it"
         return replace(state.answer, reason=text, data=data)
 
-    async def _save_told(self) -> None:
+    def _save_told(self) -> None:
         self._told.alarmed = self._following.alarmed
-        data = notes.told_data(self._told, self._clock)
-        await self._around.memory.write(notes.STATION, self.target.id, data)
+        self._keeping.put(notes.STATION, self.target.id, notes.told_data(self._told, self._clock))
 
     def _is_seen(self) -> bool:
         self._seen = self._seen or self._meter().seen(self._around.view)

@@ -6,6 +6,7 @@ station that is no longer configured are kept for when it is again. What one sta
 
 import asyncio
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 
 from agent.control import notes
@@ -14,7 +15,10 @@ from agent.control.station import StationRunner, Surroundings, Target
 from agent.control.wishes import about
 from agent.core.ports import Operable
 
-__all__ = ["Stations", "Surroundings", "Target"]
+__all__ = ["ALL", "Stations", "Surroundings", "Target"]
+
+#: In a derived wish in place of a station: each of them.
+ALL = "*"
 
 
 class Stations:
@@ -24,6 +28,7 @@ class Stations:
         self._around = around
         self._runners: dict[str, StationRunner] = {}
         self._kept = notes.read_decisions(around.memory.notebook)
+        self._derived: dict[str, tuple[Wish, ...]] = {}
 
     async def apply(self, targets: Sequence[Target], zone: tzinfo) -> None:
         """These are the stations now; their times are shown in this zone."""
@@ -33,6 +38,8 @@ class Stations:
             runner = before.pop(target.id, None)
             if runner is None:
                 runner = StationRunner(target, self._around, self._kept.pop(target.id, []))
+                for key, wishes in self._derived.items():
+                    runner.derive(key, _of(target.id, wishes))
             elif runner.target != target:
                 runner.replace(target)
             self._runners[target.id] = runner
@@ -75,6 +82,22 @@ class Stations:
             if runner.target.device == device:
                 runner.heard()
 
+    def derive(self, key: str, wishes: Sequence[Wish]) -> None:
+        """Exactly these wishes stand from now on under this key, over all stations; others under it are withdrawn.
+
+        A wish's ``station`` may be ``*``: each station. Stations that are not configured yet get theirs when they are.
+        Nothing is kept: who derives does so again after a restart, before the first ``tick``. A wish that says the same
+        as before keeps its place and ``since_us``; 0 there: now. One with an ``until_us`` runs out by itself.
+        """
+        now_us = self._around.clock.now_us()
+        mine = tuple(replace(one, key=key, since_us=one.since_us or now_us) for one in wishes)
+        if mine:
+            self._derived[key] = mine
+        else:
+            self._derived.pop(key, None)
+        for name, runner in self._runners.items():
+            runner.derive(key, _of(name, mine))
+
     async def retain(self, origin: Origin, rights: Collection[tuple[str, str, str]]) -> None:
         """Take back an origin's wishes but those named: whose, of which station, about what (``on``, ``limit``).
 
@@ -86,13 +109,19 @@ class Stations:
 
         for runner in self._runners.values():
             if any(over(wish) for wish in runner.wishes):
-                await runner.withdraw(over)
+                await runner.forget(over)
 
     def tick(self) -> None:
-        """Once a second."""
+        """Once a second. The first one begins the work: nothing is written before unless it protects."""
+        self._around.begun = True
         for runner in self._runners.values():
             runner.tick()
 
     async def close(self) -> None:
         """End all work; nothing is written any more."""
         await asyncio.gather(*(runner.close() for runner in self._runners.values()))
+
+
+def _of(station: str, wishes: Sequence[Wish]) -> list[Wish]:
+    """What is wished of one station."""
+    return [replace(one, station=station) for one in wishes if one.station in {station, ALL}]

@@ -5,10 +5,13 @@ Rules of this file:
 1. A wish replaces the one of the same key about the same: a person's limit leaves her "off" alone.
 2. It runs out by monotonic time from when it came; wall time is for people, and for what is left after a restart.
 3. Who waits is answered once: when his wish was replaced, has run out, or its effect is known.
+4. Derived wishes (of alarms, rules, load management) come as a whole by their key, again and again; they are not kept,
+   for who derives them does so again after a restart. Nobody else may take them back, and they need no room.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from agent.control import notes
 from agent.control.execution import Answer
@@ -44,23 +47,48 @@ class Wishes:
 
     def full_for(self, wish: Wish) -> bool:
         """Whether there is no room for it."""
-        same = sum(_same(one.wish, wish) for one in self._standing)
-        return len(self._standing) - same >= MAX_WISHES
+        others = sum(not (one.derived or _same(one.wish, wish)) for one in self._standing)
+        return others >= MAX_WISHES
 
     def put(self, wish: Wish, for_s: float | None) -> None:
         """Let it stand."""
-        self._drop(lambda one: _same(one, wish), Outcome.SUPERSEDED)
+        self._drop(lambda one: not one.derived and _same(one.wish, wish), Outcome.SUPERSEDED)
         until_s = None if for_s is None else self._clock.monotonic_s() + for_s
         self._standing.append(Standing(wish, until_s, for_s))
 
     def withdraw(self, matches: Callable[[Wish], bool]) -> bool:
-        """Take some back; whether there were any."""
-        return self._drop(matches, Outcome.SUPERSEDED)
+        """Take some back that are not derived; whether there were any."""
+        return self._drop(lambda one: not one.derived and matches(one.wish), Outcome.SUPERSEDED)
+
+    def derive(self, key: str, wishes: Sequence[Wish]) -> bool:
+        """Exactly these derived ones stand under this key from now on; whether that is another meaning than before.
+
+        One that says the same as before keeps its place and ``since_us``: its reason, inputs and end are brought up to
+        date. It ends by monotonic time, counted from when its end was told.
+        """
+        old = [one for one in self._standing if one.derived and one.wish.key == key]
+        if not old and not wishes:
+            return False
+        kept: dict[int, Standing] = {}
+        new = []
+        for wish in wishes:
+            same = next((one for one in old if id(one) not in kept and _meaning(one.wish) == _meaning(wish)), None)
+            standing = self._derived(wish, same)
+            if standing is None:
+                continue
+            if same is None:
+                new.append(standing)
+            else:
+                kept[id(same)] = standing
+        changed = bool(new) or len(kept) < len(old)
+        gone = {id(one) for one in old} - set(kept)
+        self._standing = [kept.get(id(one), one) for one in self._standing if id(one) not in gone] + new
+        return changed
 
     def expire(self) -> bool:
         """Forget what has run out; whether there was any. Their note stays: its reader sees that they are over."""
         alive = {id(wish) for wish in self.alive}
-        return self._drop(lambda wish: id(wish) not in alive, Outcome.EXPIRED)
+        return self._drop(lambda one: id(one.wish) not in alive, Outcome.EXPIRED)
 
     def wait(self, wish: Wish | None) -> "asyncio.Future[Answer]":
         """What becomes of a wish (None: of what was taken back)."""
@@ -77,14 +105,26 @@ class Wishes:
     async def keep(self) -> None:
         """Make them outlive a restart, as they are. Never raises: what the store can't take stays in memory."""
         async with self._saving:
-            data = notes.standing_data(self._standing) if self._standing else None
+            told = [one for one in self._standing if not one.derived]
+            data = notes.standing_data(told) if told else None
             await self._memory.write(notes.WISH, self._station, data)
 
-    def _drop(self, matches: Callable[[Wish], bool], outcome: Outcome) -> bool:
-        gone = [one.wish for one in self._standing if matches(one.wish)]
+    def _derived(self, wish: Wish, same: Standing | None) -> Standing | None:
+        """How a derived wish stands, ``same`` being the one that said so before; None: it is over already."""
+        if same is not None:
+            wish = replace(wish, since_us=same.wish.since_us)
+            if wish.until_us == same.wish.until_us:
+                return replace(same, wish=wish)
+        if wish.until_us is None:
+            return Standing(wish, derived=True)
+        rest_s = (wish.until_us - self._clock.now_us()) / 1e6
+        return Standing(wish, self._clock.monotonic_s() + rest_s, rest_s, derived=True) if rest_s > 0 else None
+
+    def _drop(self, matches: Callable[[Standing], bool], outcome: Outcome) -> bool:
+        gone = [one.wish for one in self._standing if matches(one)]
         if not gone:
             return False
-        self._standing = [one for one in self._standing if not matches(one.wish)]
+        self._standing = [one for one in self._standing if not matches(one)]
         text = "it has run out" if outcome is Outcome.EXPIRED else "a newer one took its place"
         for wish, waiter in list(self._waiting):
             if any(wish is one for one in gone):
@@ -96,6 +136,10 @@ class Wishes:
 def _same(one: Wish, other: Wish) -> bool:
     """Whether both are of one issuer and about the same. Through another door (origin) he is another one."""
     return (one.key, one.origin) == (other.key, other.origin) and bool(about(one) & about(other))
+
+
+def _meaning(wish: Wish) -> object:
+    return wish.origin, wish.on, wish.limit_a
 
 
 def about(wish: Wish) -> set[str]:
