@@ -43,6 +43,8 @@ def encode_event(record: StoredEvent) -> bytes:
         "subject": event.subject,
         "data": dict(event.data),
     }
+    if record.hash:
+        document["hash"] = record.hash
     try:
         return _json(document)
     except (TypeError, ValueError, RecursionError) as error:

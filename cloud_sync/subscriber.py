@@ -127,6 +127,7 @@ class EventMessage:
     t_us: int
     subject: str
     data: Mapping[str, object]
+    hash: str = ""  #: of the chain over the site's ledger; keep it, and nobody can change the ledger unseen later on
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ def decode_event(payload: bytes) -> EventMessage:
         _take(document, "t", int),
         _take(document, "subject", str),
         _take(document, "data", dict),
+        _take(document, "hash", str) if "hash" in document else "",
     )
 
 

@@ -227,6 +227,7 @@ class StoredEvent:
     seq: int
     boot: str
     event: Event
+    hash: str = ""  #: its link in the chain over the ledger, as hex; empty: from before the chain
 
 
 class Outbox(Protocol):

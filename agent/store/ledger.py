@@ -1,4 +1,4 @@
-"""The ledger: events in order, one number each, never deleted."""
+"""The ledger: events in order, one number each, chained (``chain.py``), never deleted."""
 
 import json
 import math
@@ -7,16 +7,21 @@ from collections.abc import Mapping, Sequence
 
 from agent.core.model import Event
 from agent.core.ports import StoredEvent
+from agent.store import chain
 from agent.store.schema import NUMBERS_FROM
 
 
 def insert(connection: sqlite3.Connection, boot: int, event: Event, data: str) -> int:
     """Append an event inside the caller's transaction; its number. ``data`` is ``to_json(event.data)``."""
     seq = newest_seq(connection) + 1
+    (boot_hex,) = connection.execute("SELECT boot FROM boot WHERE id = ?", (boot,)).fetchone() or ("",)
+    before = chain.before_next(connection)
+    digest = chain.hash_of(before, seq, boot_hex, event.t_us, event.kind, event.subject, data)
     connection.execute(
-        "INSERT INTO event(seq, boot, t_us, kind, subject, data) VALUES(?, ?, ?, ?, ?, ?)",
-        (seq, boot, event.t_us, event.kind, event.subject, data),
+        "INSERT INTO event(seq, boot, t_us, kind, subject, data, hash) VALUES(?, ?, ?, ?, ?, ?, ?)",
+        (seq, boot, event.t_us, event.kind, event.subject, data, digest),
     )
+    chain.move_head(connection, seq, digest)
     return seq
 
 
@@ -26,14 +31,18 @@ def insert_events(connection: sqlite3.Connection, boot: int, events: Sequence[Ev
 
 
 def newest_seq(connection: sqlite3.Connection) -> int:
-    """The highest number ever given to an event: of those in the ledger, those set aside and those of older files."""
+    """The highest number ever given to an event: of those in the ledger, those set aside and those of older files.
+
+    The chain's head knows it also when the newest ones were cut off.
+    """
+    head = chain.read_head(connection)
     row = connection.execute(
         """SELECT max(ifnull((SELECT max(seq) FROM event), 0),
             ifnull((SELECT max(seq) FROM aside WHERE stream = 'event'), 0),
             ifnull((SELECT value FROM mark WHERE name = ?), 0))""",
         (NUMBERS_FROM,),
     ).fetchone()
-    return int(row[0])
+    return max(int(row[0]), 0 if head is None else head.seq)
 
 
 def select(
@@ -41,20 +50,21 @@ def select(
 ) -> tuple[list[StoredEvent], list[int]]:
     """Events after ``after_seq``, oldest first, and the numbers of those that can't be read."""
     rows = connection.execute(
-        """SELECT event.seq, boot.boot, event.t_us, event.kind, event.subject, event.data
+        """SELECT event.seq, boot.boot, event.t_us, event.kind, event.subject, event.data, event.hash
             FROM event LEFT JOIN boot ON boot.id = event.boot
             WHERE event.seq > ? AND substr(event.kind, 1, ?) = ? ORDER BY event.seq LIMIT ?""",
         (after_seq, len(kind_prefix), kind_prefix, limit),
     )
     events: list[StoredEvent] = []
     bad: list[int] = []
-    for seq, boot, t_us, kind, subject, data in rows:
+    for seq, boot, t_us, kind, subject, data, digest in rows:
         try:
             content = json.loads(data)
         except ValueError:
             content = None
         if isinstance(content, dict) and isinstance(t_us, int):
-            events.append(StoredEvent(seq, boot or "", Event(kind, t_us, subject, content)))
+            shown = digest.hex() if isinstance(digest, bytes) else ""
+            events.append(StoredEvent(seq, boot or "", Event(kind, t_us, subject, content), shown))
         else:
             bad.append(seq)
     return events, bad
@@ -65,10 +75,12 @@ def set_aside(connection: sqlite3.Connection, seq: int, reason: str, boot: int, 
 
     The new event comes first, so that the number of the damaged one is not given again.
     """
-    row = connection.execute("SELECT boot, data FROM event WHERE seq = ?", (seq,)).fetchone()
+    row = connection.execute("SELECT boot, data, hash FROM event WHERE seq = ?", (seq,)).fetchone()
     if row is None:
         return
-    data = to_json({"stream": "event", "seq": seq, "reason": reason})
+    # Its hash stays in the chain by this, so that those behind it can still be verified.
+    link = row[2].hex() if isinstance(row[2], bytes) else ""
+    data = to_json({"stream": "event", "seq": seq, "reason": reason, "hash": link})
     insert(connection, boot, Event("store.row_set_aside", now_us, "store"), data)
     connection.execute(
         "INSERT INTO aside(t_us, stream, seq, first_seq, boot, reason, data) VALUES(?, 'event', ?, ?, ?, ?, ?)",

@@ -8,7 +8,7 @@ Rules of this file:
    (``seq``) of those that it covers, the first one stands beside it. Numbers are never given twice.
 4. Roll-ups hold numbers as the device sent them (before scale and offset), so that they stay exact and small.
    ``last`` is NULL when the signal was unknown at the end of the bucket, ``lo`` and ``hi`` when it was all along.
-5. Sessions and notes are never dropped by retention, whatever their age and the size of the file.
+5. Events, sessions and notes are never dropped by retention, whatever their age and the size of the file.
 """
 
 import sqlite3
@@ -66,7 +66,16 @@ _SESSIONS_AND_NOTES = (
         PRIMARY KEY(kind, key)) WITHOUT ROWID""",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SESSIONS_AND_NOTES)
+#: The chain over the ledger (``chain.py``). Events that were there before have no hash.
+_CHAIN = (
+    "ALTER TABLE event ADD COLUMN hash BLOB",
+    """CREATE TABLE chain_start(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, rows INTEGER NOT NULL,
+        salt BLOB NOT NULL)""",
+    "CREATE TABLE chain_head(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, hash BLOB NOT NULL)",
+    "INSERT INTO chain_start SELECT 1, ifnull(max(seq), 0), count(*), randomblob(32) FROM event",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SESSIONS_AND_NOTES, _CHAIN)
 
 
 #: The mark behind which both streams' numbers begin in this file.

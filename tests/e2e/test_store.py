@@ -277,47 +277,48 @@ def test_version_1_is_upgraded_in_whole_steps(path: Path, clock: FakeClock) -> N
         assert schema.version(connection) == 2
 
 
-def test_a_file_of_version_1_keeps_all_that_it_has(path: Path, clock: FakeClock) -> None:
-    """Killed before, between and after the statements of the step: it is version 1 or 2, and opens as 2."""
+@pytest.mark.parametrize("version", range(1, len(schema.STEPS)))
+def test_an_older_file_keeps_all_that_it_has(path: Path, clock: FakeClock, version: int) -> None:
+    """Killed before, between and after the statements of a step: it is the old version or the new, and opens."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        schema.migrate(connection, schema.STEPS[:1])
+        schema.migrate(connection, schema.STEPS[:version])
         connection.execute("INSERT INTO event VALUES(1, 1, 5, 'old.event', '', '{}')")
-        for done in range(len(schema.STEPS[1]) + 1):
+        for done in range(len(schema.STEPS[version]) + 1):
             connection.execute("BEGIN IMMEDIATE")
-            for statement in schema.STEPS[1][:done]:
+            for statement in schema.STEPS[version][:done]:
                 connection.execute(statement)
             with closing(sqlite3.connect(path)) as other:  # what somebody finds who comes after a kill
-                assert schema.version(other) == 1
-                assert schema.statements(other) == schema.expected(1)
+                assert schema.version(other) == version
+                assert schema.statements(other) == schema.expected(version)
             connection.execute("ROLLBACK")
     counts = describe(path)
     assert counts["event"] == 1
-    assert "session" not in counts
+    assert ("session" in counts) == (version > 1)
     with closing(Store.open(path, clock)) as store:
         assert store.opened.moved_to is None
         assert [stored.event.kind for stored in store.events(0, 9)] == ["old.event"]
         assert store.list_sessions() == (0, [])
-        assert schema.version(store._connection) == 2
+        assert schema.version(store._connection) == len(schema.STEPS)
     assert describe(path)["session"] == 0
 
 
-def test_a_kill_while_a_step_is_done_leaves_the_old_schema(path: Path, clock: FakeClock) -> None:
+@pytest.mark.parametrize("version", range(1, len(schema.STEPS)))
+def test_a_kill_while_a_step_is_done_leaves_the_old_schema(path: Path, clock: FakeClock, version: int) -> None:
     script = f"""
 import os, sqlite3, sys
 sys.path.insert(0, {str(ROOT)!r})
 from agent.store import schema
-from agent.store.admin import describe
 connection = sqlite3.connect({str(path)!r}, isolation_level=None)
 connection.execute("PRAGMA journal_mode = WAL")
-schema.migrate(connection, schema.STEPS[:1])
+schema.migrate(connection, schema.STEPS[:{version}])
 connection.execute("INSERT INTO event VALUES(1, 1, 5, 'old.event', '', '{{}}')")
 connection.create_function("die", 0, lambda: os.kill(os.getpid(), 9))
-schema.migrate(connection, (schema.STEPS[0], (*schema.STEPS[1][:-1], "SELECT die()")))
+schema.migrate(connection, (*schema.STEPS[:{version}], (*schema.STEPS[{version}][:-1], "SELECT die()")))
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
     with closing(sqlite3.connect(path)) as connection:
-        assert schema.version(connection) == 1
+        assert schema.version(connection) == version
     with closing(Store.open(path, clock)) as store:
         assert store.opened.moved_to is None
         assert [stored.event.kind for stored in store.events(0, 9)] == ["old.event"]
