@@ -58,7 +58,10 @@ class RuleSpec:
     It becomes active when ``when`` was true for ``for_s`` without a break, and is over when ``clear`` (None: the
     contrary of ``when``) was true for ``clear_for_s``. With ``latch`` it also waits for an acknowledgement. Its acts go
     on for ``hold_s`` more. ``unknown`` says what a condition counts as whose signals are not known: as it was
-    (``hold``), as true (``raise``) or as over (``clear``).
+    (``hold``), as true (``raise``) or as over (``clear``); and what is not known is a break of both delays.
+
+    ``hold_s`` counts from when its condition was over, also where a latched one is acknowledged later. A latched one
+    needs an acknowledgement whatever its severity, else it would act for ever.
     """
 
     id: str
@@ -122,6 +125,9 @@ class Alarms(Protocol):
 
     async def acknowledge(self, alarm_id: str, who: str, note: str = "") -> AlarmStatus:
         """Somebody has seen it. Safe to call again."""
+
+    async def acknowledge_all(self, who: str) -> Sequence[AlarmStatus]:
+        """Somebody has seen all that there are; those that were not acknowledged before."""
 
     async def shelve(self, alarm_id: str, for_s: float, who: str, reason: str = "") -> AlarmStatus:
         """Tell nobody about it for so long (at most ``MAX_SHELVE_S``). What it does with stations goes on."""
