@@ -1,0 +1,139 @@
+"""Stations that people register: without a wire to this gateway, but switched, scheduled and counted as others are.
+
+Rules of this file:
+
+1. A registered station is a note. One that was taken out leaves its number behind, so that it is never given again.
+2. It obeys at once: what is decided about it is what it is. It has no contactor that would need to be spared.
+3. What is written here is on disk before anybody is answered.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from agent.control.station import Target
+from agent.control.switching import SwitchLimits
+from agent.core.clock import Clock
+from agent.core.errors import CommandRejected, Refusal
+from agent.core.model import Event, Number
+from agent.core.ports import Notebook, Setting
+
+NOTE = "registered_station"
+MAX_REGISTERED = 2000
+MAX_TEXT = 200
+PREFIX = "station-"
+
+_ENABLED = "charging_enabled"
+#: Nothing wears out by switching it.
+_UNSPARED = SwitchLimits(0, 0, 1_000_000, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A registered station. ``number`` is what the clients of the former station backend call it by."""
+
+    number: int
+    name: str
+    location: str = ""
+    max_w: Number | None = None  #: what it can deliver
+    created_us: int = 0
+
+    @property
+    def id(self) -> str:
+        """Its name among the stations."""
+        return f"{PREFIX}{self.number}"
+
+
+class Obedient:
+    """``Commandable`` of a station without a wire."""
+
+    def __init__(self, device: str) -> None:
+        self._settings = {_ENABLED: Setting(device, _ENABLED, "", 0, 1)}
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """It can be switched."""
+        return self._settings
+
+    async def set(self, point: str, value: Number) -> Number:
+        """Done by being said. Raises ``CommandRejected`` for what it does not have."""
+        if point not in self._settings:
+            raise CommandRejected(f"set {point}", Refusal.NOT_CAPABLE, "a station without a wire can only be switched")
+        return value
+
+    def release(self) -> None:
+        """Nothing is repeated."""
+
+
+@dataclass(slots=True)
+class RegisteredStations:
+    """All of them; the notebook is their place."""
+
+    clock: Clock
+    notebook: Notebook
+    _obedient: dict[int, Obedient] = field(default_factory=dict)
+
+    def all(self) -> list[Registered]:
+        """In the order of their numbers."""
+        found = [one for key, data in self.notebook.notes(NOTE).items() if (one := _read(key, data)) is not None]
+        return sorted(found, key=lambda one: one.number)
+
+    def find(self, station: str) -> Registered | None:
+        """The one with this id."""
+        return next((one for one in self.all() if one.id == station), None)
+
+    def targets(self) -> list[Target]:
+        """What control is given."""
+        return [
+            Target(
+                one.id,
+                one.id,
+                0,
+                one.name,
+                self._obedient.setdefault(one.number, Obedient(one.id)),
+                switching=_UNSPARED,
+            )
+            for one in self.all()
+        ]
+
+    async def add(self, stations: Sequence[Registered], who: str) -> list[Registered]:
+        """Register them; their numbers are given here. Raises ``CommandRejected`` and ``StoreError``."""
+        if len(self.all()) + len(stations) > MAX_REGISTERED:
+            hint = f"there are {MAX_REGISTERED} at most: take out what is not used"
+            raise CommandRejected("register a station", Refusal.OUT_OF_RANGE, hint)
+        made: list[Registered] = []
+        for one in stations:
+            number = max((int(key) for key in self.notebook.notes(NOTE) if key.isdecimal()), default=0) + 1
+            station = replace(one, number=number, created_us=self.clock.now_us())
+            event = Event("station.registered", station.created_us, station.id, {"by": who, **_data(station)})
+            await self.notebook.write(NOTE, str(number), _data(station), [event])
+            made.append(station)
+        return made
+
+    async def change(self, station: Registered, who: str) -> None:
+        """Give one another name, place or power. Raises ``StoreError``."""
+        event = Event("station.changed", self.clock.now_us(), station.id, {"by": who, **_data(station)})
+        await self.notebook.write(NOTE, str(station.number), _data(station), [event])
+
+    async def remove(self, station: Registered, who: str) -> None:
+        """Take one out. Raises ``StoreError``."""
+        event = Event("station.unregistered", self.clock.now_us(), station.id, {"by": who, "name": station.name})
+        await self.notebook.write(NOTE, str(station.number), {"removed_us": event.t_us}, [event])
+        self._obedient.pop(station.number, None)
+
+
+def _data(one: Registered) -> dict[str, object]:
+    return {"name": one.name, "location": one.location, "max_w": one.max_w, "created_us": one.created_us}
+
+
+def _read(key: str, data: Mapping[str, object]) -> Registered | None:
+    """The station of a note; None for one that was taken out, or can't be read."""
+    name, location, max_w, created_us = (data.get(part) for part in ("name", "location", "max_w", "created_us"))
+    if not key.isdecimal() or not isinstance(name, str):
+        return None
+    return Registered(
+        int(key),
+        name,
+        location if isinstance(location, str) else "",
+        max_w if isinstance(max_w, int | float) else None,
+        created_us if isinstance(created_us, int) else 0,
+    )
