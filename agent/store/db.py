@@ -8,7 +8,7 @@ import asyncio
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from agent.core.model import Batch, Encoding, Event, Number, Session, Signal, Si
 from agent.core.ports import StoredBlock, StoredEvent
 from agent.store import catalogue as catalogues
 from agent.store import ledger, outbox, sealing, telemetry
+from agent.store.energy import Level, Range, Rolled, RollupReader
 from agent.store.history import History, Series
 from agent.store.notes import Kinds, Notes, load_notes
 from agent.store.opening import create_or_open, is_damage, move_aside, open_file
@@ -57,6 +58,7 @@ class Store:
         self._writer = Writer(connection, clock, settings, self._upkeep, self._boot_id, seq)
         self._readers = Readers(self._path, settings.readers)
         self._history = History(self._readers, lambda: self._catalogue, self._set_aside)
+        self._rollups = RollupReader(self._readers, lambda: self._catalogue, self._set_aside)
         self._cursors = outbox.Cursors(
             connection, self._readers, self._writer, lambda: self._newest_event, self._set_aside
         )
@@ -152,6 +154,15 @@ class Store:
     def rows(self, signal_ids: Sequence[int], from_us: int, to_us: int) -> Iterator[tuple[int, int, Number | None]]:
         """Every row as (µs UTC, signal id, physical value or None), for exports. Raises ``StoreError``."""
         return self._history.rows(signal_ids, from_us, to_us)
+
+    def rolled(
+        self, signal_ids: Collection[int], level: Level, ranges: Sequence[Range], *, before: bool = False
+    ) -> dict[int, Rolled]:
+        """1 min or 1 h buckets that begin in these ranges, as columns, for each known id; up to the newest commit.
+
+        ``before``: and the newest one ahead of the first range. Blocks; raises ``StoreError``.
+        """
+        return self._rollups.read(signal_ids, level, ranges, before=before)
 
     # -- ledger
 
