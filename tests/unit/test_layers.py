@@ -15,6 +15,7 @@ ORDER = ["core", "pipeline", "store", "control", "insight", "api", "cli"]
 #: A library belongs to one room, which alone imports it.
 OWNERS = {
     "paho": ("cloud_sync/mqtt.py",),
+    "apprise": ("cloud_sync/notify_send.py",),
     "sqlite3": ("agent/store/",),
     "sqlite_utils": ("agent/store/",),
     "fastapi": ("agent/api/",),
@@ -130,6 +131,7 @@ def test_no_module_is_called_utils() -> None:
         ("drivers/modbus/unit.py", "agent.pipeline.polling"),
         ("agent/api/app.py", "sqlite3"),
         ("cloud_sync/uplink.py", "paho.mqtt.client"),
+        ("cloud_sync/notify.py", "apprise"),
     ],
 )
 def test_the_rules_bite(here: str, name: str) -> None:
