@@ -27,10 +27,10 @@ from agent.control.rules import (
     state_of,
     step,
 )
-from agent.control.when import Condition
+from agent.control.when import parse
 
-HOT = Condition("battery1.temperature_max_degc > 50", frozenset({"battery1.temperature_max_degc"}))
-COOL = Condition("battery1.temperature_max_degc < 45", HOT.signals)
+HOT = parse("battery1.temperature_max_degc > 50")
+COOL = parse("battery1.temperature_max_degc < 45")
 SPEC = RuleSpec("hot", HOT, for_s=5, clear_for_s=10)
 TRUE, FALSE, UNKNOWN = Judged(when=True), Judged(when=False), Judged(when=None)
 RAISED, CLEARED, ACKNOWLEDGED = Transition.RAISED, Transition.CLEARED, Transition.ACKNOWLEDGED

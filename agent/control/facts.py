@@ -1,0 +1,317 @@
+"""What conditions read: the newest value of each signal, since when it is so, when it was last heard, how it moves.
+
+Rules of this file:
+
+1. No clock: each call brings the time, as monotonic seconds, so that a rehearsal can run over history at any speed.
+2. What a batch costs does not depend on what conditions read: some numpy over its rows. Only rows that change a signal
+   which somebody watches come out, for a Python loop.
+3. Missing is never 0: a signal that was never heard, became unknown, or carries NaN or infinity is unknown (None).
+4. A limit compares as it is written: 523 * 0.1 is 52.3 here, not 52.300000000000004.
+5. Bounded: some columns per signal, and at most ``SAMPLES`` samples for each window that a rate reads.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+
+import numpy as np
+
+from agent.core.model import Encoding, Number, Signal
+from agent.pipeline.columns import Places, Rows, Spots
+
+#: A window keeps the last sample of each of so many parts: a rate is of so much ago, to a part.
+SAMPLES = 64
+#: With more decimals than that, a scale is no decimal fraction.
+_DECIMALS = 15
+
+#: (time of its row in µs UTC, signal id, value), a change of a watched signal.
+Change = tuple[int, int, Number | None]
+
+
+class Window:
+    """How one signal moved during the last ``seconds``: a staircase, each value holds until the next one."""
+
+    __slots__ = ("_samples", "_step_s", "seconds")
+
+    def __init__(self, seconds: Number) -> None:
+        self.seconds = float(seconds)
+        self._step_s = self.seconds / SAMPLES
+        self._samples: deque[tuple[float, Number]] = deque()
+
+    def put(self, now_s: float, value: Number | None) -> None:
+        """A new value. None: unknown, and what was before says nothing about what comes."""
+        samples = self._samples
+        if value is None:
+            samples.clear()
+        elif samples and now_s // self._step_s == samples[-1][0] // self._step_s:
+            samples[-1] = (now_s, value)
+        else:
+            samples.append((now_s, value))
+            self._trim(now_s)
+
+    def rate(self, now_s: float) -> float | None:
+        """Change per second since ``seconds`` ago; None where the value of then, or now, is not known."""
+        self._trim(now_s)
+        if not self._samples or self._samples[0][0] > now_s - self.seconds:
+            return None
+        try:
+            rate = (self._samples[-1][1] - self._samples[0][1]) / self.seconds
+        except OverflowError:
+            return None
+        return rate if math.isfinite(rate) else None
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def _trim(self, now_s: float) -> None:
+        """Keep one sample from before the window: its value held when the window began."""
+        samples, start_s = self._samples, now_s - self.seconds
+        while len(samples) > 1 and samples[1][0] <= start_s:
+            samples.popleft()
+
+
+class Facts:
+    """The value table. Conditions are compiled against it (``when_compile``); an ``Engine`` feeds it."""
+
+    def __init__(self) -> None:
+        self.now_s = -math.inf  #: the newest time that was passed in
+        self.values: list[Number | None] = []  #: by id, of what is watched; the list stays the same object
+        self._signals: dict[str, Signal] = {}
+        self._devices: dict[str, Places] = {}
+        self._decoders: list[Callable[[int], Number | None] | None] = []  # by id, of what is watched
+        self._windows: dict[tuple[int, Number], Window] = {}
+        self._spare: dict[tuple[int, Number], Window] = {}  # those before the last `bind`
+        self._moving: dict[int, list[Window]] = {}
+        self._word = np.zeros(0, dtype=np.int64)
+        self._known = np.zeros(0, dtype=np.bool_)
+        self._watched = np.zeros(0, dtype=np.bool_)
+        self._marked = np.zeros(0, dtype=np.bool_)  # all False between calls
+        self._heard_s = np.zeros(0)
+        self._since_s = np.zeros(0)
+        self._born_s = np.zeros(0)
+        self._grow(255)
+
+    # -- what there is
+
+    def bind(self, signals: Iterable[Signal], now_s: float) -> None:
+        """Say which signals there are. Nothing is watched then; what was seen of those that stay is kept."""
+        self.now_s = now_s
+        found = {signal.full_name: signal for signal in signals}
+        ids = {signal.id for signal in found.values()}
+        before = {signal.id for signal in self._signals.values()}
+        self._grow(max(ids, default=0))
+        for number in before - ids:
+            self._known[number] = False
+            self._heard_s[number] = -math.inf
+        for number in ids - before:
+            self._born_s[number] = now_s
+        devices: dict[str, list[int]] = {}
+        for signal in found.values():
+            devices.setdefault(signal.device, []).append(signal.id)
+        self._signals = found
+        self._devices = {device: np.array(numbers, dtype=np.intp) for device, numbers in devices.items()}
+        self._watched[:] = False
+        self._spare, self._windows, self._moving = self._windows, {}, {}
+
+    def signal(self, name: str) -> Signal | None:
+        """The signal of a full name; None where there is none."""
+        return self._signals.get(name)
+
+    def has_device(self, device: str) -> bool:
+        """Whether a device has signals."""
+        return device in self._devices
+
+    def watch(self, name: str) -> int | None:
+        """The place of a signal's value in ``values``, which is kept up to date from now on; None: there is none."""
+        signal = self._signals.get(name)
+        if signal is None:
+            return None
+        number = signal.id
+        if not self._watched[number]:
+            self._watched[number] = True
+            self._decoders[number] = decoder(signal)
+            self.values[number] = self._decoded(number) if self._known[number] else None
+        return number
+
+    def window(self, name: str, seconds: Number) -> Window | None:
+        """The window of a signal, which is kept up to date from now on; None where there is no such signal."""
+        number = self.watch(name)
+        if number is None:
+            return None
+        window = self._windows.get((number, seconds))
+        if window is None:
+            window = self._spare.pop((number, seconds), None) or Window(seconds)
+            value = self.values[number]
+            if value is None or not len(window):
+                window.put(float(self._since_s[number]), value)
+            self._windows[number, seconds] = window
+            self._moving.setdefault(number, []).append(window)
+        return window
+
+    # -- what happens
+
+    def news(self, rows: Rows, now_s: float) -> list[Change]:
+        """Take a batch; gives what changed of the watched signals, in the order of the rows, for ``accept``."""
+        self.now_s = now_s
+        places = rows.places
+        self._reach(rows.highest)
+        if not rows.batch.valid:
+            return self._lost(rows, now_s)
+        self._heard_s[places] = now_s
+        changed = rows.words != self._word[places]
+        known = self._known[places]
+        if np.count_nonzero(known) < len(known):
+            changed |= ~known
+        if not np.count_nonzero(changed):
+            return []
+        if not rows.unique:
+            # A row may be as the signal was before the batch, and change what an earlier row of it said.
+            self._marked[places[changed]] = True
+            changed = self._marked[places]
+            self._marked[places] = False
+        moved = places[changed]
+        words = rows.words[changed]
+        before = {} if rows.unique else self._before(moved)
+        self._since_s[moved] = now_s
+        self._word[moved] = words
+        self._known[moved] = True
+        watched = self._watched[moved]
+        if not np.count_nonzero(watched):
+            return []
+        columns = zip(
+            rows.times_us[changed][watched].tolist(), moved[watched].tolist(), words[watched].tolist(), strict=True
+        )
+        decoders = self._decoders
+        if rows.unique:
+            return [(t_us, number, decoders[number](word)) for t_us, number, word in columns]
+        found: list[Change] = []
+        for t_us, number, word in columns:
+            if before.get(number) != word:
+                before[number] = word
+                found.append((t_us, number, decoders[number](word)))
+        return found
+
+    def touched(self, spots: Spots, now_s: float) -> list[Change]:
+        """Signals that were read again unchanged: they are known again. Gives what that changes, as ``news``."""
+        self.now_s = now_s
+        places = spots.places
+        self._reach(spots.highest)
+        known = self._known[places]
+        found: list[Change] = []
+        if np.count_nonzero(known) < len(known):
+            # A touch repeats a word; of a signal that never had one it says nothing.
+            heard = self._heard_s[places] > -math.inf
+            back = places[heard & ~known]
+            places = places[heard]
+            self._known[back] = True
+            self._since_s[back] = now_s
+            found = [(0, number, self._decoded(number)) for number in dict.fromkeys(back[self._watched[back]].tolist())]
+        self._heard_s[places] = now_s
+        return found
+
+    def accept(self, change: Change) -> None:
+        """Let a change that ``news`` gave stand: conditions see it from now on."""
+        _, number, value = change
+        self.values[number] = value
+        if number in self._moving:
+            for window in self._moving[number]:
+                window.put(self.now_s, value)
+
+    def tick(self, now_s: float) -> None:
+        """Time goes on."""
+        self.now_s = now_s
+
+    # -- what time does to it
+
+    def age_s(self, subject: str) -> float | None:
+        """Seconds since a signal, or any signal of a device, was heard, changed or not; before the first time: since
+        it is known that there is one. None: there is no such thing.
+        """  # noqa: D205 - one sentence
+        signal = self._signals.get(subject)
+        places: Places | int | None = self._devices.get(subject) if signal is None else signal.id
+        if places is None:
+            return None
+        heard_s = float(np.max(self._heard_s[places]))
+        born_s = float(np.min(self._born_s[places]))
+        return max(0.0, self.now_s - (heard_s if heard_s > -math.inf else born_s))
+
+    def unchanged_s(self, number: int) -> float:
+        """How long a signal that is known was heard with the same word."""
+        return max(0.0, float(self._heard_s[number] - self._since_s[number]))
+
+    def was_heard(self, subject: str) -> bool:
+        """Whether a signal, or any signal of a device, was ever heard."""
+        signal = self._signals.get(subject)
+        places: Places | int | None = self._devices.get(subject) if signal is None else signal.id
+        return places is not None and bool(np.max(self._heard_s[places]) > -math.inf)
+
+    # -- inside
+
+    def _lost(self, rows: Rows, now_s: float) -> list[Change]:
+        lost = self._known[rows.places]
+        if not np.count_nonzero(lost):
+            return []
+        places = rows.places[lost]
+        self._known[places] = False
+        self._since_s[places] = now_s
+        watched = self._watched[places]
+        columns = zip(rows.times_us[lost][watched].tolist(), places[watched].tolist(), strict=True)
+        found: dict[int, Change] = {}
+        for t_us, number in columns:
+            found.setdefault(number, (t_us, number, None))
+        return list(found.values())
+
+    def _before(self, places: Places) -> dict[int, int | None]:
+        """The words of signals that are known."""
+        known = places[self._known[places]]
+        return dict(zip(known.tolist(), self._word[known].tolist(), strict=True))
+
+    def _decoded(self, number: int) -> Number | None:
+        decode = self._decoders[number]
+        return None if decode is None else decode(int(self._word[number]))
+
+    def _reach(self, number: int) -> None:
+        if number >= len(self._word):
+            self._grow(number)
+
+    def _grow(self, number: int) -> None:
+        if number < len(self._word):
+            return
+        more = max(number + 1, 2 * len(self._word)) - len(self._word)
+        self.values.extend([None] * more)
+        self._decoders.extend([None] * more)
+        self._word = np.r_[self._word, np.zeros(more, dtype=np.int64)]
+        self._known = np.r_[self._known, np.zeros(more, dtype=np.bool_)]
+        self._watched = np.r_[self._watched, np.zeros(more, dtype=np.bool_)]
+        self._marked = np.r_[self._marked, np.zeros(more, dtype=np.bool_)]
+        self._heard_s = np.r_[self._heard_s, np.full(more, -np.inf)]
+        self._since_s = np.r_[self._since_s, np.full(more, -np.inf)]
+        self._born_s = np.r_[self._born_s, np.full(more, -np.inf)]
+
+
+def decoder(signal: Signal) -> Callable[[int], Number | None]:
+    """Word -> physical value as it is written, or None where it is none."""
+    physical = signal.physical
+    if signal.encoding is not Encoding.FLOAT and isinstance(signal.scale, int) and isinstance(signal.offset, int):
+        return physical
+    decimals = (
+        _DECIMALS + 1 if signal.encoding is Encoding.FLOAT else max(_decimals(signal.scale), _decimals(signal.offset))
+    )
+
+    def decode(word: int) -> Number | None:
+        try:
+            value = physical(word)
+            if not math.isfinite(value):
+                return None
+        except OverflowError:
+            return None
+        return value if decimals > _DECIMALS else round(value, decimals)
+
+    return decode
+
+
+def _decimals(number: Number) -> int:
+    """How many decimals a number is written with."""
+    exponent = Decimal(repr(number)).as_tuple().exponent if math.isfinite(number) else 0
+    return max(0, -exponent) if isinstance(exponent, int) else 0
