@@ -48,6 +48,11 @@ def binding(wish: Wish) -> bool:
     return wish.origin <= Origin.GRID
 
 
+def automatic(wish: Wish) -> bool:
+    """Whether a machine goes on judging what it wants: no command of a person, of the cloud or of a schedule."""
+    return binding(wish) or wish.origin is Origin.RULE
+
+
 def decide(wishes: Sequence[Wish]) -> Verdict:
     """The verdict over the wishes about one station that stand now, oldest first."""
     newest_first = wishes[::-1]
@@ -65,6 +70,12 @@ def decide(wishes: Sequence[Wish]) -> Verdict:
         switcher=switcher,
         limiter=limiter,
     )
+
+
+def deciders(verdict: Verdict) -> tuple[Wish, ...]:
+    """Those whose wishes are done: about on/off, and about the limit."""
+    found = [one for one in (verdict.switcher, verdict.limiter) if one is not None]
+    return tuple(found[:1] if found[1:] == found[:1] else found)
 
 
 def under(own: Verdict, whole: Verdict, outlet: str, name: str) -> Verdict:
@@ -86,11 +97,13 @@ def _as_whole(wish: Wish, outlet: str, name: str) -> Wish:
 
 def explain(verdict: Verdict, wishes: Sequence[Wish], now_us: int, zone: tzinfo = UTC) -> str:
     """One sentence: what, by whom, since when, and who wanted otherwise. Times are those of ``zone``."""
-    parts = []
-    if verdict.switcher is not None:
-        parts.append(f"{_switch(verdict.on)} by {_whole(verdict.switcher, now_us, zone)}")
-    if verdict.limiter is not None:
-        parts.append(f"at most {verdict.limit_a:g} A by {_whole(verdict.limiter, now_us, zone)}")
+    said = {id(one): list[str]() for one in deciders(verdict)}
+    switcher, limiter = verdict.switcher, verdict.limiter
+    if switcher is not None:
+        said[id(switcher)].append(_switch(verdict.on))
+    if limiter is not None:
+        said[id(switcher if limiter == switcher else limiter)].append(f"at most {verdict.limit_a:g} A")
+    parts = [f"{' and '.join(said[id(one)])} by {_whole(one, now_us, zone)}" for one in deciders(verdict)]
     if not parts:
         return "nobody wants anything of it"
     text = ", ".join(parts)

@@ -10,11 +10,15 @@ Rules of this file:
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from agent.control.memory import Memory
 from agent.core.model import Event
 
 logger = logging.getLogger(__name__)
+
+#: Turns of the loop until each of some tasks has surely done its first step.
+_TURNS = 3
 
 _Content = tuple[Mapping[str, object] | None, Sequence[Event]]
 
@@ -30,8 +34,9 @@ class Keeping:
         self._waiter: asyncio.Future[None] | None = None
 
     def put(self, kind: str, key: str, data: Mapping[str, object] | None, events: Sequence[Event] = ()) -> None:
-        """Write it soon, in place of what of it was not written yet."""
-        self._pending[kind, key] = data, events
+        """Write it soon, in place of what of it was not written yet; without ``events`` those stay that wait."""
+        _, waiting = self._pending.get((kind, key), (None, ()))
+        self._pending[kind, key] = data, events or waiting
         if self._task is None:
             self._task = asyncio.create_task(self._write(), name=f"notes of {self._name}")
             self._task.add_done_callback(self._written)
@@ -52,10 +57,15 @@ class Keeping:
             self._waiter.set_result(None)
 
     async def close(self) -> None:
-        """End the writing; what was not handed to the store is not kept."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Hand what is pending to the store, and wait for nothing: it commits what it was handed."""
+        writing: list[asyncio.Task[Any]] = [] if self._task is None else [self._task]
+        writing += [asyncio.create_task(self._memory.write(*place, *one)) for place, one in self._pending.items()]
+        self._pending.clear()
+        for _ in range(_TURNS if writing else 0):
+            await asyncio.sleep(0)
+        for task in writing:
+            task.cancel()
+        await asyncio.gather(*writing, return_exceptions=True)
 
     async def _write(self) -> None:
         while self._pending:

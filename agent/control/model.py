@@ -107,6 +107,16 @@ class Decision:
     reason: str  #: one sentence for people
     wishes: Sequence[Wish] = ()
     result: str = ""  #: what the device said: ``done``, or why not
+    inputs: Mapping[str, Number | None] = field(default_factory=dict)  #: the values it was made of, by signal
+    follows: bool | None = None  #: whether the power followed; None: it can't be told (yet)
+    drawn: str = ""  #: what it drew when that was seen, in words
+
+    @property
+    def outcome(self) -> str:
+        """What came of it, for people: what the device said, and whether the power followed."""
+        if self.follows is None:
+            return self.result
+        return f"{self.result}; {'it follows' if self.follows else 'but it does not follow'}: it draws {self.drawn}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,16 +145,25 @@ def decision_data(number: int, decision: Decision) -> dict[str, object]:
         "on": decision.on,
         "limit_a": decision.limit_a,
         "winner": None if decision.winner is None else decision.winner.key,
+        "winner_origin": None if decision.winner is None else decision.winner.origin.name,
         "reason": decision.reason,
         "wishes": [wish_data(one) for one in decision.wishes],
         "result": decision.result,
+        "inputs": dict(decision.inputs),
+        "follows": decision.follows,
+        "drawn": decision.drawn,
     }
 
 
 def read_decisions(notebook: Notebook) -> dict[str, list[tuple[int, Decision]]]:
     """The decisions of all stations, oldest first, with their numbers."""
+    return decisions_of(notebook.notes(DECISION))
+
+
+def decisions_of(kept: Mapping[str, Mapping[str, object]]) -> dict[str, list[tuple[int, Decision]]]:
+    """The same from the notes of kind ``decision`` themselves."""
     found: dict[str, list[tuple[int, Decision]]] = {}
-    for key, data in notebook.notes(DECISION).items():
+    for key, data in kept.items():
         try:
             number, decision = _whole(data["number"]), _decision_of(data)
         except (KeyError, TypeError, ValueError) as error:
@@ -169,16 +178,21 @@ def read_decisions(notebook: Notebook) -> dict[str, list[tuple[int, Decision]]]:
 def _decision_of(data: Mapping[str, object]) -> Decision:
     station = str(data["station"])
     wishes = tuple(wish_of(station, one) for one in _dicts(data["wishes"]))
-    on, winner = data["on"], data["winner"]
+    on, winner, follows = data["on"], data["winner"], data.get("follows")
+    origin = data.get("winner_origin")  # absent: an older note
+    inputs = data.get("inputs")
     return Decision(
         station=station,
         t_us=_whole(data["t_us"]),
         on=None if on is None else bool(on),
         limit_a=_number(data["limit_a"]),
-        winner=next((one for one in reversed(wishes) if one.key == winner), None),
+        winner=next((one for one in reversed(wishes) if one.key == winner and origin in {None, one.origin.name}), None),
         reason=str(data["reason"]),
         wishes=wishes,
         result=str(data["result"]),
+        inputs={str(name): _number(one) for name, one in inputs.items()} if isinstance(inputs, Mapping) else {},
+        follows=None if follows is None else bool(follows),
+        drawn=str(data.get("drawn") or ""),
     )
 
 

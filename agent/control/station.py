@@ -112,6 +112,7 @@ class StationRunner:
         self._told = notes.read_told(around.memory.notebook, target.id, around.clock)
         self._following = Following(self._tell, alarmed=self._told.alarmed)
         self._unsure = set(self._told.written)
+        self._otherwise: dict[str, str] = {}  # by base name, where the device set another value than it was told
         self._seen = False
         self._version = 0  # counts what may change the plan
         self._failed: tuple[int, _State] | None = None  # the version that failed, and how
@@ -227,12 +228,16 @@ class StationRunner:
             self.work()
         if self._following.check(self._meter(), self._around.view, now_s):
             self._wake_s = -math.inf  # so that it is kept
+        if self._following.now is not None:
+            self._journal.saw(follows=self._following.now, drawn=self._following.drawn)
+        self._journal.tick()
 
     async def close(self) -> None:
         """End its task; who still waits is told so."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._journal.close()
         await self._keeping.close()
         self._wishes.answer(lambda _: Answer(Outcome.FAILED, "the gateway stops"))
 
@@ -365,6 +370,10 @@ class StationRunner:
             if answer.outcome is not Outcome.DONE:
                 return self._fail(answer, version)
             self._unsure.discard(base)
+            taken = answer.data.get("value")
+            self._otherwise.pop(base, None)
+            if isinstance(taken, int | float) and taken != value:
+                self._otherwise[base] = f"the device made {taken:g} of {value:g} for {names[base]}"
         self._failed, self._failures = None, 0
         return _DONE
 
@@ -396,7 +405,10 @@ class StationRunner:
         if self._told.alarmed != self._following.alarmed:
             self._save_told()
         left = self.above if state.word == "done" and self.verdict != decide(self.wishes) else None
-        self._journal.came_to(state.word, state.text if left is None else f"done by {left.target.id}: see there")
+        text = state.text if left is None else f"done by {left.target.id}: see there"
+        if state is _DONE and left is None:
+            text = "; ".join([text, *(self._otherwise[base] for base in plan.wanted if base in self._otherwise)])
+        self._journal.came_to(state.word, text)
         await self._keeping.wait()
 
     def _answer(self, wish: Wish | None, state: _State) -> Answer:
