@@ -103,6 +103,7 @@ def test_one_that_ignores_a_limit_which_changes_all_the_time_does_not_follow() -
                 rig.service._stations.derive("load", [load(10 + second % 5)])
                 rig.view.put("cp1.current_l1_a", 16.5)
                 await rig.wait(1)
+            await rig.wait(1)
             (event,) = rig.told("station.not_following")
             assert event.data["currents_a"] == [16.5]
             newest = rig.service.why("cp1")[0]
