@@ -11,10 +11,11 @@ Rules of this file:
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from agent.core.errors import StoreError
 from agent.store import chain
@@ -107,15 +108,12 @@ def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
         raise StoreError(op, str(error), "is it a store of Enlace?") from error
 
 
-def rows(connection: sqlite3.Connection, after_seq: int) -> Iterator[Row]:
-    """The events after that number, oldest first."""
-    for seq, boot, t_us, kind, subject, data, digest in connection.execute(
-        f"{_SELECT} WHERE event.seq > ? ORDER BY event.seq", (after_seq,)
-    ):
-        shown = digest if isinstance(digest, bytes) else None
-        known = "" if boot is None else boot
-        sound = isinstance(t_us, int) and all(isinstance(text, str) for text in (known, kind, subject, data))
-        yield Row(seq, known, t_us, kind, subject, data, shown, sound)
+def row_of(values: Sequence[Any]) -> Row:
+    """An event of its columns seq, boot, t_us, kind, subject, data and hash, whatever they hold."""
+    seq, boot, t_us, kind, subject, data, digest = values
+    known = "" if boot is None else boot
+    sound = isinstance(t_us, int) and all(isinstance(text, str) for text in (known, kind, subject, data))
+    return Row(seq, known, t_us, kind, subject, data, digest if isinstance(digest, bytes) and digest else None, sound)
 
 
 def verify(path: Path) -> Report:
@@ -126,17 +124,17 @@ def verify(path: Path) -> Report:
         if start is None:
             report.add(0, "chain", "the record of where the chain begins is gone or damaged")
             return report
-        told = _told_aside(connection)
+        told = told_aside(connection)
         _check_uncovered(connection, start, told, report)
         # A new file's numbers begin behind this mark, so that the first event's is known.
         walk = Walk(max(start.seq, get_mark(connection, NUMBERS_FROM)), start.hash, told, report)
-        for row in rows(connection, start.seq):
-            walk.step(row)
+        for values in connection.execute(f"{_SELECT} WHERE event.seq > ? ORDER BY event.seq", (start.seq,)):
+            walk.step(row_of(values))
         walk.end(head)
         return report
 
 
-def _told_aside(connection: sqlite3.Connection) -> dict[int, bytes]:
+def told_aside(connection: sqlite3.Connection) -> dict[int, bytes]:
     """The hashes of the events that the gateway has set aside, as it told in the ledger."""
     told: dict[int, bytes] = {}
     for (text,) in connection.execute("SELECT data FROM event WHERE kind = 'store.row_set_aside'"):

@@ -1,18 +1,27 @@
 """The chain over the ledger: whatever is changed in the file is found, and ``enlace audit`` says so (trials C11)."""
 
+import contextlib
+import csv
+import hashlib
+import io
+import json
 import random
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from agent.cli.main import main
 from agent.core.clock import FakeClock
 from agent.core.errors import StoreError
 from agent.core.model import Event
 from agent.store import schema
 from agent.store.audit import Report, verify
+from agent.store.audit_file import verify_lines
 from agent.store.db import Store
 
 WAIT_S = 20.0
@@ -303,3 +312,140 @@ def test_each_of_1000_mutations_is_found(path: Path) -> None:
             connection.execute("COMMIT")
         assert missed == []
     assert verify(path).ok
+
+
+# -- the command
+
+
+def enlace(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and error of the command, in this process: starting one takes a second."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["audit", *arguments])
+    return code, out.getvalue(), err.getvalue()
+
+
+def export(path: Path, *arguments: str) -> list[bytes]:
+    code, out, err = enlace("export", "--data-dir", str(path.parent), *arguments)
+    assert (code, err.startswith("events: ")) == (0, True), err
+    return out.encode().splitlines(keepends=True)
+
+
+def test_the_command_is_there(path: Path) -> None:
+    command = [sys.executable, "-m", "agent", "audit", "--data-dir", str(path.parent)]
+    done = subprocess.run([*command, "verify"], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("in order; ")
+    changed(path, "DELETE FROM event WHERE seq = 5")
+    assert subprocess.run([*command, "verify"], capture_output=True, check=False, timeout=60).returncode == 1
+
+
+def test_the_command_says_that_all_is_in_order(path: Path) -> None:
+    code, out, err = enlace("verify", "--data-dir", str(path.parent))
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        f"the ledger: {EVENTS + 2} events checked, numbers 1 to {EVENTS + 2}",
+        f"in order; the newest event's hash is {verify(path).last_hash.hex()}",
+    ]
+
+
+def test_the_command_names_what_is_broken(path: Path) -> None:
+    changed(path, "DELETE FROM event WHERE seq = 5", "UPDATE event SET subject = 'x' WHERE seq = 9")
+    code, out, _ = enlace("verify", "--data-dir", str(path.parent))
+    assert code == 1
+    lines = out.splitlines()
+    assert lines[1] == "5: removed: 1 event is missing before this number: 6"
+    assert lines[2].startswith("9: edited: ")
+    assert lines[3:] == ["NOT in order"]
+
+
+@pytest.mark.parametrize("folder", [".", "nowhere"])
+def test_what_is_no_store_is_said_in_one_line(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "enlace.db").write_text("no database, whatever its name says" * 100)
+    code, out, err = enlace("verify", "--data-dir", str(tmp_path / folder))
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+
+
+def test_an_export_is_verified_on_its_own(path: Path, tmp_path: Path) -> None:
+    lines = export(path)
+    assert len(lines) == EVENTS + 3
+    assert json.loads(lines[0])["kind"] in {"audit", "command.result"}
+    file = tmp_path / "export.jsonl"
+    file.write_bytes(b"".join(lines))
+    code, out, err = enlace("verify", "--file", str(file))
+    assert (code, err) == (0, "")
+    assert verify(path).last_hash.hex() in out
+    file.write_bytes(b"".join(lines).replace(b'"subject":"cp1"', b'"subject":"cp2"', 1))
+    assert enlace("verify", "--file", str(file))[0] == 1
+
+
+def test_each_change_of_an_export_is_found(path: Path) -> None:
+    lines = export(path)
+    assert verify_lines(lines).ok
+    rng = random.Random(5)  # noqa: S311 - no secret
+    for _ in range(200):
+        now = [*lines]
+        place = rng.randrange(len(now))
+        how = rng.choice(("edit", "remove", "swap", "repeat", "cut"))
+        if how == "edit":
+            letter = rng.randrange(len(now[place]))
+            now[place] = now[place][:letter] + bytes([now[place][letter] ^ 1]) + now[place][letter + 1 :]
+        elif how == "remove":
+            del now[place]
+        elif how == "swap":
+            now[place - 1], now[place] = now[place], now[place - 1]
+        elif how == "repeat":
+            now.insert(place, now[place])
+        else:
+            del now[place:]
+        assert not verify_lines(b"".join(now).splitlines(keepends=True)).ok, (how, place)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda lines: [lines[0].replace(b'"boot":"', b'"boot":"0', 1), *lines[1:]], "edited"),
+        (lambda lines: [*lines[:7], *lines[8:]], "removed"),
+        (lambda lines: [*lines[:7], lines[8], lines[7], *lines[9:]], "reordered"),
+    ],
+)
+def test_a_change_is_found_also_when_the_last_line_was_made_anew(
+    path: Path, change: Callable[[list[bytes]], list[bytes]], what: str
+) -> None:
+    *events, _ = export(path)
+    forged = change(events)
+    digest = hashlib.sha256(b"".join(forged)).hexdigest()
+    end = json.dumps({"events": len(forged), "whole": True, "sha256": digest}).encode()
+    assert what in [fault.what for fault in verify_lines([*forged, end]).faults]
+
+
+def test_an_export_of_some_is_verified_as_far_as_it_goes(path: Path) -> None:
+    everything = [json.loads(line) for line in export(path)[:-1]]
+    lines = export(path, "--kind", "command")
+    some = [json.loads(line) for line in lines[:-1]]
+    assert some == [one for one in everything if one["kind"].startswith("command")]
+    assert 0 < len(some) < len(everything)
+    assert verify_lines(lines).ok
+    from_, to = everything[40]["time"], everything[200]["time"]
+    lines = export(path, "--from", from_, "--to", to)
+    assert [json.loads(line) for line in lines[:-1]] == [one for one in everything if from_ <= one["time"] < to]
+    assert verify_lines(lines).ok
+    assert not verify_lines(lines[:50]).ok
+
+
+def test_an_export_of_damaged_events_goes_on_and_is_not_in_order(path: Path) -> None:
+    changed(path, "UPDATE event SET data = x'80ff' WHERE seq = 3", "UPDATE event SET hash = NULL WHERE seq = 5")
+    lines = export(path)
+    assert len(lines) == EVENTS + 3
+    assert {fault.seq for fault in verify_lines(lines).faults} >= {3, 5}
+
+
+def test_a_csv_export_holds_no_formulas(path: Path) -> None:
+    with closing(Store.open(path, FakeClock())) as store:
+        store.record(Event("audit", 1_700_000_000_000_000, "=1+1", {"a": 1})).result(WAIT_S)
+    found = list(csv.DictReader(io.StringIO(b"".join(export(path, "--format", "csv")).decode(), newline="")))
+    assert len(found) == EVENTS + 3
+    assert found[-1]["subject"] == "'=1+1"
+    assert json.loads(found[-1]["data"]) == {"a": 1}
+    assert found[-1]["time"] == "2023-11-14T22:13:20.000000Z"
+    assert found[-1]["hash"] == verify(path).last_hash.hex()

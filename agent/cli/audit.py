@@ -1,0 +1,123 @@
+"""``enlace audit``: verify the ledger by its chain, and export it. Only reads: works while the gateway runs."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.cli.output import write_out
+from agent.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from agent.store.audit import Report
+    from agent.store.audit_file import Linked
+
+EXIT_BROKEN = 1
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("audit", help="verify that nobody changed the ledger; export it")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    # Written at both places it may stand, as with enlace user.
+    _add_place(parser)
+    parser.set_defaults(data_dir=None)
+    place = argparse.ArgumentParser(add_help=False)
+    _add_place(place)
+    check = verbs.add_parser("verify", parents=[place], help="check each event by its hash; exit 1: not in order")
+    check.add_argument("--file", type=Path, metavar="EXPORT.jsonl", help="check an export instead, by itself")
+    export = verbs.add_parser("export", parents=[place], help="write events with their hashes to standard output")
+    export.add_argument("--from", dest="from_us", type=_time, metavar="ISO", help="from this time on")
+    export.add_argument("--to", dest="to_us", type=_time, metavar="ISO", help="before this time")
+    export.add_argument("--kind", default="", metavar="PREFIX", help="only kinds that begin so: command, audit, alarm.")
+    export.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="default: jsonl")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify or export. 1 where the ledger or the export is not in order."""
+    if arguments.verb == "export":
+        return _export(arguments)
+    return _verify_file(arguments.file) if arguments.file else _verify(arguments)
+
+
+def database(arguments: argparse.Namespace) -> Path:
+    """The database that ``--data-dir`` or ``--config`` names. Raises ``ConfigError``."""
+    from agent.app import DATABASE  # noqa: PLC0415 - see the package's docstring
+    from agent.config import load_config  # noqa: PLC0415
+
+    folder: Path = arguments.data_dir or load_config(arguments.config).data_dir
+    return folder / DATABASE
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    suppress = argparse.SUPPRESS  # what stands at the other place is not overwritten with nothing
+    parser.add_argument("--config", type=Path, metavar="F", default=suppress, help="the site's configuration")
+    parser.add_argument("--data-dir", type=Path, metavar="D", default=suppress, help="where enlace.db is instead")
+
+
+def _time(text: str) -> int:
+    from agent.api.times import parse_time  # noqa: PLC0415 - see the package's docstring
+
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from agent.store.audit import verify  # noqa: PLC0415 - see the package's docstring
+
+    return _tell("the ledger", verify(database(arguments)))
+
+
+def _verify_file(path: Path) -> int:
+    from agent.store.audit_file import verify_lines  # noqa: PLC0415 - see the package's docstring
+
+    try:
+        with path.open("rb") as lines:
+            return _tell(str(path), verify_lines(lines))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise Unavailable(f"read {path}", reason, "check the path and its permissions") from error
+
+
+def _tell(what: str, report: "Report") -> int:
+    span = "" if report.first_seq is None else f", numbers {report.first_seq} to {report.last_seq}"
+    print(f"{what}: {report.rows} events checked{span}")
+    if report.uncovered:
+        print(f"{report.uncovered} events are older than the chain: nothing can be said about them")
+    for fault in report.faults:
+        print(f"{fault.seq}: {fault.what}: {fault.text}")
+    if report.fault_count > len(report.faults):
+        print(f"and {report.fault_count - len(report.faults)} more")
+    if not report.ok:
+        print("NOT in order")
+        return EXIT_BROKEN
+    newest = f"; the newest event's hash is {report.last_hash.hex()}" if report.rows else ""
+    print(f"in order{newest}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from agent.api.times import iso  # noqa: PLC0415 - see the package's docstring
+    from agent.store.audit import open_ledger  # noqa: PLC0415
+    from agent.store.audit_file import Wanted, linked, to_csv, to_jsonl  # noqa: PLC0415
+
+    wanted = Wanted(arguments.from_us, arguments.to_us, arguments.kind)
+    written = 0
+
+    def counted(events: Iterator["Linked"]) -> Iterator["Linked"]:
+        nonlocal written
+        for event in events:
+            written += 1
+            yield event
+
+    with open_ledger(database(arguments)) as connection:
+        # One state of the ledger: nobody waits here for its upkeep.
+        events = counted(linked(lambda: nullcontext(connection), wanted))
+        lines = to_csv(events, iso) if arguments.format == "csv" else to_jsonl(events, wanted, iso)
+        write_out(lines, "the export", lambda: print(f"events: {written}", file=sys.stderr))
+    return 0
