@@ -199,6 +199,20 @@ _ALL = (
     Point("warning_system", "", _S, "internal system or hardware warning (0/1)"),
     Point("warning_communication", "", _S, "internal communication is failing (0/1)"),
     Point("warning_code", "", _S, "the device's own warning code or bit field"),
+    # The gateway itself
+    Point("disk_free_bytes", "B", _G, "room on the disk that holds the data"),
+    Point("disk_free_pct", "%", _G, "share of that disk that is free"),
+    Point("cpu_pct", "%", _G, "what the program takes of one processor core"),
+    Point("memory_bytes", "B", _G, "memory that the program has resident"),
+    Point("loop_lag_s", "s", _G, "the longest that something in the program made all else wait"),
+    Point("uplink_connected", "", _S, "the broker is connected (0/1)"),
+    Point("uplink_backlog", "", _G, "records that wait for the central server"),
+    Point("clock_good", "", _S, "the machine's clock is set (0/1)"),
+    Point("store_ok", "", _S, "what is read can be stored (0/1)"),
+    Point("written_bytes", "B", _C, "written to the disk by the program since its start"),
+    Point("notify_failing", "", _G, "channels through which nobody can be told of alarms"),
+    Point("certificate_days", "d", _G, "days until the first of the gateway's certificates ends"),
+    Point("restarts", "", _C, "restarts of the program's parts since its start"),
 )
 
 #: The labels of ``charger_status``: OCPP 1.6 edition 2, 7.7 ChargePointStatus.
