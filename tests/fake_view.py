@@ -187,6 +187,16 @@ class FakeControl:
 
 
 @dataclass
+class FakeDeriver:
+    """Where derived wishes stand, for tests."""
+
+    now: dict[str, Sequence[Wish]] = field(default_factory=dict)
+
+    def derive(self, key: str, wishes: Sequence[Wish]) -> None:
+        self.now[key] = wishes
+
+
+@dataclass
 class FakeNotebook:
     """``Notebook`` for tests, in memory."""
 

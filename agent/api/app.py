@@ -22,6 +22,7 @@ from agent.api.access import CallerOf, Routes
 from agent.api.answers import StatusOut
 from agent.api.auth import Auth, DeniedError
 from agent.api.auth_routes import add_auth_routes
+from agent.api.event_routes import add_event_routes
 from agent.api.guard import Guard
 from agent.api.live import LiveStreams
 from agent.api.models import (
@@ -80,6 +81,7 @@ def create_app(
     _Readings(view, clock, auth, live or LiveStreams(view, clock)).add(routes)
     add_site_routes(routes, view, ports, auth)
     add_schedule_routes(routes, ports, auth)
+    add_event_routes(routes, ports, auth)
     add_session_routes(routes, ports, auth)
     app.include_router(routes.router)
     app.include_router(pages.router())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.control.model import Control
+from agent.control.timed_event_model import TimedEventBook
 from agent.core.model import Event, Number, Session, Signal
 from agent.core.ports import Latest, Notebook
 from agent.pipeline.health import Health, UnitState, WireState
@@ -182,6 +183,7 @@ class SitePorts:
     """Through what the API acts on the site. What is None is answered with 503: this gateway runs without it."""
 
     control: Control | None = None
+    events: TimedEventBook | None = None
     editor: SiteEditor | None = None
     sessions: SessionBook | None = None
     notebook: Notebook | None = None  #: where the id tags stand: notes of kind ``id_tag``, by the tag casefolded

@@ -16,12 +16,15 @@ from agent.api.app import create_app
 from agent.api.auth import Auth
 from agent.api.users import Role, UserBook
 from agent.api.view import Adopted, SitePorts
+from agent.control.memory import Memory
+from agent.control.timed_events import TimedEvents
 from agent.core.clock import FakeClock
 from agent.core.model import Event, Session
 from tests.fake_view import (
     KNOCKING,
     START_US,
     FakeControl,
+    FakeDeriver,
     FakeEditor,
     FakeNotebook,
     FakeSessions,
@@ -53,6 +56,9 @@ class Rig:
         self.editor = FakeEditor()
         self.notebook = FakeNotebook()
         self.sessions = FakeSessions(list(SESSIONS))
+        self.event_notes = FakeNotebook()
+        self.derived = FakeDeriver()
+        self.events = TimedEvents(self.clock, Memory(self.event_notes), self.derived)
         self.told: list[Event] = []
         self.adopted: list[str] = []
         self.forgotten: list[str] = []
@@ -71,6 +77,7 @@ class Rig:
         self.auth = quick_auth(self.folder, self.clock, self.told.append)
         ports = SitePorts(
             control=self.control,
+            events=self.events,
             editor=self.editor,
             sessions=self.sessions,
             notebook=self.notebook,
