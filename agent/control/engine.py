@@ -10,6 +10,7 @@ Rules of this file:
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 
 from agent.control.alarm_model import RuleSpec
 from agent.control.facts import Change, Facts
@@ -23,18 +24,26 @@ from agent.pipeline.columns import Rows, Spots
 Judged = Callable[[str, bool | None, bool | None, float], None]
 
 
+class _Nothing(Enum):
+    """Nobody was told anything yet; told is also ``None``, for unknown."""
+
+    NOTHING = "nothing"
+
+
+_NOTHING = _Nothing.NOTHING
+
+
 class _Rule:
     """A rule with its conditions compiled, and what was told of it."""
 
-    __slots__ = ("clear", "spec", "told", "told_clear", "told_when", "when")
+    __slots__ = ("clear", "spec", "told_clear", "told_when", "when")
 
     def __init__(self, spec: RuleSpec, facts: Facts) -> None:
         self.spec = spec
         self.when: Judge = compile_truth(spec.when.tree, facts)
         self.clear: Judge | None = None if spec.clear is None else compile_truth(spec.clear.tree, facts)
-        self.told = False
-        self.told_when: bool | None = None
-        self.told_clear: bool | None = None
+        self.told_when: bool | _Nothing | None = _NOTHING
+        self.told_clear: bool | _Nothing | None = _NOTHING
 
 
 class Engine:
@@ -57,6 +66,7 @@ class Engine:
         self.facts.bind(signals, now_s)
         before = {rule.spec.id: rule for rule in self._rules}
         self._rules = [_Rule(spec, self.facts) for spec in specs]
+        self.facts.settle()
         self._places = {spec.id: index for index, spec in enumerate(specs)}
         readers: dict[int, list[int]] = {}
         timed = []
@@ -69,7 +79,7 @@ class Engine:
                 timed.append(index)
             old = before.get(rule.spec.id)
             if old is not None and _conditions(old.spec) == _conditions(rule.spec):
-                rule.told, rule.told_when, rule.told_clear = old.told, old.told_when, old.told_clear
+                rule.told_when, rule.told_clear = old.told_when, old.told_clear
         self._readers = {place: tuple(indexes) for place, indexes in readers.items()}
         self._timed = tuple(timed)
         self._evaluate(range(len(self._rules)), now_s)
@@ -107,14 +117,13 @@ class Engine:
         instant_us = changes[0][0]
         seen: set[int] = set()
         due: set[int] = set()
-        for change in changes:
-            t_us, place, _ = change
+        for t_us, place, value in changes:
             if t_us != instant_us or place in seen:
                 self._evaluate(sorted(due), now_s)
                 instant_us = t_us
                 seen.clear()
                 due.clear()
-            accept(change)
+            accept(place, value)
             seen.add(place)
             due.update(readers.get(place, ()))
         self._evaluate(sorted(due), now_s)
@@ -125,11 +134,16 @@ class Engine:
         for index in indexes:
             rule = rules[index]
             when = rule.when()
-            contrary = None if when is None else not when
-            clear = contrary if rule.clear is None else rule.clear()
-            if when is not rule.told_when or clear is not rule.told_clear or not rule.told:
-                rule.told, rule.told_when, rule.told_clear = True, when, clear
-                self._judged(rule.spec.id, when, clear, now_s)
+            if rule.clear is None:
+                if when is rule.told_when:
+                    continue
+                clear = None if when is None else not when
+            else:
+                clear = rule.clear()
+                if when is rule.told_when and clear is rule.told_clear:
+                    continue
+            rule.told_when, rule.told_clear = when, clear
+            self._judged(rule.spec.id, when, clear, now_s)
 
     def _unknown(self, specs: Sequence[RuleSpec]) -> list[str]:
         found: dict[str, None] = {}

@@ -24,6 +24,8 @@ from agent.pipeline.columns import Places, Rows, Spots
 SAMPLES = 64
 #: With more decimals than that, a scale is no decimal fraction.
 _DECIMALS = 15
+#: A 64-bit word times less than this is finite.
+_LARGE = 1e280
 
 #: (time of its row in µs UTC, signal id, value), a change of a watched signal.
 Change = tuple[int, int, Number | None]
@@ -95,16 +97,19 @@ class Facts:
     # -- what there is
 
     def bind(self, signals: Iterable[Signal], now_s: float) -> None:
-        """Say which signals there are. Nothing is watched then; what was seen of those that stay is kept."""
+        """Say which signals there are. Nothing is watched then; what was seen of those that stay is kept.
+
+        Who has compiled all conditions anew says so: ``settle``.
+        """
         self.now_s = now_s
         found = {signal.full_name: signal for signal in signals}
-        ids = {signal.id for signal in found.values()}
-        before = {signal.id for signal in self._signals.values()}
+        ids = {signal.id: signal for signal in found.values()}
+        before = {signal.id: signal for signal in self._signals.values()}
         self._grow(max(ids, default=0))
-        for number in before - ids:
+        for number in before.keys() - ids.keys():
             self._known[number] = False
             self._heard_s[number] = -math.inf
-        for number in ids - before:
+        for number in ids.keys() - before.keys():
             self._born_s[number] = now_s
         devices: dict[str, list[int]] = {}
         for signal in found.values():
@@ -112,7 +117,12 @@ class Facts:
         self._signals = found
         self._devices = {device: np.array(numbers, dtype=np.intp) for device, numbers in devices.items()}
         self._watched[:] = False
-        self._spare, self._windows, self._moving = self._windows, {}, {}
+        self._spare = {key: one for key, one in self._windows.items() if before.get(key[0]) == ids.get(key[0])}
+        self._windows, self._moving = {}, {}
+
+    def settle(self) -> None:
+        """Forget the windows that no condition reads any more."""
+        self._spare = {}
 
     def signal(self, name: str) -> Signal | None:
         """The signal of a full name; None where there is none."""
@@ -210,9 +220,8 @@ class Facts:
         self._heard_s[places] = now_s
         return found
 
-    def accept(self, change: Change) -> None:
+    def accept(self, number: int, value: Number | None) -> None:
         """Let a change that ``news`` gave stand: conditions see it from now on."""
-        _, number, value = change
         self.values[number] = value
         if number in self._moving:
             for window in self._moving[number]:
@@ -228,13 +237,13 @@ class Facts:
         """Seconds since a signal, or any signal of a device, was heard, changed or not; before the first time: since
         it is known that there is one. None: there is no such thing.
         """  # noqa: D205 - one sentence
-        signal = self._signals.get(subject)
-        places: Places | int | None = self._devices.get(subject) if signal is None else signal.id
+        places = self._places_of(subject)
         if places is None:
             return None
-        heard_s = float(np.max(self._heard_s[places]))
-        born_s = float(np.min(self._born_s[places]))
-        return max(0.0, self.now_s - (heard_s if heard_s > -math.inf else born_s))
+        since_s = self._heard_s[places].max()
+        if since_s == -math.inf:
+            since_s = self._born_s[places].min()
+        return max(0.0, self.now_s - float(since_s))
 
     def unchanged_s(self, number: int) -> float:
         """How long a signal that is known was heard with the same word."""
@@ -242,11 +251,17 @@ class Facts:
 
     def was_heard(self, subject: str) -> bool:
         """Whether a signal, or any signal of a device, was ever heard."""
-        signal = self._signals.get(subject)
-        places: Places | int | None = self._devices.get(subject) if signal is None else signal.id
-        return places is not None and bool(np.max(self._heard_s[places]) > -math.inf)
+        places = self._places_of(subject)
+        return places is not None and bool(self._heard_s[places].max() > -math.inf)
 
     # -- inside
+
+    def _places_of(self, subject: str) -> Places | None:
+        """Of a device's signals, or of one signal."""
+        if subject in self._devices:
+            return self._devices[subject]
+        signal = self._signals.get(subject)
+        return None if signal is None else np.array([signal.id], dtype=np.intp)
 
     def _lost(self, rows: Rows, now_s: float) -> list[Change]:
         lost = self._known[rows.places]
@@ -292,26 +307,29 @@ class Facts:
 
 def decoder(signal: Signal) -> Callable[[int], Number | None]:
     """Word -> physical value as it is written, or None where it is none."""
-    physical = signal.physical
-    if signal.encoding is not Encoding.FLOAT and isinstance(signal.scale, int) and isinstance(signal.offset, int):
+    physical, scale, offset = signal.physical, signal.scale, signal.offset
+    if signal.encoding is not Encoding.FLOAT and isinstance(scale, int) and isinstance(offset, int):
         return physical
-    decimals = (
-        _DECIMALS + 1 if signal.encoding is Encoding.FLOAT else max(_decimals(signal.scale), _decimals(signal.offset))
-    )
+    decimals = max(_decimals(scale), _decimals(offset))
+    if signal.encoding is Encoding.INT and decimals <= _DECIMALS and abs(scale) < _LARGE and abs(offset) < _LARGE:
+        # Whole numbers divided give the float that is next to the decimal fraction.
+        power = 10**decimals
+        steps, start = round(scale * power), round(offset * power)
+        return lambda word: (word * steps + start) / power
 
     def decode(word: int) -> Number | None:
         try:
             value = physical(word)
-            if not math.isfinite(value):
-                return None
+            return value if math.isfinite(value) else None
         except OverflowError:
             return None
-        return value if decimals > _DECIMALS else round(value, decimals)
 
     return decode
 
 
 def _decimals(number: Number) -> int:
-    """How many decimals a number is written with."""
-    exponent = Decimal(repr(number)).as_tuple().exponent if math.isfinite(number) else 0
+    """With how many decimals a number is written; very many where it is none."""
+    if not math.isfinite(number):
+        return _DECIMALS + 1
+    exponent = Decimal(repr(number)).as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0

@@ -33,16 +33,17 @@ _QUICK: dict[str, Callable[[_Values, int, Number], Judge]] = {
     "==": lambda values, at, limit: lambda: None if (value := values[at]) is None else value == limit,
     "!=": lambda values, at, limit: lambda: None if (value := values[at]) is None else value != limit,
 }
-_CALCS: dict[str, Callable[[Sequence[Number]], Number]] = {
-    "+": sum,
-    "-": lambda args: args[0] - args[1],
-    "*": math.prod,
-    "/": lambda args: args[0] / args[1],
-    "neg": lambda args: -args[0],
-    "abs": lambda args: abs(args[0]),
+_CALCS: dict[str, Callable[..., Number]] = {
+    "+": lambda *values: sum(values),
+    "-": operator.sub,
+    "*": lambda *values: math.prod(values),
+    "/": operator.truediv,
+    "neg": operator.neg,
+    "abs": abs,
     "min": min,
     "max": max,
 }
+_TWO = 2
 
 
 def compile_truth(tree: Truth, facts: Facts) -> Judge:
@@ -134,21 +135,28 @@ def _measure(tree: Measure, facts: Facts) -> Evaluate:
     return _unknown if window is None else lambda: window.rate(facts.now_s)
 
 
-def _calc(calculate: Callable[[Sequence[Number]], Number], args: Sequence[Evaluate]) -> Evaluate:
+def _calc(calculate: Callable[..., Number], args: Sequence[Evaluate]) -> Evaluate:
     def evaluate() -> Number | None:
-        values = []
-        for arg in args:
-            value = arg()
-            if value is None:
-                return None
-            values.append(value)
-        try:
-            result = calculate(values)
-            return result if math.isfinite(result) else None
-        except (ZeroDivisionError, OverflowError):
-            return None
+        values = [arg() for arg in args]
+        return None if None in values else _finite(calculate, *values)
 
-    return evaluate
+    if len(args) != _TWO:
+        return evaluate
+    first, second = args
+
+    def evaluate_two() -> Number | None:
+        one, other = first(), second()
+        return None if one is None or other is None else _finite(calculate, one, other)
+
+    return evaluate_two
+
+
+def _finite(calculate: Callable[..., Number], *values: Number | None) -> Number | None:
+    try:
+        result = calculate(*values)
+        return result if math.isfinite(result) else None
+    except (ZeroDivisionError, OverflowError):
+        return None
 
 
 def _all(parts: Sequence[Judge]) -> Judge:
