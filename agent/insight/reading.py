@@ -1,0 +1,157 @@
+"""What insight needs of the store, and how an energy is read from it: hours where they do, minutes where they don't.
+
+Months and days are read from 1 h roll-ups, but for the two hours around each bound: these, and hours in which a
+register fell, are read minute by minute. So the energy of a month is some 5,000 rows, not 45,000.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from agent.core.model import Number, Session, Signal
+from agent.insight.energy import (
+    POSTED,
+    Direction,
+    Energy,
+    by_period,
+    integral,
+    nothing,
+    powers,
+    registers,
+    together,
+    usual_us,
+)
+from agent.insight.periods import HOUR_US, Period
+from agent.insight.registers import MAX_POWER_W, moves_of, odd
+from agent.store.energy import Level, Range, Rolled, join
+
+#: Hours in which a register fell that are looked at more closely; the others keep what the hour shows.
+MAX_REFINED = 200
+#: Of so many bounds the hours around each are read minute by minute.
+_MAX_EDGES = 400
+
+
+class Reader(Protocol):
+    """The store's history. All of it blocks for some ms, is thread-safe and raises ``StoreError``."""
+
+    def catalog(self) -> tuple[int, Sequence[Signal]]:
+        """The catalogue's version and every signal that ever was."""
+
+    def rolled(
+        self, signal_ids: Collection[int], level: Level, ranges: Sequence[Range], *, before: bool = False
+    ) -> dict[int, Rolled]:
+        """Buckets that begin in the ranges, for each known id; ``before``: and the newest one ahead of them."""
+
+    def rows(self, signal_ids: Sequence[int], from_us: int, to_us: int) -> Iterator[tuple[int, int, Number | None]]:
+        """Every raw row as (µs UTC, signal id, value or None)."""
+
+    def list_sessions(
+        self,
+        device: str | None = None,
+        running: bool | None = None,  # noqa: FBT001 - a filter of three values
+        from_us: int | None = None,
+        to_us: int | None = None,
+        *,
+        newest_first: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[int, list[Session]]:
+        """How many sessions started in the range, and one page of them."""
+
+
+def read_energy(
+    reader: Reader,
+    device: str,
+    direction: Direction,
+    period: Period,
+    bounds: Sequence[int],
+    now_us: int,
+    max_w: float | None = None,
+) -> Energy:
+    """The energy of a device by the periods of ``bounds``: of the first of its registers that say anything, or powers.
+
+    ``max_w``: what it can draw at most; a register that moves faster is not believed.
+    """
+    signals = [signal for signal in reader.catalog()[1] if signal.device == device]
+    for choice in registers(signals, direction):
+        found = _of_registers(reader, device, direction, choice, period, bounds, now_us, max_w)
+        if found is not None:
+            return found
+    for choice in powers(signals, direction):
+        rolled = reader.rolled([one.id for one in choice], "minute", [(bounds[0], bounds[-1])])
+        names = list(dict.fromkeys(one.name for one in choice))
+        parts = [
+            integral(join([rolled[one.id] for one in choice if one.name == name]), bounds, now_us, direction)
+            for name in names
+        ]
+        if any(part.total_wh is not None for part in parts):
+            return together(device, direction, names, parts)
+    return nothing(device, direction, bounds)
+
+
+def _of_registers(
+    reader: Reader,
+    device: str,
+    direction: Direction,
+    choice: Sequence[Signal],
+    period: Period,
+    bounds: Sequence[int],
+    now_us: int,
+    max_w: float | None,
+) -> Energy | None:
+    ids = [one.id for one in choice]
+    if period == "hour" or len(bounds) > _MAX_EDGES:
+        # Bounds inside of UTC hours (India's days) need their minutes also where there are too many for the others.
+        level: Level = "minute" if period == "hour" or any(one % HOUR_US for one in bounds) else "hour"
+        rolled = reader.rolled(ids, level, [(bounds[0], bounds[-1])], before=True)
+    else:
+        hours, minutes = _split(bounds)
+        coarse = reader.rolled(ids, "hour", hours, before=False)
+        fine = reader.rolled(ids, "minute", minutes, before=True)
+        rolled = {one: join([fine[one], coarse[one]]) for one in ids}
+    parts: list[Energy] = []
+    names = list(dict.fromkeys(one.name for one in choice))
+    for name in names:
+        # A name that changed its meaning (a scale was put right) is one register after the other.
+        meanings = [one for one in choice if one.name == name]
+        history = join([_refined(reader, one.id, rolled[one.id]) for one in meanings])
+        posted = meanings[-1].source == POSTED
+        limit_w = float("inf") if posted else MAX_POWER_W if max_w is None else max_w
+        moved = moves_of(history, float(meanings[-1].scale), limit_w)
+        parts.append(by_period(moved, bounds, now_us, usual_us(history), posted=posted))
+    if all(period.wh is None for part in parts for period in part.periods) and not any(part.spans for part in parts):
+        return None
+    return together(device, direction, names, parts)
+
+
+def _split(bounds: Sequence[int]) -> tuple[list[Range], list[Range]]:
+    """The range as hours, and as minutes for the hours on both sides of each bound."""
+    edges: list[Range] = []
+    for bound in bounds:
+        # Ahead of the first bound only the newest reading counts; the hour of the last bound is behind the range.
+        from_us = max((bound - 1) // HOUR_US * HOUR_US, bounds[0])
+        to_us = min((bound // HOUR_US + 1) * HOUR_US, bounds[-1])
+        if from_us >= to_us:
+            continue
+        if edges and from_us <= edges[-1][1]:
+            edges[-1] = (edges[-1][0], max(edges[-1][1], to_us))
+        else:
+            edges.append((from_us, to_us))
+    hours = [(one[1], two[0]) for one, two in pairwise(edges)]
+    return hours, edges
+
+
+def _refined(reader: Reader, signal_id: int, rolled: Rolled) -> Rolled:
+    """Hours in which a register fell replaced by their minutes."""
+    places = [place for place in odd(rolled) if rolled.width_us[place] == HOUR_US][:MAX_REFINED]
+    if not places:
+        return rolled
+    starts = rolled.t_us[places].tolist()
+    minutes = reader.rolled([signal_id], "minute", [(start, start + HOUR_US) for start in starts])[signal_id]
+    if len(minutes) <= len(places):  # they were dropped for their age
+        return rolled
+    rest = np.ones(len(rolled), np.bool_)
+    rest[places] = False
+    return join([rolled.take(rest), minutes])
