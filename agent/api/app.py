@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from agent.api import metrics, pages, problems
 from agent.api.access import CallerOf, Routes
 from agent.api.answers import StatusOut
+from agent.api.audit_routes import add_audit_routes
 from agent.api.auth import Auth, DeniedError
 from agent.api.auth_routes import add_auth_routes
 from agent.api.event_routes import add_event_routes
@@ -83,6 +84,7 @@ def create_app(
     add_schedule_routes(routes, ports, auth)
     add_event_routes(routes, ports, auth)
     add_session_routes(routes, ports, auth)
+    add_audit_routes(routes, ports, auth)
     app.include_router(routes.router)
     app.include_router(pages.router())
     problems.install(app)

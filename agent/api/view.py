@@ -5,7 +5,7 @@ read from the event loop and must return at once, except ``history``, which the 
 ``SitePorts``.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,8 @@ from agent.core.model import Event, Number, Session, Signal
 from agent.core.ports import Latest, Notebook
 from agent.pipeline.health import Health, UnitState, WireState
 from agent.pipeline.hub import Subscription
+from agent.store.audit import Row
+from agent.store.audit_file import Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,16 @@ class SessionBook(Protocol):
         """One of them."""
 
 
+class AuditBook(Protocol):
+    """The ledger, for reading. Blocks: called in a thread. All raise ``StoreError``."""
+
+    def ledger(self, wanted: Wanted, limit: int, offset: int) -> tuple[int, Sequence[Row]]:
+        """How many such events there are, and one page of them, the newest first."""
+
+    def ledger_csv(self, wanted: Wanted, iso: Callable[[int], str]) -> Iterator[str]:
+        """The lines of an export, oldest first, as the ledger stands when the first is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class SitePorts:
     """Through what the API acts on the site. What is None is answered with 503: this gateway runs without it."""
@@ -186,6 +198,7 @@ class SitePorts:
     events: TimedEventBook | None = None
     editor: SiteEditor | None = None
     sessions: SessionBook | None = None
+    ledger: AuditBook | None = None
     notebook: Notebook | None = None  #: where the id tags stand: notes of kind ``id_tag``, by the tag casefolded
     tag_hash: Callable[[str], str] | None = None  #: what is shown of an id tag; empty for none
     pending: Callable[[], Sequence[PendingCharger]] | None = None

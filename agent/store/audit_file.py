@@ -100,16 +100,16 @@ def to_csv(events: Iterable[Linked], iso: Callable[[int], str]) -> Iterator[str]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
+    yield text.getvalue()
     for row, before in events:
+        text.seek(0)
+        text.truncate()
         # Somebody's text must not be taken for a formula by who opens the file in a spreadsheet.
         writer.writerow(
             f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
             for value in _values(row, before, iso)
         )
         yield text.getvalue().encode("utf-8", "backslashreplace").decode()
-        text.seek(0)
-        text.truncate()
-    yield text.getvalue()
 
 
 def verify_lines(lines: Iterable[bytes]) -> Report:

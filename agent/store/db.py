@@ -16,8 +16,10 @@ from agent.core.clock import Clock
 from agent.core.errors import StoreError
 from agent.core.model import Batch, Encoding, Event, Number, Session, Signal, SignalSpec
 from agent.core.ports import StoredBlock, StoredEvent
+from agent.store import audit_file, ledger, outbox, sealing, telemetry
 from agent.store import catalogue as catalogues
-from agent.store import ledger, outbox, sealing, telemetry
+from agent.store.audit import Row
+from agent.store.audit_file import Wanted
 from agent.store.energy import Level, Range, Rolled, RollupReader
 from agent.store.history import History, Series
 from agent.store.notes import Kinds, Notes, load_notes
@@ -175,6 +177,15 @@ class Store:
             return seq, lambda: self._saw_event(seq)
 
         return self._writer.submit(run, records=True)
+
+    def ledger(self, wanted: Wanted, limit: int, offset: int) -> tuple[int, list[Row]]:
+        """How many such events there are, and one page of them, the newest first. Blocks; raises ``StoreError``."""
+        with self._readers.snapshot() as connection:
+            return audit_file.page(connection, wanted, limit, offset)
+
+    def ledger_csv(self, wanted: Wanted, iso: Callable[[int], str]) -> Iterator[str]:
+        """The lines of an export of the ledger, oldest first. Blocks; raises ``StoreError``."""
+        return audit_file.to_csv(audit_file.linked(self._readers.snapshot, wanted), iso)
 
     # -- sessions and notes (the ports' documentation holds)
 

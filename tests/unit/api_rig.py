@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +22,9 @@ from agent.control.memory import Memory
 from agent.control.timed_events import TimedEvents
 from agent.core.clock import FakeClock
 from agent.core.model import Event, Session
+from agent.store import audit_file, ledger, schema
+from agent.store.audit import Row
+from agent.store.audit_file import Wanted
 from tests.fake_view import (
     KNOCKING,
     START_US,
@@ -45,6 +50,24 @@ SESSIONS = [
 ]
 
 
+class MemoryLedger:
+    """The ledger's own code over a database in memory: ``AuditBook``."""
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        schema.migrate(self.connection)
+        self.connection.execute("INSERT INTO boot VALUES(1, ?, 0, 0)", ("b" * 32,))
+
+    def put(self, *events: Event) -> None:
+        ledger.insert_events(self.connection, 1, events)
+
+    def ledger(self, wanted: Wanted, limit: int, offset: int) -> tuple[int, list[Row]]:
+        return audit_file.page(self.connection, wanted, limit, offset)
+
+    def ledger_csv(self, wanted: Wanted, iso: Callable[[int], str]) -> Iterator[str]:
+        return audit_file.to_csv(audit_file.linked(lambda: nullcontext(self.connection), wanted), iso)
+
+
 class Rig:
     """``call`` asks as a role, or as nobody; ``audit`` is what was told."""
 
@@ -56,6 +79,7 @@ class Rig:
         self.editor = FakeEditor()
         self.notebook = FakeNotebook()
         self.sessions = FakeSessions(list(SESSIONS))
+        self.ledger = MemoryLedger()
         self.event_notes = FakeNotebook()
         self.derived = FakeDeriver()
         self.events = TimedEvents(self.clock, Memory(self.event_notes), self.derived)
@@ -80,6 +104,7 @@ class Rig:
             events=self.events,
             editor=self.editor,
             sessions=self.sessions,
+            ledger=self.ledger,
             notebook=self.notebook,
             tag_hash=fake_hash,
             pending=lambda: [KNOCKING],

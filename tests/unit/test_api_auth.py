@@ -39,6 +39,7 @@ OPERATOR = {
     ("delete", "/api/events/{event_id}"),
     ("post", "/api/events/{event_id}/start"),
     ("post", "/api/events/{event_id}/finish"),
+    ("get", "/api/audit"),
     ("get", "/api/id-tags"),
     ("put", "/api/id-tags"),
     ("put", "/api/id-tags/{tag_id}"),
@@ -55,6 +56,7 @@ ADMIN = {
     ("post", "/api/chargers/{charge_point_id}/adopt"),
     ("put", "/api/devices/{device_id}"),
     ("delete", "/api/devices/{device_id}"),
+    ("get", "/api/audit.csv"),
 }
 #: Viewers may change these: their own log-in.
 OWN = {("post", "/api/auth/logout"), ("post", "/api/auth/password")}
