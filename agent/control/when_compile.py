@@ -7,6 +7,7 @@ own. Division by zero, overflow and what is not finite are unknown: no closure r
 import math
 import operator
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 from agent.control.facts import Facts
 from agent.control.when_tree import Calc, Check, Compare, Const, Logic, Measure, Read, Text, Truth, Value
@@ -34,7 +35,7 @@ _QUICK: dict[str, Callable[[_Values, int, Number], Judge]] = {
     "!=": lambda values, at, limit: lambda: None if (value := values[at]) is None else value != limit,
 }
 _CALCS: dict[str, Callable[..., Number]] = {
-    "+": lambda *values: sum(values),
+    "+": lambda *values: reduce(operator.add, values),  # `sum` of floats differs from Python 3.12 on
     "-": operator.sub,
     "*": lambda *values: math.prod(values),
     "/": operator.truediv,
