@@ -144,3 +144,48 @@ class UplinkSettings:
             keepalive_s=self.keepalive_s,
             will=will,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class EventBackendSettings:
+    """A server that knows timed events. ``url`` is what its paths begin behind. Raises ``ConfigError``.
+
+    The token's file is read anew for each question, so that a new token needs no restart.
+    """
+
+    url: str
+    token_file: Path | None = None
+    every_s: float = 60
+    timeout_s: float = 10  #: for a whole answer
+
+    def __post_init__(self) -> None:
+        hint = "write http://host or https://host"
+        try:
+            parts = urlsplit(self.url)
+            parts.port  # noqa: B018 - looking at it is what raises
+        except ValueError as error:
+            raise ConfigError("event backend", f"its url is none: {error}", hint) from error
+        if parts.username is not None or parts.password is not None:
+            raise ConfigError("event backend", "its url holds a user name or password", "use token_file:")
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigError(f"event backend {self.url!r}", "is no server's address", hint)
+        if parts.query or parts.fragment:
+            raise ConfigError(f"event backend {self.url!r}", "has something behind its path", hint)
+
+    def address(self, path: str) -> str:
+        """The URL of a path of its API."""
+        return f"{self.url.rstrip('/')}/api/events-status/{path}/"
+
+    def token(self) -> str | None:
+        """The bearer token; None: it wants none. Raises ``ConfigError``, which never holds it."""
+        if self.token_file is None:
+            return None
+        op = f"read the token in {self.token_file}"
+        try:
+            token = self.token_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise ConfigError(op, why or "it can't be read") from error
+        if not (token and token.isascii() and token.isprintable() and " " not in token):
+            raise ConfigError(op, "it holds no token", "write the token and nothing else")
+        return token

@@ -15,6 +15,7 @@ ORDER = ["core", "pipeline", "store", "control", "insight", "api", "cli"]
 #: A library belongs to one room, which alone imports it.
 OWNERS = {
     "paho": ("cloud_sync/mqtt.py",),
+    "requests": ("cloud_sync/backend_http.py",),
     "apprise": ("cloud_sync/notify_send.py",),
     "sqlite3": ("agent/store/",),
     "sqlite_utils": ("agent/store/",),
@@ -131,6 +132,7 @@ def test_no_module_is_called_utils() -> None:
         ("drivers/modbus/unit.py", "agent.pipeline.polling"),
         ("agent/api/app.py", "sqlite3"),
         ("cloud_sync/uplink.py", "paho.mqtt.client"),
+        ("cloud_sync/event_backend.py", "requests"),
         ("cloud_sync/notify.py", "apprise"),
     ],
 )
