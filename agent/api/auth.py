@@ -214,14 +214,14 @@ class Auth:
             return False
         return not caller.login or self._logins.open_still(caller.login)
 
-    def audit(self, who: str | None, what: str, target: str, result: str) -> None:
-        """Tell the audit."""
-        self._record(self.audit_event(who, what, target, result))
+    def audit(self, who: str | None, what: str, target: str, result: str, **change: object) -> None:
+        """Tell the audit. ``change``: what it was before (``old``) and is now (``new``), where that is known."""
+        self._record(self.audit_event(who, what, target, result, **change))
 
-    def audit_event(self, who: str | None, what: str, target: str, result: str) -> Event:
+    def audit_event(self, who: str | None, what: str, target: str, result: str, **change: object) -> Event:
         """What the audit is told, for who stores it together with what was done."""
         data = {"who": f"user:{who}" if who else "unknown", "what": what, "target": target, "result": result}
-        return Event("audit", self._clock.now_us(), target, data)
+        return Event("audit", self._clock.now_us(), target, {**data, **change})
 
     async def tell_changes(self, notebook: Notebook) -> None:
         """Tell the audit what ``enlace user`` changed. Raises ``StoreError``: it is told later."""

@@ -127,12 +127,12 @@ class _UserRoutes:
 
     async def change(self, name: UserPath, body: UserChange, caller: CallerOf) -> UserOut:
         """Change a user's role or password. A new password ends all log-ins and API tokens of the user."""
-        self._known(name)
+        old = self._known(name).role.value
         if body.password is not None:
             check_new(name, body.password)
         if body.role is not None:
             self._users.set_role(name, Role(body.role))
-            self._auth.audit(caller.name, f"make user {body.role}", name, "done")
+            self._auth.audit(caller.name, f"make user {body.role}", name, "done", old=old, new=body.role)
         if body.password is not None:
             async with self._auth.passwords.turn():
                 password = await self._auth.passwords.hash_in_thread(body.password)
@@ -142,9 +142,9 @@ class _UserRoutes:
 
     async def remove(self, name: UserPath, caller: CallerOf) -> Response:
         """Take a user out; all log-ins and API tokens of the user end. The last admin stays."""
-        self._known(name)
+        old = self._known(name).role.value
         self._users.remove(name)
-        self._auth.audit(caller.name, "remove user", name, "done")
+        self._auth.audit(caller.name, "remove user", name, "done", old=old)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def add_token(self, name: UserPath, body: NewToken, caller: CallerOf) -> NewTokenOut:

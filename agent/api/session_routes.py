@@ -178,7 +178,8 @@ class _TagRoutes:
             "parent": body.parent,
         }
         shown = IdTagOut.of(tag, note, self._hash)
-        event = self._auth.audit_event(who, f"id tag {body.status}", shown.id, "done")
+        old = (self._notebook.note(_KIND, tag) or {}).get("status")
+        event = self._auth.audit_event(who, f"id tag {body.status}", shown.id, "done", old=old, new=body.status)
         await self._notebook.write(_KIND, tag, note, [event])
         return shown
 

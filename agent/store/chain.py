@@ -17,9 +17,12 @@ the central server, in exports) give that away.
 import hashlib
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
-HASH_BYTES = 32
+from agent.store.opening import connect
+
 #: A number that a damaged head must not push the next ones to.
 _HIGHEST_SEQ = 1 << 62
 
@@ -79,6 +82,15 @@ def before_next(connection: sqlite3.Connection) -> bytes:
 def move_head(connection: sqlite3.Connection, seq: int, digest: bytes) -> None:
     """The newest event is this one, inside the transaction that inserts it."""
     connection.execute("INSERT OR REPLACE INTO chain_head(id, seq, hash) VALUES(1, ?, ?)", (seq, digest))
+
+
+def head_of(path: Path) -> Head | None:
+    """The newest event of a file that was moved aside, as far as it can still be read."""
+    try:
+        with closing(connect(path, read_only=True)) as connection:
+            return read_head(connection)
+    except (sqlite3.Error, UnicodeDecodeError):  # it was moved aside because it is damaged, foreign or newer
+        return None
 
 
 def _digest(texts: Iterable[str]) -> bytes:

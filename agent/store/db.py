@@ -16,7 +16,7 @@ from agent.core.clock import Clock
 from agent.core.errors import StoreError
 from agent.core.model import Batch, Encoding, Event, Number, Session, Signal, SignalSpec
 from agent.core.ports import StoredBlock, StoredEvent
-from agent.store import audit_file, ledger, outbox, sealing, telemetry
+from agent.store import audit_file, chain, ledger, outbox, sealing, telemetry
 from agent.store import catalogue as catalogues
 from agent.store.audit import Row
 from agent.store.audit_file import Wanted
@@ -69,6 +69,9 @@ class Store:
         self._writer.start()
         if opened.moved_to is not None:
             found: dict[str, object] = {"moved_to": str(opened.moved_to), "reason": opened.reason}
+            # The new ledger says where the old one ended: it can't be replaced by a shorter one unseen.
+            if (head := chain.head_of(opened.moved_to)) is not None:
+                found |= {"ledger_seq": head.seq, "ledger_hash": head.hash.hex()}
             self.record(Event("store.moved_aside", clock.now_us(), "store", found))
 
     @classmethod

@@ -232,6 +232,19 @@ def test_a_damaged_event_that_is_set_aside_is_told_and_those_behind_it_are_verif
     assert [(fault.seq, fault.what) for fault in edited.faults[2:]] == [(seq + 2, "edited")]
 
 
+def test_a_new_file_says_where_the_ledger_of_the_one_moved_aside_ended(path: Path) -> None:
+    newest = verify(path)
+    changed(path, "PRAGMA user_version = 99")
+    with closing(Store.open(path, FakeClock())) as store:
+        assert store.opened.moved_to is not None
+        store.record(Event("later", 1)).result(WAIT_S)
+        told, _ = store.events(0, 9)
+    assert (told.event.kind, told.event.data["ledger_seq"]) == ("store.moved_aside", newest.last_seq)
+    assert told.event.data["ledger_hash"] == newest.last_hash.hex()
+    assert verify(path).ok
+    assert verify(path).first_seq == told.seq
+
+
 # -- 1,000 mutations
 
 
