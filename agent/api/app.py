@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from agent.api import metrics, pages, problems
 from agent.api.access import CallerOf, Routes
+from agent.api.alarm_routes import add_alarm_routes
 from agent.api.answers import StatusOut
 from agent.api.audit_routes import add_audit_routes
 from agent.api.auth import Auth, DeniedError
@@ -81,6 +82,7 @@ def create_app(
     add_auth_routes(routes, auth, clock)
     _Readings(view, clock, auth, live or LiveStreams(view, clock)).add(routes)
     add_site_routes(routes, view, ports, auth)
+    add_alarm_routes(routes, ports)
     add_schedule_routes(routes, ports, auth)
     add_event_routes(routes, ports, auth)
     add_session_routes(routes, ports, auth)

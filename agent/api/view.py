@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from agent.control.alarm_model import Alarms
 from agent.control.model import Control
 from agent.control.timed_event_model import TimedEventBook
 from agent.core.model import Event, Number, Session, Signal
@@ -195,6 +196,7 @@ class SitePorts:
     """Through what the API acts on the site. What is None is answered with 503: this gateway runs without it."""
 
     control: Control | None = None
+    alarms: Alarms | None = None
     events: TimedEventBook | None = None
     editor: SiteEditor | None = None
     sessions: SessionBook | None = None

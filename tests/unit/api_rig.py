@@ -18,6 +18,7 @@ from agent.api.app import create_app
 from agent.api.auth import Auth
 from agent.api.users import Role, UserBook
 from agent.api.view import Adopted, SitePorts
+from agent.control.alarm_model import Alarms
 from agent.control.memory import Memory
 from agent.control.timed_events import TimedEvents
 from agent.core.clock import FakeClock
@@ -71,11 +72,12 @@ class MemoryLedger:
 class Rig:
     """``call`` asks as a role, or as nobody; ``audit`` is what was told."""
 
-    def __init__(self, folder: Path, *, users: bool = True) -> None:
+    def __init__(self, folder: Path, *, users: bool = True, alarms: Alarms | None = None) -> None:
         self.folder = folder
         self.clock = FakeClock(START_US)
         self.view = FakeView(self.clock)
         self.control = FakeControl(self.clock)
+        self.alarms = alarms
         self.editor = FakeEditor()
         self.notebook = FakeNotebook()
         self.sessions = FakeSessions(list(SESSIONS))
@@ -101,6 +103,7 @@ class Rig:
         self.auth = quick_auth(self.folder, self.clock, self.told.append)
         ports = SitePorts(
             control=self.control,
+            alarms=self.alarms,
             events=self.events,
             editor=self.editor,
             sessions=self.sessions,

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.api.users import Role
+from tests.alarm_fakes import Rig as AlarmRig
+from tests.alarm_fakes import hot, low
 from tests.unit.api_rig import Json, Rig
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -26,6 +28,7 @@ KNOWN = [
     "7",
     "303461",
     "tests",
+    "hot",
     "nobody",
     "",
     ".",
@@ -99,7 +102,7 @@ class Answers:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
-    return Rig(Path(tmp_path_factory.mktemp("fuzz")))
+    return Rig(Path(tmp_path_factory.mktemp("fuzz")), alarms=AlarmRig([hot(), low()]).start().book)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +113,8 @@ def answers(rig: Rig) -> Answers:
 def test_each_route_that_only_reads_answers_as_described(rig: Rig, answers: Answers) -> None:
     """With what there is, not with random names."""
     made = rig.call("POST", "/api/events", Role.ADMIN, json={"name": "x", "then": [{"station": "*", "set": "off"}]})
-    names = {"device_id": "battery1", "station_id": "battery1", "number": "1", "event_id": made.json()["id"]}
+    names = {"device_id": "battery1", "station_id": "battery1", "number": "1", "alarm_id": "hot"}
+    names["event_id"] = made.json()["id"]
     reached = 0
     for method, path, query, _ in operations(rig.app.openapi()):
         if method != "GET":
