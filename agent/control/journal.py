@@ -102,16 +102,14 @@ class Journal:
         """What came of the newest one, in a word and in words."""
         if not self._entries or (word == self._word and not self._unwritten):
             return
-        again, self._word = word == self._word, word
+        another, self._word = word != self._word, word
         number, decision = self._entries[-1]
         if decision.result == text and not self._unwritten:
             return
         self._entries[-1] = number, replace(decision, result=text)
         self._unwritten = True
-        if again:
-            self.tick()
-        else:
-            self._write()
+        if another:
+            self._write()  # else with the next tick whose turn it is
 
     def saw(self, *, follows: bool, drawn: str) -> None:
         """Whether the station does what was decided last, by what it draws."""

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from agent.control.keeping import Keeping
+from agent.control.memory import Memory
 from agent.control.model import Origin, Outcome, Wish
 from agent.control.station import Target
 from agent.control.stations import Stations
 from agent.control.wishes import MAX_WISHES
-from agent.core.model import Number
-from tests.control_fakes import ENABLED, LIMIT, FakeDevice, Rig, run, settle
+from agent.core.model import Event, Number
+from tests.control_fakes import ENABLED, LIMIT, FakeDevice, FakeNotebook, Rig, run, settle
 
 
 def stations(rig: Rig) -> Stations:
@@ -26,7 +28,7 @@ def wish(
     limit_a: Number | None = None,
     **more: Any,  # noqa: ANN401 - what a wish takes
 ) -> Wish:
-    return Wish(station, "", origin, on, limit_a, **more)
+    return Wish(**{"station": station, "key": "", "origin": origin, "on": on, "limit_a": limit_a, **more})
 
 
 async def begun() -> Rig:
@@ -126,12 +128,25 @@ def test_a_stop_does_not_wait_for_a_disk_that_hangs() -> None:
             stations(rig).derive("alarm:hot", [wish(on=False)])
             await settle()
             assert rig.charger.log == [(ENABLED, 0)]
-            stations(rig).derive("load", [wish(Origin.GRID, limit_a=8)])
-            stations(rig).derive("alarm:hot", [])
             on.cancel()
             await asyncio.gather(on, return_exceptions=True)
+
+    run(check)
+
+
+def test_a_command_that_protects_does_not_wait_either() -> None:
+    async def check() -> None:
+        rig = await begun()
+        async with rig.service:
+            rig.killer.at = rig.killer.steps
+            rig.charger._killer = type(rig.killer)()
+            runner = stations(rig).find("cp1")
+            assert runner is not None
+            stop = asyncio.ensure_future(runner.put(wish(key="alarm:hot", on=False), None))
             await settle()
             assert rig.charger.log == [(ENABLED, 0)]
+            stop.cancel()
+            await asyncio.gather(stop, return_exceptions=True)
 
     run(check)
 
@@ -242,5 +257,69 @@ def test_wishes_of_schedules_that_are_gone_write_nothing_before_the_first_tick()
             stations(rig).derive("alarm:hot", [wish(on=False)])
             await rig.wait(100)
             assert rig.charger.log == [(ENABLED, 0)], "it was never on in between"
+
+    run(check)
+
+
+def test_a_slow_disk_gets_the_newest_state_of_each_note_and_no_event_is_lost_for_it() -> None:
+    async def check() -> None:
+        notebook = FakeNotebook()
+        keeping = Keeping("station cp1", Memory(notebook))
+        await keeping.wait()  # nothing is pending: it returns
+        event = Event("station.decided", 1, "cp1", {"number": 1})
+        keeping.put("station", "cp1", {"on": True})
+        for count in range(100):
+            keeping.put("decision", "cp1/1", {"count": count}, [event] if count == 50 else [])
+        await keeping.wait()
+        assert (notebook.writes, notebook.events) == (2, [event])
+        assert notebook.note("decision", "cp1/1") == {"count": 99}
+        keeping.put("station", "cp1", {"on": False})
+        keeping.put("wish", "cp1", {})
+        await keeping.close()
+        assert notebook.note("station", "cp1") == {"on": False}
+        assert notebook.note("wish", "cp1") == {}
+
+    run(check)
+
+
+@pytest.mark.announced_warnings
+def test_a_bug_while_writing_notes_is_told_and_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async def check() -> None:
+        keeping = Keeping("station cp1", Memory(FakeNotebook()))
+        keeping.put("station", "cp1", {"on": object()})
+        await keeping.wait()
+        keeping.put("station", "cp1", {"on": 1})
+        await keeping.wait()
+
+    run(check)
+    assert "writing its notes crashed" in caplog.text
+
+
+def test_a_restart_in_the_middle_of_charging_interrupts_nothing() -> None:
+    """Trials C6: twenty times, with the state read at once, late, and with the limits of others derived anew."""
+
+    async def check() -> None:
+        rig = await begun()
+        rig.view.put("cp1.power_w", 7000)
+        await rig.do("on")
+        await rig.do("limit", "rule:sun", Origin.RULE, limit_a=20)
+        for count in range(20):
+            stations(rig).derive("load", [wish(Origin.GRID, limit_a=16)])
+            rig.view.put("cp1.power_w", 7000)
+            await rig.wait(120)
+            await rig.service.close()
+            rig.charger.log = []
+            rig = rig.restarted()
+            rig.view.put("cp1.power_w", None if count % 2 else 7000)
+            await rig.start()
+            stations(rig).derive("load", [wish(Origin.GRID, limit_a=16)])
+            await rig.wait(5)
+            if count % 2:
+                assert rig.charger.log == [], "nothing was read yet"
+                rig.view.put("cp1.power_w", 7000)
+                await rig.wait(2)
+            assert rig.charger.log == [(LIMIT, 16), (ENABLED, 1)], "the same once more, never off and never less"
+        assert not rig.told("station.not_following")
+        await rig.service.close()
 
     run(check)

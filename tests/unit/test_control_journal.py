@@ -267,3 +267,23 @@ def test_outlets_are_told_apart_in_the_dark() -> None:
         ]
 
     run(check)
+
+
+def test_of_two_of_one_name_the_one_who_won_is_told_after_a_restart() -> None:
+    async def check() -> None:
+        rig = await Rig().start()
+        await rig.do("off", "user:ana", Origin.MANUAL)
+        await rig.do("on", "user:ana", Origin.RULE)
+        await rig.do("limit", "user:bob", Origin.MANUAL, limit_a=9)
+        before = rig.service.why("cp1")
+        winner = before[0].winner
+        assert winner is not None
+        assert winner.origin is Origin.MANUAL
+        await rig.service.close()
+        rig = await rig.restarted().start()
+        async with rig.service:
+            assert rig.service.why("cp1") == before
+            await rig.wait(2)
+            assert rig.service.why("cp1")[1:] == before[1:], "and it is not decided anew"
+
+    run(check)

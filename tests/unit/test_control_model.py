@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from agent.control.model import Origin
+from agent.control.model import Origin, Wish
 from agent.control.schedule import Act, ScheduleSpec
 from agent.core.errors import Unavailable
 from agent.core.model import Event
@@ -24,6 +24,12 @@ from tests.control_fakes import ENABLED, LIMIT, Rig, settle
 STRONG = {Origin.INTERLOCK, Origin.SAFETY, Origin.GRID}
 ISSUERS = st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(Origin))
 HOUR_S, DAY_S = 3600, 86400
+#: What somebody may derive at once: whose, on, limit. None twice the same.
+DERIVED = st.lists(
+    st.tuples(st.sampled_from(Origin), st.sampled_from([None, True, False]), st.sampled_from([None, 0, 6, 16, 32])),
+    max_size=3,
+    unique=True,
+).map(lambda found: [one for one in found if one[1:] != (None, None)])
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class StationAgainstModel(RuleBasedStateMachine):
         schedules = [ScheduleSpec(name, "0 0 1 1 *", acts=acts) for name in "ab"]
         self.rig = Rig(schedules=schedules)
         self.wishes: dict[tuple[str, Origin, str], Believed] = {}
+        self.derived: dict[str, list[tuple[Origin, bool | None, float | None]]] = {}
         self.switches: list[tuple[float, bool, bool]] = []  # when, to on, a stop that protects
         self.on: bool | None = None  # what it was told last
         self.away = False
@@ -138,6 +145,24 @@ class StationAgainstModel(RuleBasedStateMachine):
         for subject in ("on", "limit"):
             self.wishes.pop((*issuer, subject), None)
 
+    @rule(key=st.sampled_from(["alarm:x", "load"]), wanted=DERIVED)
+    def derive(self, key: str, wanted: list[tuple[Origin, bool | None, float | None]]) -> None:
+        """All under a key at once; what is said again keeps its place, in whatever order it comes."""
+        self.tell_derived(key, wanted)
+        for origin, on, limit_a in self.derived.get(key, []):
+            if (origin, on, limit_a) not in wanted:
+                del self.wishes[key, origin, f"{on} {limit_a}"]
+        for origin, on, limit_a in wanted:
+            self.wishes.setdefault((key, origin, f"{on} {limit_a}"), Believed(origin, on, limit_a, float("inf")))
+        self.derived[key] = wanted
+
+    def tell_derived(self, key: str, wanted: list[tuple[Origin, bool | None, float | None]]) -> None:
+        async def tell() -> None:
+            wishes = [Wish("*", "", origin, on, limit_a) for origin, on, limit_a in wanted]
+            self.rig.service._stations.derive(key, wishes)
+
+        self.loop.run_until_complete(tell())
+
     @rule(seconds=st.sampled_from([1, 10, 60, 600]))
     def wait(self, seconds: int) -> None:
         for _ in range(min(seconds, 60)):
@@ -171,6 +196,13 @@ class StationAgainstModel(RuleBasedStateMachine):
         self.loop.run_until_complete(self.rig.service.close())
         self.rig = self.rig.restarted()
         self.loop.run_until_complete(self.rig.start())
+        had, self.derived, before = self.derived, {}, dict(self.rig.charger.now)
+        self.wishes = {who: one for who, one in self.wishes.items() if who[0] not in had}
+        for key, wanted in had.items():
+            self.derive(key, wanted)
+        self.loop.run_until_complete(settle(25))
+        stopped = {**before, ENABLED: 0}
+        assert self.rig.charger.now in ((before, stopped) if self.protects() else (before,)), "before the first tick"
         self.wait(1)
 
     @invariant()
