@@ -2,27 +2,25 @@
 
 Rules of this file:
 
-1. What it wants of stations is derived at once, in memory; the note and the events follow, in one commit. When the
-   store can't take them, the events go on the ledger as soon as it can, and the note is written again.
+1. What it wants of stations is derived at once, in memory; the note and the events follow (``alarm_keeper.py``).
 2. What a person does is on disk before it is so: else she is told ``StoreError``, and nothing has changed.
 3. An order (``do``) is given when the raising that it belongs to is on disk, so that after a restart it is given under
    the same name, which control does once. It is given again only within ``DO_TTL_S``: later it would be one of old.
-4. Of one that toggles, ``BURST`` changes are told and kept, and from then on one each ``PAUSE_S``; the others are
-   counted, and the next that is told says how many. Its wishes follow each change; its orders those that are told.
+4. Of one that toggles, some changes a minute are told and kept; the others are counted, and the next that is told
+   says how many. Its wishes follow each change; its orders those that are told.
 5. Until ``START_S`` after it was made, what is not known says nothing: the wires are still starting.
 """
 
-import asyncio
-import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 
 from agent.control import rules
-from agent.control.alarm_acts import DO_TTL_S, in_words, issuer_of, wishes_of
+from agent.control.alarm_acts import DO_TTL_S, issuer_of, wishes_of
+from agent.control.alarm_events import BY_CONDITION, BY_CONFIGURATION, BY_TIME, event_of
+from agent.control.alarm_keeper import Allowance, Keeper
 from agent.control.alarm_model import AlarmStatus, RuleSpec
-from agent.control.alarm_notes import ALARM, Kept, note_of, read_note, renamed
+from agent.control.alarm_notes import Kept, note_of, read_note, renamed
 from agent.control.memory import Memory
 from agent.control.model import Wish
 from agent.control.rules import Judged, RuleEvent, RuleState, TimePassed, Transition
@@ -30,21 +28,12 @@ from agent.core.clock import Clock
 from agent.core.model import Event, Number
 
 START_S = 10.0
-BURST = 6
-PAUSE_S = 10.0
-RETRY_S = 10.0
 MAX_WHY = 500
-
-logger = logging.getLogger(__name__)
 
 Values = Mapping[str, Number | None]
 
-#: Who or what caused it, where it was not a person.
-_CONDITION, _TIME, _CONFIGURATION = "condition", "time", "configuration"
 #: What comes of the condition alone: it may toggle.
 _BY_ITSELF = frozenset({Transition.RAISED, Transition.CLEARED, Transition.SUPPRESSED, Transition.UNSUPPRESSED})
-#: What it is called of a rule.
-_OF_RULES = {Transition.RAISED: "active", Transition.CLEARED: "over"}
 
 
 @dataclass(slots=True)
@@ -79,18 +68,14 @@ class AlarmEntry:
         self._judged = Judged(when=None)
         self._cause: tuple[str, Values] = ("", {})
         self._wishes: tuple[Wish, ...] = ()
-        self._tokens, self._tokens_s = float(BURST), now_s
+        self._allowance = Allowance(now_s)
         self._left_out = 0
-        self._version = self._kept_version = 0
-        self._events: list[Event] = []
-        self._retry_s = -math.inf
-        self._writing = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._keeper = Keeper(spec.id, around.clock, around.memory, around.record, self._note, self._give_orders)
         self._ended = False
         self._wake_s: float | None = None
         self._told = self._to_tell()
         self._orders = self._are_due()
-        self._happen(TimePassed(), now_s, _TIME)
+        self._happen(TimePassed(), now_s, BY_TIME)
 
     @property
     def status(self) -> AlarmStatus:
@@ -110,12 +95,12 @@ class AlarmEntry:
     @property
     def idle(self) -> bool:
         """Whether nothing of it is being written."""
-        return self._task is None
+        return self._keeper.idle
 
     @property
     def kept(self) -> bool:
         """Whether all of it is on disk."""
-        return self._kept_version == self._version
+        return self._keeper.kept
 
     def judged(self, when: bool | None, clear: bool | None, now_s: float) -> None:  # noqa: FBT001 - three values
         """What its conditions are from now on; None: not known."""
@@ -124,27 +109,28 @@ class AlarmEntry:
         begins = self._state.due_s is None and not self._state.active
         if begins and self.spec.for_s and rules.demand(self.spec, judged):
             self._cause = self._around.explain(self.spec.id)
-        self._happen(judged, now_s, _CONDITION)
+        self._happen(judged, now_s, BY_CONDITION)
 
     def tick(self, now_s: float) -> None:
         """What is due by time."""
         if not self._ended:
             self._pass(now_s)
-        if (self._version != self._kept_version or self._orders) and now_s >= self._retry_s:
-            self._keep()
+        if self._orders:
+            self._keeper.start()
+        self._keeper.tick(now_s)
 
     def _pass(self, now_s: float) -> None:
         if self._wake_s is not None and now_s >= self._wake_s:
-            self._happen(TimePassed(), now_s, _TIME)
+            self._happen(TimePassed(), now_s, BY_TIME)
         if self._settles_s is not None and now_s >= self._settles_s:
             self._settles_s = None
-            self._happen(self._judged, now_s, _CONDITION)
-        if self._left_out and self._told != self._to_tell() and self._may_tell(now_s):
+            self._happen(self._judged, now_s, BY_CONDITION)
+        if self._left_out and self._told != self._to_tell() and self._allowance.take(now_s):
             self._tell_what_was_left_out()
 
     def suppress(self, by: str, now_s: float) -> None:
         """That active alarm explains it; empty: none does."""
-        self._happen(rules.Suppress(by), now_s, _CONDITION)
+        self._happen(rules.Suppress(by), now_s, BY_CONDITION)
 
     def change(self, spec: RuleSpec) -> None:
         """It is configured so from now on: delays begin anew. Other conditions are judged by who changed them."""
@@ -167,16 +153,13 @@ class AlarmEntry:
             self._stamp(Transition.CLEARED)
         self._show()
         if was_active:
-            self._emit(Transition.CLEARED, _CONFIGURATION, {"reason": "it is no longer configured"})
+            self._emit(Transition.CLEARED, BY_CONFIGURATION, {"reason": "it is no longer configured"})
         self._orders = False
-        self._version += 1
-        self._keep()
+        self._keeper.put(None)
 
     async def close(self) -> None:
         """End its task; what was not handed to the store is not kept."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._keeper.close()
 
     async def acknowledge(self, who: str, note: str) -> bool:
         """Somebody has seen it; whether nobody had before. Raises ``StoreError``."""
@@ -206,7 +189,7 @@ class AlarmEntry:
         shelved_for_s: float | None = None,
     ) -> bool:
         """Do what a person does: first on disk, then here. Whether it changed anything."""
-        async with self._writing:
+        async with self._keeper.alone:
             now_s = self._around.clock.monotonic_s()
             self.tick(now_s)
             done = rules.step(self.spec, self._state, event, now_s)
@@ -214,20 +197,16 @@ class AlarmEntry:
                 return False
             for_s = self._shelved_for_s if shelved_for_s is None else shelved_for_s
             status = self._shown(replace(self._status, **stamps), done.state)  # type: ignore[arg-type] # its fields
-            told = self._event(done.transitions[-1], status, done.state, who, details)
-            version, waiting, raised = self._version, len(self._events), status.raised_count
-            note = note_of(Kept(status, done.state, for_s))
-            await self._around.memory.notebook.write(ALARM, self.spec.id, note, [*self._events, told])
-            del self._events[:waiting]
-            self._kept_version = version
+            told = event_of(done.transitions[-1], status, self._around.clock.now_us(), who, details)
+            await self._keeper.store(note_of(Kept(status, done.state, for_s)), told)
             # Meanwhile it may have been raised again: she has not seen that one.
             now_s = self._around.clock.monotonic_s()
-            self._happen(TimePassed(), now_s, _TIME)
-            if not isinstance(event, rules.Acknowledge) or self._status.raised_count == raised:
+            self._happen(TimePassed(), now_s, BY_TIME)
+            if not isinstance(event, rules.Acknowledge) or self._status.raised_count == status.raised_count:
                 self._state = rules.step(self.spec, self._state, event, now_s).state
                 self._status = replace(self._status, **stamps)  # type: ignore[arg-type] # its fields
                 self._shelved_for_s = for_s
-                self._happen(TimePassed(), now_s, _TIME)
+                self._happen(TimePassed(), now_s, BY_TIME)
             self._around.tell(told)
         self.tick(self._around.clock.monotonic_s())
         return True
@@ -245,8 +224,8 @@ class AlarmEntry:
         for word in done.transitions:
             if word not in _BY_ITSELF:
                 self._emit(word, source)
-            elif self._may_tell(now_s):
-                self._emit(word, _CONDITION)
+            elif self._allowance.take(now_s):
+                self._emit(word, BY_CONDITION)
             else:
                 self._left_out += 1
         if self._state.active is not was_active:
@@ -288,15 +267,6 @@ class AlarmEntry:
             suppressed_by=state.suppressed_by,
         )
 
-    def _may_tell(self, now_s: float) -> bool:
-        """Whether there is room for one more that came by itself; it is taken then."""
-        self._tokens = min(float(BURST), self._tokens + (now_s - self._tokens_s) / PAUSE_S)
-        self._tokens_s = now_s
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
     def _to_tell(self) -> tuple[bool, int, bool]:
         return self._state.active, self._status.raised_count, bool(self._state.suppressed_by)
 
@@ -304,44 +274,26 @@ class AlarmEntry:
         """How it stands now, where those that were told last say otherwise."""
         told, now = self._told, self._to_tell()
         if told[:2] != now[:2]:
-            self._emit(Transition.RAISED if self._state.active else Transition.CLEARED, _CONDITION)
+            self._emit(Transition.RAISED if self._state.active else Transition.CLEARED, BY_CONDITION)
         if told[2] != now[2]:
-            self._emit(Transition.SUPPRESSED if now[2] else Transition.UNSUPPRESSED, _CONDITION)
+            self._emit(Transition.SUPPRESSED if now[2] else Transition.UNSUPPRESSED, BY_CONDITION)
 
     def _emit(self, word: Transition, source: str, details: Mapping[str, object] | None = None) -> None:
         counted = {"left_out": self._left_out} if self._left_out else {}
-        event = self._event(word, self._status, self._state, source, {**(details or {}), **counted})
+        event = event_of(word, self._status, self._around.clock.now_us(), source, {**(details or {}), **counted})
         self._left_out, self._told = 0, self._to_tell()
-        self._version += 1
-        self._events.append(event)
         if word is Transition.RAISED:
             self._orders = self._has_orders
         self._around.tell(event)
-        self._keep()
+        self._keeper.put(event)
 
-    def _event(
-        self, word: Transition, status: AlarmStatus, state: RuleState, source: str, details: Mapping[str, object]
-    ) -> Event:
-        spec = self.spec
-        data: dict[str, object] = {
-            "severity": None if spec.severity is None else spec.severity.value,
-            "text": spec.text,
-            "device": spec.device,
-            "why": status.why,
-            "inputs": dict(status.inputs),
-            "state": status.state.value,
-            "raised_count": status.raised_count,
-            "shadow": spec.shadow,
-            "silent": rules.is_silent(state),
-            "source": source,
-            **details,
-        }
-        if word is Transition.SUPPRESSED:
-            data["by"] = state.suppressed_by
-        if word is Transition.RAISED:
-            data["would" if spec.shadow else "done"] = in_words(spec)
-        kind = f"alarm.{word}" if spec.is_alarm else f"rule.{_OF_RULES.get(word, word)}"
-        return Event(kind, self._around.clock.now_us(), spec.id, data)
+    def _note(self) -> Mapping[str, object] | None:
+        return None if self._ended else note_of(Kept(self._status, self._state, self._shelved_for_s))
+
+    def _give_orders(self) -> None:
+        if self._orders:
+            self._orders = False
+            self._around.order(self._status)
 
     @property
     def _has_orders(self) -> bool:
@@ -353,32 +305,3 @@ class AlarmEntry:
         if not self._state.active or raised_us is None or not self._has_orders:
             return False
         return 0 <= self._around.clock.now_us() - raised_us <= DO_TTL_S * 1e6
-
-    def _keep(self) -> None:
-        if self._task is None:
-            self._task = asyncio.create_task(self._write(), name=f"note of {issuer_of(self.spec)}")
-            self._task.add_done_callback(self._written)
-
-    def _written(self, task: "asyncio.Task[None]") -> None:
-        self._task = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s: its note can't be written", issuer_of(self.spec), exc_info=error)
-            self._retry_s = self._around.clock.monotonic_s() + RETRY_S
-
-    async def _write(self) -> None:
-        """Write what is newest until all is on disk, or the store does not take it; then give its orders."""
-        around = self._around
-        async with self._writing:
-            while self._version != self._kept_version:
-                version, events = self._version, self._events
-                self._events = []
-                note = None if self._ended else note_of(Kept(self._status, self._state, self._shelved_for_s))
-                if await around.memory.write(ALARM, self.spec.id, note, events) is not None:
-                    for event in events:
-                        around.record(event)
-                    self._retry_s = around.clock.monotonic_s() + RETRY_S
-                    break
-                self._kept_version = version
-        if self._orders:
-            self._orders = False
-            around.order(self._status)

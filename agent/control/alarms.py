@@ -80,7 +80,7 @@ class AlarmBook:
         self._around.zone = zone
         before, self._entries = self._entries, {}
         notes = self._around.memory.notebook.notes(ALARM) if self._notes is None else {}
-        self._notes = {}
+        self._notes, self._explains = {}, {}
         for spec in specs:
             old = before.get(spec.id)
             if old is not None and old.spec.is_alarm == spec.is_alarm:

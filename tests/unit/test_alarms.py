@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.control.alarm_entry import BURST, PAUSE_S, START_S
+from agent.control.alarm_entry import START_S
+from agent.control.alarm_keeper import BURST, PAUSE_S
 from agent.control.alarm_model import ALL, MAX_SHELVE_S, AlarmState, RuleAct, Severity
 from agent.control.alarms import MAX_NOTE, MAX_ORDERS
 from agent.control.model import Origin, Outcome
