@@ -7,7 +7,8 @@ Rules of this file:
 2. A line is due by wall time, an interval by monotonic time. While the clock was never set, both are held.
 3. What was missed (late loop, clock forward, gateway off) is caught up with once, the newest of it, when it is not
    older than ``GRACE_S``; otherwise it is told as ``schedule.missed``. When the clock goes back, what was done is not
-   done again for the same time; a step of more than ``WRONG_S`` says that the time before it was none.
+   done again for the same time, and what was not is to come; a step of more than ``WRONG_S`` says that the time before
+   it was none.
 4. A line's command is named by schedule and due time: done again after a restart, it is the same command, which is done
    once. An interval is noted before it is done.
 5. A run that still lasts when it is due again is not doubled: the newest due time waits for its end.
@@ -203,8 +204,11 @@ class _Job:
 
     def _line(self, cron: Cron, now_us: int) -> tuple[int | None, int | None]:
         if self._asked_us is None or now_us < self._asked_us:  # the start, or the clock went back
-            before = [one for one in (self.last_us, self.seen_us) if one is not None and one - now_us <= _WRONG_US]
-            self._next_us = cron.next_us(max(before, default=now_us))
+            if self.seen_us is None or self.seen_us > now_us:
+                # Nothing was done since then: what is to come is not left out because the clock was ahead.
+                self.seen_us, self.fresh = now_us, True
+            done_us = self.last_us if self.last_us is not None and self.last_us - now_us <= _WRONG_US else 0
+            self._next_us = cron.next_us(max(done_us, self.seen_us))
         self._asked_us = now_us
         if self._next_us is None or self._next_us > now_us:
             return None, None
