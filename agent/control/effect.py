@@ -31,6 +31,9 @@ _READ = ("power_w", "current_a", *CURRENTS)
 #: What shows that a device's present state was read (trials C6).
 _STATE = (*_READ, "charger_status", "charging_enabled", "current_limit_a", "current_offered_a", "plugged")
 
+#: OCPP 1.6 edition 2, 7.7 ChargePointStatus.
+_CHARGING = "Charging"
+
 #: A value, and when it was heard, monotonic.
 Heard = tuple[Number, float]
 
@@ -108,6 +111,23 @@ class Meter:
         if not found or len(found) < len(self._parts):
             return None
         return sum(value for value, _ in found), min(read_s for _, read_s in found)
+
+    def drawing(self, view: LatestView, now_s: float) -> bool | None:
+        """Whether energy flows: by its power, its currents, or what it says of itself; None: it can't be told."""
+        parts = [part.drawing(view, now_s) for part in self._parts]
+        if True in parts:
+            return True
+        reading = self.reading(view, now_s)
+        if reading.power is not None:
+            return reading.power[0] >= OFF_W
+        if reading.currents:
+            return any(value >= OFF_A for value, _ in reading.currents)
+        if parts and None not in parts:
+            return False
+        for name, one in self._latest(view, ("charging", "charger_status")):
+            if one.value is not None:
+                return bool(one.value) if name == "charging" else one.signal.labels.get(int(one.value)) == _CHARGING
+        return None
 
     def seen(self, view: LatestView) -> bool:
         """Whether anything of its state is known now. One that has no such signals at all is taken as seen."""

@@ -34,7 +34,7 @@ from agent.control.journal import Journal
 from agent.control.keeping import Keeping
 from agent.control.memory import Memory
 from agent.control.model import Decision, Outcome, Station, Wish
-from agent.control.outputs import by_point
+from agent.control.outputs import by_point, can_switch
 from agent.control.plan import Plan, make_plan
 from agent.control.switching import DEFAULT_LIMITS, Hold, Switched, SwitchLimits
 from agent.control.wishes import Wishes
@@ -82,6 +82,7 @@ class Surroundings:
     view: LatestView
     find: Callable[[str, str], Signal | None]
     zone: tzinfo = UTC
+    on_wish: Callable[[Wish], None] | None = None
     begun: bool = False  #: there was a tick: all who derive wishes have done so
 
 
@@ -172,6 +173,8 @@ class StationRunner:
 
     async def put(self, wish: Wish, for_s: float | None) -> "asyncio.Future[Answer]":
         """Let a wish stand, and keep it (one that protects acts first); then what comes of it."""
+        if self._around.on_wish is not None:
+            self._around.on_wish(wish)
         self._wishes.put(wish, for_s)
         waiter = self._changed(wish)
         if binding(wish):
@@ -201,6 +204,22 @@ class StationRunner:
         self._bump()
         if self._around.begun or self._plan().urgent:
             self.work()
+
+    @property
+    def startable(self) -> bool:
+        """Whether it can be switched, and is not the whole of outlets that can be."""
+        return can_switch(self.settings) and not any(can_switch(one.settings) for one in self.below)
+
+    @property
+    def drawing(self) -> bool | None:
+        """Whether energy flows now; None: it can't be told."""
+        return self._meter().drawing(self._around.view, self._clock.monotonic_s())
+
+    def rest(self) -> None:
+        """Its contactor has opened by itself, for want of power: that it is off now is no switch of ours."""
+        if self._told.switched.on is not False:
+            self._told.switched = replace(self._told.switched, on=False)
+            self._save_told()
 
     def work(self) -> None:
         """See to it that what is decided stands in the device."""

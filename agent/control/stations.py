@@ -5,7 +5,7 @@ station that is no longer configured are kept for when it is again. What one sta
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import tzinfo
 
@@ -97,6 +97,24 @@ class Stations:
             self._derived.pop(key, None)
         for name, runner in self._runners.items():
             runner.derive(key, _of(name, mine))
+
+    def startable(self) -> list[str]:
+        """The stations that start by themselves: the outlets in place of a charger whose outlets can be switched."""
+        return [name for name, runner in self._runners.items() if runner.startable]
+
+    def drawing(self, names: Collection[str]) -> dict[str, bool | None]:
+        """Of each of these stations whether energy flows; None: it can't be told. Those that are gone are left out."""
+        return {name: self._runners[name].drawing for name in names if name in self._runners}
+
+    def rest(self, station: str) -> None:
+        """Its contactor has opened by itself, for want of power."""
+        runner = self._runners.get(station)
+        if runner is not None:
+            runner.rest()
+
+    def watch_wishes(self, tell: Callable[[Wish], None]) -> None:
+        """Tell each wish that somebody puts, before it is looked at. One may do so."""
+        self._around.on_wish = tell
 
     async def retain(self, origin: Origin, rights: Collection[tuple[str, str, str]]) -> None:
         """Take back an origin's wishes but those named: whose, of which station, about what (``on``, ``limit``).
