@@ -1,85 +1,32 @@
-"""Ready-made alarms as data: ``config/alarms/*.yaml`` say what is watched on a kind of device, and why at that value.
+"""From the sets of ready-made alarms and a site's devices to its alarms. The rules stand in ``alarm_set_files.py``."""
 
-Rules of a set:
-
-1. A set fits a device that has one of the points of ``needs`` and none of ``lacks``; a device that is named gets it in
-   any case. An alarm whose points a device does not have is left out, and so is one that asks for a label which its
-   signal never shows.
-2. A condition is a template: ``{device}``, ``{a_value}`` of ``values``, and, where ``each`` makes one alarm for each
-   signal of some points, its ``{point}`` and ``{meaning}``. Alarms are called ``<device>-<id>``.
-3. Each value has its source. One without a number of its own is left out, with its alarms, until the site gives one.
-   ``drivers`` has other numbers for devices on them; with ``periods`` it is at least so many times the ``every_s`` of
-   the device.
-4. A site's own file with the same name replaces ours.
-"""
-
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Protocol
 
-from pydantic import Field
-
+from agent.alarm_set_files import (
+    OWN_WORDS,
+    AlarmSetFile,
+    Seconds,
+    SetAlarm,
+    SetValue,
+    fill,
+    load_alarm_sets,
+    own_words,
+    read_alarm_set,
+    words_of,
+)
 from agent.config_control import Alarm, AlarmSet
-from agent.control.when import Condition, parse_clear
-from agent.control.when import parse as parse_condition
+from agent.control.when import Condition
 from agent.control.when_tree import Compare, Read, Text, nodes
 from agent.core.errors import ConfigError
 from agent.core.model import SignalSpec
-from agent.core.points import POINTS, find_point
 from agent.share import share_path
-from agent.yamlfile import Document, Problem, Section, in_order, parse, read_text, refuse
 from agent.yamlwords import did_you_mean
 
+__all__ = ["FOLDER", "AlarmSetFile", "expand", "load_alarm_sets", "read_alarm_set"]
+
 FOLDER = "alarms"
-_SUFFIXES = (".yaml", ".yml")
-_PLACE = re.compile(r"\{([a-z0-9_]*)\}")
-_OWN = ("device", "point", "meaning")
-_FLAG = " (0/1)"
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-#: A number, or the name of one of the set's values.
-Seconds = int | float | str
-
-
-class SetValue(Section):
-    """One number of a set, with its source."""
-
-    value: int | float | None = Field(description="the number; null: alarms that need it wait until the site gives it")
-    unit: str = Field(description="its unit, as the points write them")
-    text: str = Field(description="what it is")
-    source: str = Field(description="where it comes from, so that the next person can check it")
-    drivers: dict[str, int | float] = Field(default_factory=dict, description="other numbers for devices on a driver")
-    periods: int | None = Field(None, ge=1, le=100, description="at least so many times the device's `every_s`")
-
-
-class SetAlarm(Section):
-    """One alarm of a set; the keys of an alarm of the configuration have the same meaning here."""
-
-    id: Name = Field(description="its name within the set")
-    when: str = Field(description="the condition, a template")
-    for_s: Seconds = Field(0, description="number, or name of a value")
-    clear: str | None = Field(None, description="what ends it, a template")
-    clear_for_s: Seconds = Field(10, description="number, or name of a value")
-    severity: Literal["info", "warning", "critical"] = Field("warning", description="as of any alarm")
-    latch: bool = Field(default=False, description="as of any alarm")
-    text: str = Field(description="what is wrong and what to do, a template")
-    unknown: Literal["hold", "raise", "clear"] = Field("hold", description="as of any alarm")
-    suppressed_by: tuple[str, ...] = Field((), description="alarms of the set that explain it")
-    each: tuple[str, ...] = Field((), description="one alarm for each signal of these points, also for each `.N`")
-    lacks: tuple[str, ...] = Field((), description="only for devices that have none of these points")
-
-
-class AlarmSetFile(Section):
-    """A file of ``config/alarms``."""
-
-    name: Name = Field(description="the file's name without .yaml")
-    text: str = Field(description="what it is for")
-    needs: tuple[str, ...] = Field(min_length=1, description="points of which a device must have one")
-    lacks: tuple[str, ...] = Field((), description="points of which it must have none")
-    values: dict[Name, SetValue] = Field(default_factory=dict, description="the numbers in the conditions")
-    alarms: tuple[SetAlarm, ...] = Field(min_length=1, description="the alarms")
 
 
 class Configured(Protocol):
@@ -106,33 +53,6 @@ class _Device:
     @property
     def points(self) -> set[str]:
         return {name.partition(".")[0] for name in self.signals}
-
-
-def load_alarm_sets(folders: Sequence[Path]) -> tuple[AlarmSetFile, ...]:
-    """All sets of these folders by name; of two with one name that of the first folder.
-
-    Raises ``ConfigError`` with every finding of the first file that has any, one per line.
-    """
-    found: dict[str, AlarmSetFile] = {}
-    for folder in folders:
-        for path in _files(folder):
-            one = read_alarm_set(path)
-            found.setdefault(one.name, one)
-    return tuple(found[name] for name in sorted(found))
-
-
-def read_alarm_set(path: Path) -> AlarmSetFile:
-    """One file. Raises ``ConfigError`` with every finding, one per line."""
-    document, problems = parse(read_text(path), str(path))
-    if document is None:
-        raise refuse(path, problems)
-    file, problems = document.check(AlarmSetFile)
-    if file is None:
-        raise refuse(path, problems)
-    problems = list(_wrong(document, file, path))
-    if problems:
-        raise refuse(path, in_order(problems))
-    return file
 
 
 def expand(
@@ -225,21 +145,20 @@ def _number(one: SetValue, own: float | None, device: _Device) -> float | None:
 
 def _instances(template: SetAlarm, values: Mapping[str, float], device: _Device) -> Iterator[Alarm]:
     """The alarms of a template for a device: those that can be judged there."""
-    needed = {name for text in _texts(template) for name in _PLACE.findall(text)} | _named(template)
-    if needed - set(_OWN) - set(values):
+    if words_of(template) - set(OWN_WORDS) - set(values):
         return
     for name in [one for one in device.signals if one.partition(".")[0] in template.each] if template.each else [""]:
         point, _, number = name.partition(".")
-        words = {"device": device.id, "point": name, "meaning": _meaning(point)}
+        words = own_words(device.id, name)
         alarm = Alarm(
             id=f"{device.id}-{template.id}{_suffix(template, point, number)}",
-            when=_fill(template.when, values, words),
+            when=fill(template.when, values, words),
             for_s=_seconds(template.for_s, values),
-            clear=None if template.clear is None else _fill(template.clear, values, words),
+            clear=None if template.clear is None else fill(template.clear, values, words),
             clear_for_s=_seconds(template.clear_for_s, values),
             severity=template.severity,
             latch=template.latch,
-            text=_fill(template.text, values, words),
+            text=fill(template.text, values, words),
             unknown=template.unknown,
         )
         if all(_can_tell(one, device) for one in alarm.conditions() if one is not None):
@@ -249,30 +168,6 @@ def _instances(template: SetAlarm, values: Mapping[str, float], device: _Device)
 def _suffix(template: SetAlarm, point: str, number: str) -> str:
     several = f"-{point}" if len(template.each) > 1 else ""
     return several + (f"-{number}" if number else "")
-
-
-def _meaning(point: str) -> str:
-    return POINTS[point].doc.removesuffix(_FLAG) if point in POINTS else ""
-
-
-def _texts(template: SetAlarm) -> list[str]:
-    return [template.when, template.clear or "", template.text]
-
-
-def _named(template: SetAlarm) -> set[str]:
-    """The values that its times name."""
-    return {one for one in (template.for_s, template.clear_for_s) if isinstance(one, str)}
-
-
-def _fill(text: str, values: Mapping[str, float], words: Mapping[str, str]) -> str:
-    return _PLACE.sub(lambda found: words.get(found[1]) or _shown(values.get(found[1])), text)
-
-
-def _shown(number: float | None) -> str:
-    """A number as it is written in a condition; empty for a word that is empty."""
-    if number is None:
-        return ""
-    return str(int(number)) if float(number).is_integer() else repr(number)
 
 
 def _seconds(value: Seconds, values: Mapping[str, float]) -> float:
@@ -291,67 +186,3 @@ def _can_tell(condition: Condition, device: _Device) -> bool:
         if labels and reads and labels[0] not in {one.casefold() for one in reads[0].labels.values()}:
             return False
     return True
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise ConfigError(f"read {folder}", error.strerror or str(error), "give enlace read access") from error
-
-
-def _wrong(document: Document, file: AlarmSetFile, path: Path) -> Iterator[Problem]:
-    """What the model alone does not see."""
-    if file.name != path.stem:
-        hint = f"write `name: {path.stem}`, or rename the file"
-        yield document.problem(("name",), f"`{file.name}` is not the file's name", hint)
-    for key, points in (("needs", file.needs), ("lacks", file.lacks)):
-        yield from (_unknown_point(document, (key, at), point) for at, point in _strangers(points))
-    before: set[str] = set()
-    for index, template in enumerate(file.alarms):
-        place = ("alarms", index)
-        if template.id in before:
-            yield document.problem((*place, "id"), f"two alarms are called `{template.id}`", "give each its own id")
-        yield from _wrong_alarm(document, file, template, place, before)
-        before.add(template.id)
-
-
-def _wrong_alarm(
-    document: Document, file: AlarmSetFile, template: SetAlarm, place: tuple[str, int], before: set[str]
-) -> Iterator[Problem]:
-    for key in ("each", "lacks"):
-        for at, point in _strangers(getattr(template, key)):
-            yield _unknown_point(document, (*place, key, at), point)
-    for at, other in enumerate(template.suppressed_by):
-        if other not in before:
-            yield document.problem(
-                (*place, "suppressed_by", at), f"no alarm above it is called `{other}`", did_you_mean(other, before)
-            )
-    known = {*file.values, *_OWN}
-    missing = {name for text in _texts(template) for name in _PLACE.findall(text)} | _named(template)
-    for name in sorted(missing - known):
-        yield document.problem(place, f"`{name}` is none of the set's values", did_you_mean(name, known))
-    if missing - known:
-        return
-    values = dict.fromkeys(file.values, 1.0)
-    for name in template.each or ("",):
-        words = {"device": "d", "point": name, "meaning": _meaning(name)}
-        try:
-            when = parse_condition(_fill(template.when, values, words))
-            clear = None if template.clear is None else parse_clear(_fill(template.clear, values, words), when)
-        except ConfigError as error:
-            yield document.problem((*place, "when"), str(error))
-            return
-        read = when.signals | (clear.signals if clear else frozenset())
-        for _, point in _strangers(sorted(one.partition(".")[2] for one in read)):
-            yield _unknown_point(document, (*place, "when"), point)
-
-
-def _strangers(points: Sequence[str]) -> Iterator[tuple[int, str]]:
-    return ((at, point) for at, point in enumerate(points) if find_point(point) is None and point not in POINTS)
-
-
-def _unknown_point(document: Document, place: Sequence[int | str], point: str) -> Problem:
-    return document.problem(place, f"`{point}` is no point", did_you_mean(point, POINTS) or "see agent/core/points.py")

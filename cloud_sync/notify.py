@@ -18,91 +18,27 @@ Rules of this file:
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from agent.core.clock import Clock
 from agent.core.errors import CommandRejected, Refusal
 from agent.core.model import Event
 from cloud_sync import notify_send
-from cloud_sync.notify_news import News, compose, news_of
+from cloud_sync.notify_channel import Channel, ChannelSettings, ChannelStatus, read_addresses
+from cloud_sync.notify_news import compose, hushes, news_of
 from cloud_sync.notify_send import Message
 from cloud_sync.notify_target import Target
+
+__all__ = ["ChannelSettings", "ChannelStatus", "Notifier", "Send"]
 
 _log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
 #: Sending takes a process of 50 MB each.
 MAX_SENDING = 2
-#: Of one channel.
-MAX_ADDRESSES = 32
-_MAX_FILE_BYTES = 64 * 1024
 
 #: Sends a message to an address; empty when it was taken, else why not.
 Send = Callable[[str, Message], Awaitable[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelSettings:
-    """A channel as configured. ``severity`` is the mildest that is told; ``returns``: also that an alarm is over."""
-
-    id: str
-    url_file: Path
-    severity: str = "warning"
-    every_s: float = 60.0
-    returns: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelStatus:
-    """A channel as health pages and metrics see it."""
-
-    id: str
-    addresses: int
-    waiting: int  #: news that wait, of all its addresses
-    sent: int  #: messages that were taken, since the start
-    failures: int  #: tries that failed, since the start
-    dropped: int  #: news that were never told
-    last_error: str  #: empty while all addresses work
-    last_sent_us: int | None
-    next_try_in_s: float | None  #: None: nothing waits
-
-
-class _Channel:
-    """One channel: its settings, its file's state, and its addresses. Before the file was read there is one unknown."""
-
-    def __init__(self, settings: ChannelSettings) -> None:
-        self.settings = settings
-        self.targets: list[Target] = [Target("", 0)]
-        self.fault = ""  #: why there are no addresses
-        self.lost = 0  #: by addresses that are gone
-
-    @property
-    def ready(self) -> list[Target]:
-        """The addresses that can be told."""
-        return [one for one in self.targets if one.address]
-
-    def wants(self, news: News, event: Event) -> bool:
-        """Whether this channel is told of it."""
-        named = event.data.get("notify")
-        if isinstance(named, list | tuple):
-            return self.settings.id in named
-        return news.at_least(self.settings.severity)
-
-    def take_addresses(self, addresses: Sequence[str]) -> None:
-        """These are the file's addresses by now; empty: none can be told."""
-        known = {one.address: one for one in self.targets}
-        wanted = addresses or [""]
-        gone = [one for one in self.targets if one.address not in wanted]
-        self.targets = [
-            known.get(address) or Target(address, number, gone[0] if gone else None)
-            for number, address in enumerate(wanted, 1)
-        ]
-        for number, target in enumerate(self.targets, 1):
-            target.number = number
-        if all(one.address in known for one in self.targets):
-            self.lost += sum(len(one.waiting) for one in gone)
 
 
 class Notifier:
@@ -124,7 +60,7 @@ class Notifier:
         self._clock = clock
         self._record = record
         self._send = send
-        self._channels: list[_Channel] = []
+        self._channels: list[Channel] = []
         self._site = ""
         self._zone = ZoneInfo("UTC")
         self._wake = asyncio.Event()
@@ -134,7 +70,7 @@ class Notifier:
     def apply(self, channels: Sequence[ChannelSettings], site_name: str, zone: str = "UTC") -> None:
         """These are the channels from now on. One whose id stays keeps what waits."""
         known = {one.settings.id: one for one in self._channels}
-        self._channels = [known.get(one.id) or _Channel(one) for one in channels]
+        self._channels = [known.get(one.id) or Channel(one) for one in channels]
         for channel, settings in zip(self._channels, channels, strict=True):
             channel.settings = settings
         self._site, self._zone = site_name, ZoneInfo(zone)
@@ -142,6 +78,9 @@ class Notifier:
 
     def hear(self, event: Event) -> None:
         """An event of the gateway. Returns at once, never raises; whatever is no alarm's edge is passed over."""
+        if hushes(event):
+            for target in [one for channel in self._channels for one in channel.targets]:
+                target.waiting.forget(event.subject)
         news = news_of(event, self._clock.monotonic_s())
         if news is None:
             return
@@ -171,7 +110,7 @@ class Notifier:
 
     def status(self) -> list[ChannelStatus]:
         """The channels, in the order of the configuration."""
-        return [self._status_of(one) for one in self._channels]
+        return [one.status(self._clock.monotonic_s()) for one in self._channels]
 
     async def test(self, channel_id: str) -> str:
         """Send a test message to each address of a channel now; empty when all took it, else which did not and why.
@@ -200,8 +139,8 @@ class Notifier:
 
     # Files.
 
-    async def _look(self, channel: _Channel) -> None:
-        addresses, fault = await asyncio.to_thread(_read_addresses, channel.settings.url_file)
+    async def _look(self, channel: Channel) -> None:
+        addresses, fault = await asyncio.to_thread(read_addresses, channel.settings.url_file)
         if fault != channel.fault:
             if fault and not channel.fault:
                 self._tell_fault(channel, "", fault)
@@ -215,7 +154,7 @@ class Notifier:
 
     def _start_due(self) -> None:
         now_s = self._clock.monotonic_s()
-        due: list[tuple[bool, bool, float, _Channel, Target]] = []
+        due: list[tuple[bool, bool, float, Channel, Target]] = []
         for channel in self._channels:
             for target in channel.ready:
                 due_s = target.due_s(channel.settings.every_s)
@@ -228,7 +167,7 @@ class Notifier:
             task.add_done_callback(lambda _: self._wake.set())
             self._sending[task] = target
 
-    async def _tell(self, channel: _Channel, target: Target) -> None:
+    async def _tell(self, channel: Channel, target: Target) -> None:
         """One try to tell an address all that waits for it."""
         news = target.begin(self._clock.monotonic_s())
         sent: bool | None = None
@@ -270,49 +209,15 @@ class Notifier:
 
     # Edges.
 
-    def _told_back(self, channel: _Channel, target: Target) -> None:
+    def _told_back(self, channel: Channel, target: Target) -> None:
         target.error = ""
         self._tell_back(channel, target.name)
 
-    def _tell_fault(self, channel: _Channel, name: str, reason: str) -> None:
+    def _tell_fault(self, channel: Channel, name: str, reason: str) -> None:
         _log.warning("notify %s: %s%s", channel.settings.id, f"{name}: " if name else "", reason)
         data = {"address": name, "reason": reason}
         self._record(Event("notify.failed", self._clock.now_us(), channel.settings.id, data))
 
-    def _tell_back(self, channel: _Channel, name: str) -> None:
+    def _tell_back(self, channel: Channel, name: str) -> None:
         _log.info("notify %s: %sworks again", channel.settings.id, f"{name} " if name else "")
         self._record(Event("notify.back", self._clock.now_us(), channel.settings.id, {"address": name}))
-
-    def _status_of(self, channel: _Channel) -> ChannelStatus:
-        targets, now_s = channel.targets, self._clock.monotonic_s()
-        due = [one.due_s(channel.settings.every_s) for one in channel.ready]
-        errors = [f"{one.name}: {one.error}" for one in targets if one.error]
-        return ChannelStatus(
-            id=channel.settings.id,
-            addresses=len(channel.ready),
-            waiting=sum(one.owed for one in targets),
-            sent=sum(one.sent for one in targets),
-            failures=sum(one.failed for one in targets),
-            dropped=channel.lost + sum(one.waiting.dropped for one in targets),
-            last_error="; ".join([channel.fault] if channel.fault else errors),
-            last_sent_us=max((one.last_sent_us for one in targets if one.last_sent_us is not None), default=None),
-            next_try_in_s=min((max(at_s - now_s, 0.0) for at_s in due if at_s is not None), default=None),
-        )
-
-
-def _read_addresses(path: Path) -> tuple[list[str], str]:
-    """The addresses of a file, one per line, without ``#`` lines; or why there are none. Never says what is in it."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_FILE_BYTES).decode("utf-8-sig")
-    except OSError as error:
-        return [], f"{path}: {(error.strerror or 'can not be read').lower()}"
-    except UnicodeDecodeError:
-        return [], f"{path}: is no text in UTF-8"
-    lines = [line.strip() for line in text.splitlines()]
-    found = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
-    if not found:
-        return [], f"{path}: holds no address"
-    if len(found) > MAX_ADDRESSES:
-        return [], f"{path}: holds more than {MAX_ADDRESSES} addresses"
-    return found, ""

@@ -16,7 +16,11 @@ from zoneinfo import ZoneInfo
 from agent.core.model import Event
 from cloud_sync.notify_send import Message
 
-RAISED, CLEARED = "alarm.raised", "alarm.cleared"
+_RAISED, _CLEARED = "alarm.raised", "alarm.cleared"
+#: Somebody may be told of it again: it is news if it is still on and nobody has acknowledged it.
+_AGAIN, _GOES_ON = ("alarm.unshelved", "alarm.unsuppressed"), "unacknowledged"
+#: Nobody is told of it any more.
+_HUSHED = ("alarm.shelved", "alarm.suppressed")
 #: The mildest first.
 SEVERITIES = ("info", "warning", "critical")
 MAX_WAITING = 200
@@ -41,6 +45,7 @@ class News:
     cleared_us: int | None = None  #: None: it goes on
     times: int = 0  #: how often it was raised and nobody was told
     heard_s: float = 0
+    hushed: bool = False  #: over while it was shelved or suppressed: news only for those who know that it was on
 
     @property
     def headline(self) -> str:
@@ -63,9 +68,10 @@ class News:
 def news_of(event: Event, heard_s: float) -> News | None:
     """What an event has for those who are told; None where they are not: it is shelved, suppressed or on trial."""
     data = event.data
-    if event.kind not in {RAISED, CLEARED} or data.get("shadow") or data.get("silent"):
+    again = event.kind in _AGAIN and data.get("state") == _GOES_ON
+    raised, hushed = event.kind == _RAISED or again, bool(data.get("silent"))
+    if not (raised or event.kind == _CLEARED) or data.get("shadow") or (raised and hushed):
         return None
-    raised = event.kind == RAISED
     severity = _text(data, "severity")
     done = data.get("done")
     return News(
@@ -79,7 +85,13 @@ def news_of(event: Event, heard_s: float) -> News | None:
         cleared_us=None if raised else event.t_us,
         times=int(raised),
         heard_s=heard_s,
+        hushed=hushed,
     )
+
+
+def hushes(event: Event) -> bool:
+    """Whether it says that nobody is to be told of an alarm any more."""
+    return event.kind in _HUSHED
 
 
 class Waiting:
@@ -91,6 +103,9 @@ class Waiting:
 
     def __len__(self) -> int:
         return len(self._news)
+
+    def __contains__(self, alarm: str) -> bool:
+        return alarm in self._news
 
     def all(self) -> list[News]:
         """All that wait, the oldest first."""
@@ -106,6 +121,10 @@ class Waiting:
                 self._put(news)
             return
         self._put(replace(news, times=news.times + (old.times if old else 0)))
+
+    def forget(self, alarm: str) -> None:
+        """Nobody is to be told of it."""
+        self._news.pop(alarm, None)
 
     def take(self, now_s: float) -> list[News]:
         """All that wait, the oldest first; they do not wait any more."""

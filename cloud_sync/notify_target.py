@@ -30,6 +30,7 @@ class Target:
         self._retry_s = 0.0  #: 0: the last try succeeded
         self._told_s: dict[str, float] = {}  #: when each critical alarm was told, while that keeps it from hurrying
         self._lost_told = 0
+        self._on: set[str] = set()  #: alarms that it was told of, and not that they are over
         if heir_of is not None:
             self.error = heir_of.error
             for news in heir_of.untold():
@@ -62,6 +63,8 @@ class Target:
     def add(self, news: News, *, returns: bool) -> None:
         """Something to tell. ``returns``: also that an alarm is over, where it was told that it is not."""
         half_told = any(one.alarm == news.alarm for one in self._under_way)
+        if news.hushed and not (half_told or news.alarm in self._on or news.alarm in self.waiting):
+            return
         self.waiting.add(news, returns=returns or half_told)
         self._fresh.add(news.alarm)
 
@@ -98,6 +101,8 @@ class Target:
         self.sent += 1
         self._retry_s, self._lost_told = 0.0, self.waiting.dropped
         self._told_s = {alarm: at_s for alarm, at_s in self._told_s.items() if now_s - at_s < every_s}
+        self._on.difference_update(one.alarm for one in news if one.cleared_us is not None)
+        self._on.update(one.alarm for one in news if one.cleared_us is None)
         self._told_s.update((one.alarm, now_s) for one in news if one.loud)
         if not returns:
             self.waiting.only_raised()

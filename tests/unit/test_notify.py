@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from agent.core.clock import FakeClock
 from agent.core.errors import CommandRejected
 from agent.core.model import Event
-from cloud_sync.notify import MAX_ADDRESSES, ChannelSettings, Notifier
+from cloud_sync.notify import ChannelSettings, Notifier
+from cloud_sync.notify_channel import MAX_ADDRESSES
 from cloud_sync.notify_news import MAX_AGE_S, MAX_WAITING, News, Waiting, compose, news_of
 from cloud_sync.notify_send import Message, redact, service
 
@@ -166,6 +167,40 @@ async def test_what_is_on_trial_shelved_or_suppressed_is_not_told(tmp_path: Path
         await rig.hear(raised("a", **marked), cleared("b", **marked), Event("alarm.acknowledged", 0, "c"))
         await rig.go(120)
     assert not rig.sent
+
+
+@in_loop
+async def test_what_is_suppressed_before_anybody_was_told_is_not_told(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    async with rig.running():
+        await rig.hear(raised("quiet"), raised("silent", "critical"))
+        await rig.hear(Event("alarm.suppressed", T0_US, "quiet", {"severity": "warning", "silent": True}))
+        await rig.go(60)
+    assert rig.titles() == ["Depot 7: CRITICAL silent"]
+
+
+@in_loop
+async def test_who_was_told_of_an_alarm_is_told_of_its_end_also_while_it_is_suppressed(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, ChannelSettings("ops", tmp_path / "ops.url", every_s=0))
+    async with rig.running():
+        await rig.hear(raised("quiet"))
+        await rig.go(5)
+        await rig.hear(Event("alarm.suppressed", T0_US, "quiet", {"silent": True}), cleared("quiet", silent=True))
+        await rig.go(5)
+        await rig.hear(cleared("quiet", silent=True), cleared("other", silent=True))
+        await rig.go(5)
+    assert rig.titles() == ["Depot 7: WARNING quiet", "Depot 7: over: quiet"]
+
+
+@pytest.mark.parametrize("kind", ["alarm.unshelved", "alarm.unsuppressed"])
+@in_loop
+async def test_an_alarm_that_still_goes_on_when_its_silence_ends_is_told(tmp_path: Path, kind: str) -> None:
+    rig = Rig(tmp_path)
+    async with rig.running():
+        for alarm, state in (("on", "unacknowledged"), ("seen", "acknowledged"), ("past", "normal")):
+            await rig.hear(Event(kind, T0_US, alarm, {"severity": "warning", "state": state, "silent": False}))
+        await rig.go(5)
+    assert rig.titles() == ["Depot 7: WARNING on"]
 
 
 @in_loop
