@@ -167,7 +167,7 @@ class Facts:
         places = rows.places
         self._reach(rows.highest)
         if not rows.batch.valid:
-            return self._lost(rows, now_s)
+            return self._lost(rows)
         self._heard_s[places] = now_s
         changed = rows.words != self._word[places]
         known = self._known[places]
@@ -263,13 +263,12 @@ class Facts:
         signal = self._signals.get(subject)
         return None if signal is None else np.array([signal.id], dtype=np.intp)
 
-    def _lost(self, rows: Rows, now_s: float) -> list[Change]:
+    def _lost(self, rows: Rows) -> list[Change]:
         lost = self._known[rows.places]
         if not np.count_nonzero(lost):
             return []
         places = rows.places[lost]
         self._known[places] = False
-        self._since_s[places] = now_s
         watched = self._watched[places]
         columns = zip(rows.times_us[lost][watched].tolist(), places[watched].tolist(), strict=True)
         found: dict[int, Change] = {}

@@ -1,8 +1,10 @@
 """The language of conditions: what it reads, what it refuses and how, and what it writes."""
 
 import itertools
+import re
 from array import array
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -199,6 +201,23 @@ def test_clear_needs_a_left_side(text: str) -> None:
 def test_a_bad_clear_is_refused_with_its_column(text: str, column: int) -> None:
     with pytest.raises(ConfigError, match=f"column {column}:"):
         parse_clear(text, parse("a.x > 5"))
+
+
+def test_the_page_shows_conditions_only() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "alarms.md").read_text()
+    section = page.partition("## The language of conditions")[2].partition("\n## ")[0]
+    (examples,) = re.findall(r"```text\n(.*?)```", section, re.DOTALL)
+    for line in examples.splitlines():
+        assert parse(line).signals or parse(line).devices
+    ((when, clear),) = re.findall(r'when: (.*)\nclear: "(.*)"', section)
+    assert parse_clear(clear, parse(when)).text == "battery1.soc_pct > 25"
+    functions = set(re.findall(r"^\| `(\w+)\(", section, re.MULTILINE)) | set(re.findall(r"`(\w+)\(x", section))
+    with pytest.raises(ConfigError) as caught:
+        parse("nothing(a.x)")
+    assert functions == set(caught.value.hint.removeprefix("there are ").split(", "))
+    assert f"at most {MAX_CHARS:,} characters" in section
+    assert f"at most {MAX_SUBJECTS} signals" in section
+    assert f"nested at most {MAX_DEPTH} deep" in section
 
 
 # -- what it comes to

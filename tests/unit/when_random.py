@@ -3,6 +3,7 @@
 from hypothesis import strategies as st
 
 from agent.control.when_tree import Calc, Check, Compare, Const, Logic, Measure, Read, Text, Truth, Value
+from agent.core.model import Number
 
 DURATIONS = st.one_of(
     st.sampled_from([0.001, 0.5, 1, 2, 60, 31_622_400]), st.floats(0.001, 1e6).filter(lambda s: s % 1)
@@ -15,11 +16,13 @@ NAMES = ("battery1.soc_pct", "cp-1.current_a.2", "b2.Msg.Sig_1", "7a._x", "grid.
 DEVICES = ("battery1", "cp-1", "7a", "and", "min")
 
 
-def values(names: st.SearchStrategy[str], devices: st.SearchStrategy[str]) -> st.SearchStrategy[Value]:
+def values(
+    names: st.SearchStrategy[str], devices: st.SearchStrategy[str], durations: st.SearchStrategy[Number]
+) -> st.SearchStrategy[Value]:
     leaves: st.SearchStrategy[Value] = st.one_of(
         st.builds(Const, NUMBERS),
         st.builds(Read, names),
-        st.builds(Measure, st.just("rate"), names, DURATIONS),
+        st.builds(Measure, st.just("rate"), names, durations),
         st.builds(Measure, st.just("age"), st.one_of(names, devices)),
     )
 
@@ -38,19 +41,21 @@ def values(names: st.SearchStrategy[str], devices: st.SearchStrategy[str]) -> st
 
 
 def truths(
-    names: st.SearchStrategy[str] | None = None, devices: st.SearchStrategy[str] | None = None
+    names: st.SearchStrategy[str] | None = None,
+    devices: st.SearchStrategy[str] | None = None,
+    durations: st.SearchStrategy[Number] = DURATIONS,
 ) -> st.SearchStrategy[Truth]:
     names = st.sampled_from(NAMES) if names is None else names
     devices = st.sampled_from(DEVICES) if devices is None else devices
-    value = values(names, devices)
+    value = values(names, devices, durations)
     equal = st.sampled_from(["==", "!="])
     leaves: st.SearchStrategy[Truth] = st.one_of(
         st.builds(Compare, st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), value, value),
         st.builds(Compare, equal, st.builds(Read, names), st.builds(Text, TEXTS)),
         st.builds(Compare, equal, st.builds(Text, TEXTS), st.builds(Read, names)),
         st.builds(Read, names),
-        st.builds(Check, st.just("silent"), st.one_of(names, devices), DURATIONS),
-        st.builds(Check, st.just("unchanged"), names, DURATIONS),
+        st.builds(Check, st.just("silent"), st.one_of(names, devices), durations),
+        st.builds(Check, st.just("unchanged"), names, durations),
         st.builds(Check, st.just("known"), names),
     )
 
