@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pydantic import ValidationError
+
 from agent.alarm_set_files import (
     OWN_WORDS,
     AlarmSetFile,
@@ -150,8 +152,16 @@ def _instances(template: SetAlarm, values: Mapping[str, float], device: _Device)
     for name in [one for one in device.signals if one.partition(".")[0] in template.each] if template.each else [""]:
         point, _, number = name.partition(".")
         words = own_words(device.id, name)
+        alarm = _alarm(f"{device.id}-{template.id}{_suffix(template, point, number)}", template, values, words)
+        if all(_can_tell(one, device) for one in alarm.conditions() if one is not None):
+            yield alarm
+
+
+def _alarm(name: str, template: SetAlarm, values: Mapping[str, float], words: Mapping[str, str]) -> Alarm:
+    """The alarm of that name. Raises ``ConfigError`` where the site's own values make none."""
+    try:
         alarm = Alarm(
-            id=f"{device.id}-{template.id}{_suffix(template, point, number)}",
+            id=template.id,
             when=fill(template.when, values, words),
             for_s=_seconds(template.for_s, values),
             clear=None if template.clear is None else fill(template.clear, values, words),
@@ -161,8 +171,11 @@ def _instances(template: SetAlarm, values: Mapping[str, float], device: _Device)
             text=fill(template.text, values, words),
             unknown=template.unknown,
         )
-        if all(_can_tell(one, device) for one in alarm.conditions() if one is not None):
-            yield alarm
+    except ValidationError as error:
+        reason = "; ".join(str(one["msg"]) for one in error.errors(include_url=False))
+        raise ConfigError(f"alarm_sets, {name}", reason, "look at the values that are given for the set") from error
+    # A device's name may be as long as an alarm's: the two together are longer.
+    return alarm.model_copy(update={"id": name})
 
 
 def _suffix(template: SetAlarm, point: str, number: str) -> str:

@@ -1,14 +1,16 @@
 """Ready-made alarms: which fit whom, and that each is raised by what it is about and by nothing less."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import apprise
 import pytest
 
 from agent.alarm_sets import AlarmSetFile, expand, load_alarm_sets, read_alarm_set
-from agent.config_control import Alarm, AlarmAct, AlarmSet
+from agent.config_control import Alarm, AlarmAct, AlarmSet, Channel
 from agent.control.facts import Facts
 from agent.control.when import Condition
 from agent.control.when_compile import Judge, compile_truth
@@ -16,7 +18,8 @@ from agent.core.errors import ConfigError
 from agent.core.model import Batch, Encoding, Number, Signal, SignalSpec, float_to_word
 from agent.core.points import POINTS
 from agent.pipeline.columns import rows_of
-from agent.yamlfile import parse, read_text
+from agent.yamlfile import Section, parse, read_text, validate
+from docs import alarms as alarms_page
 
 ROOT = Path(__file__).resolve().parents[2]
 SETS = load_alarm_sets([ROOT / "config" / "alarms"])
@@ -259,6 +262,56 @@ def test_a_label_that_a_signal_never_shows_makes_no_alarm() -> None:
 def test_what_an_entry_names_must_be_there(entry: AlarmSet, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         expand([entry], [Device("b1")], _specs("b1", "soc_pct"), SETS)
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (AlarmSet(set="bms", values={"silent_s": -1}), "b1-silent"),
+        (AlarmSet(set="bms", values={"soc_low_pct": float("nan")}), "b1-soc_low"),
+    ],
+)
+def test_a_value_that_makes_no_condition_is_refused_with_the_alarms_name(entry: AlarmSet, reason: str) -> None:
+    with pytest.raises(ConfigError, match=f"{reason}.*look at the values that are given"):
+        expand([entry], [], _specs("b1", "soc_pct"), SETS)
+
+
+def test_a_device_with_the_longest_name_has_alarms_too() -> None:
+    (one, *_) = expand([AlarmSet(set="bms")], [], _specs("b" * 64, "soc_pct"), SETS)
+    assert one.id == "b" * 64 + "-silent"
+
+
+class SetsOfPage(Section):
+    alarm_sets: tuple[AlarmSet, ...]
+
+
+class ChannelsOfPage(Section):
+    notify: tuple[Channel, ...]
+
+
+def test_the_page_of_alarms_is_what_the_sets_say() -> None:
+    page = alarms_page.PAGE.read_text()
+    assert page == alarms_page.render(page), "docs/alarms.md is out of date: run `make docs`"
+    with pytest.raises(ValueError, match="ready-made"):
+        alarms_page.render("# Alarms\n")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # one of Apprise's services tries an old module
+def test_the_samples_of_the_page_of_alarms_can_be_used() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", alarms_page.PAGE.read_text(), re.DOTALL)
+    (sets,) = (block for block in blocks if block.startswith("alarm_sets:"))
+    (channels,) = (block for block in blocks if block.startswith("notify:"))
+    sample, problems = validate(sets, "sample", SetsOfPage)
+    assert sample is not None, problems
+    signals = [*_specs("battery1", "soc_pct", "cell_voltage_max_v"), *_specs("grid", "current_l1_a")]
+    found = {one.id: one for one in expand(sample.alarm_sets, [], signals, SETS)}
+    assert found["battery1-cell_voltage_high"].when.endswith("> 3.65")
+    assert found["battery1-cell_voltage_high"].then
+    assert "grid-current_high-current_l1_a" in found
+    told, problems = validate(channels, "sample", ChannelsOfPage)
+    assert told is not None, problems
+    (addresses,) = re.findall(r"```text\n(mailtos.*?)```", alarms_page.PAGE.read_text(), re.DOTALL)
+    assert all(apprise.Apprise().add(line) for line in addresses.splitlines())
 
 
 GOOD = """\
