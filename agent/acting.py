@@ -1,22 +1,43 @@
-"""From the configuration and the wires to what control acts on: stations, and schedules."""
+"""From the configuration and the wires to what control acts on: stations, schedules, events of a backend."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from agent import config as cfg
-from agent.config_control import Schedule
+from agent.config_control import AlarmAct, Schedule, StationSwitching
+from agent.config_control import EventBackend as EventBackendSection
+from agent.control.alarm_model import RuleAct
 from agent.control.cron import Cron
+from agent.control.model import Origin, Wish
 from agent.control.schedule import Act, ScheduleSpec
+from agent.control.service import ControlService
 from agent.control.stations import Target
+from agent.control.switching import SwitchLimits
+from agent.core.clock import Clock
 from agent.core.errors import ConfigError
-from agent.core.ports import Commandable, Listener, Operable
+from agent.core.model import Event
+from agent.core.ports import Commandable, Listener, Notebook, Operable
+from cloud_sync.event_backend import EventBackend
 
 #: A device is a station when one of these can be set.
 _OUTPUTS = ("charging_enabled", "current_limit_a")
 
 
-def targets(devices: Iterable[cfg.Device], listeners: Iterable[Listener]) -> list[Target]:
+def targets(config: cfg.Config, listeners: Iterable[Listener]) -> list[Target]:
     """The stations, in the order of the configuration: chargers, and the outlets of those that have several."""
+    limits = {one.station: _limits(one) for one in config.stations}
+    found = _targets(config.devices, listeners)
+    # What spares a charger's contactor spares those of its outlets.
+    return [replace(one, switching=limits.get(one.id) or limits.get(one.device) or one.switching) for one in found]
+
+
+def _limits(one: StationSwitching) -> SwitchLimits:
+    return SwitchLimits(one.min_on_s, one.min_off_s, one.per_hour, one.per_day)
+
+
+def _targets(devices: Iterable[cfg.Device], listeners: Iterable[Listener]) -> list[Target]:
     commandables: dict[str, Commandable] = {}
     operables: dict[str, Operable] = {}
     for listener in listeners:
@@ -39,6 +60,12 @@ def targets(devices: Iterable[cfg.Device], listeners: Iterable[Listener]) -> lis
     return found
 
 
+def acts(then: Iterable[AlarmAct]) -> tuple[RuleAct, ...]:
+    """What is done with stations while something goes on."""
+    switch = {"on": True, "off": False, None: None}
+    return tuple(RuleAct(one.station, switch[one.set], one.limit_a, one.do or "", one.args) for one in then)
+
+
 def schedule_specs(schedules: Sequence[Schedule]) -> list[ScheduleSpec]:
     """The schedules that are not switched off."""
     return [
@@ -51,6 +78,49 @@ def schedule_specs(schedules: Sequence[Schedule]) -> list[ScheduleSpec]:
         for one in schedules
         if one.enabled
     ]
+
+
+class BackendEvents:
+    """The client of the server that knows timed events, as a part; what goes on there is wished here meanwhile."""
+
+    def __init__(
+        self,
+        section: EventBackendSection,
+        base: Path,
+        clock: Clock,
+        notebook: Notebook,
+        record: Callable[[Event], None],
+        control: ControlService,
+    ) -> None:
+        self._acts = acts(section.then)
+        self._clock = clock
+        self._control = control
+        self.client = EventBackend(section.settings(base), clock, notebook, record, self._begun, self._ended)
+
+    async def run(self) -> None:
+        """Ask until cancelled; then nothing is wished any more."""
+        for event_id, data in self.client.going_on.items():
+            self._begun(event_id, data)
+        try:
+            await self.client.run()
+        finally:
+            for event_id in self.client.going_on:
+                self._control.derive(_key(event_id), ())
+
+    def _begun(self, event_id: str, data: Mapping[str, object]) -> None:
+        key, reason = _key(event_id), f"event {data.get('name') or event_id} of the event backend"
+        now_us = self._clock.now_us()
+        self._control.derive(
+            key,
+            [Wish(act.station, key, Origin.SCHEDULE, act.on, act.limit_a, reason, now_us) for act in self._acts],
+        )
+
+    def _ended(self, event_id: str, _: Mapping[str, object]) -> None:
+        self._control.derive(_key(event_id), ())
+
+
+def _key(event_id: str) -> str:
+    return f"backend-event:{event_id}"
 
 
 def bad_lines(config: cfg.Config) -> Iterator[tuple[int, ConfigError]]:

@@ -15,12 +15,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from agent import __version__
-from agent.acting import bad_lines, schedule_specs, targets
+from agent.acting import BackendEvents, bad_lines, schedule_specs, targets
+from agent.alarm_sets import AlarmSetFile
 from agent.api.view import SitePorts
 from agent.central import Central
-from agent.config import Config, OcppDevice, Report, load_config, split_address
+from agent.config import OWN_DEVICE, Config, OcppDevice, Report, load_config, split_address
 from agent.control.service import ControlService
 from agent.core.clock import Clock
 from agent.core.errors import ConfigError, StoreError
@@ -36,6 +38,8 @@ from agent.pipeline.supervisor import Supervisor
 from agent.site_editor import SiteEditor
 from agent.store.db import Store
 from agent.store.settings import DAY_S, StoreSettings
+from agent.watching import alarm_sets, channels, rule_specs, self_watch
+from cloud_sync.notify import Notifier
 from drivers.can.bus import CanListener
 
 if TYPE_CHECKING:
@@ -111,6 +115,8 @@ class Gateway:
             if self._make_listeners is None:
                 running.supervisor.add_part("configuration", lambda: self._watch(running))
                 running.supervisor.add_part("control", running.control.run)
+                running.supervisor.add_part("timed events", running.control.events.run)
+                running.supervisor.add_part("notifications", running.notifier.run)
             running.supervisor.start()
             yield running.supervisor
         finally:
@@ -172,6 +178,7 @@ class _Devices:
 
     prepared: Sequence[Prepared]
     plans: Plans
+    sets: Sequence[AlarmSetFile]
 
 
 def _prepare(config: Config, base: Path) -> _Devices:
@@ -181,7 +188,10 @@ def _prepare(config: Config, base: Path) -> _Devices:
     preparer = Preparer(base)
     prepared = preparer.all(config.devices)
     central = central_of(config)
-    return _Devices(prepared, plan_all(prepared, central, preparer.quirks() if central else ()))
+    plans = plan_all(prepared, central, preparer.quirks() if central else ())
+    sets = alarm_sets(base)
+    rule_specs(config, plans.specs, sets)  # what can't be used is refused before anything is changed
+    return _Devices(prepared, plans, sets)
 
 
 class _Running:
@@ -210,11 +220,16 @@ class _Running:
         self._wires: dict[str, object] = {}
         self._listeners: dict[str, Listener] = {}
         self._parts: dict[str, object] = {}
+        self._sets: Sequence[AlarmSetFile] = ()
+        self._nobody: list[str] = []  #: what conditions name and nobody has
         self._central = Central(clock, store)
         flow = Flow(clock, self._gate, hub, store.append)
         self.supervisor = Supervisor(clock, flow, self.record, declare=self._declare)
         self.overview = Overview(store, hub, self.supervisor)
-        self.control = ControlService(clock, store, self.record, hub, self.overview.find)
+        self.notifier = Notifier((), clock, self.record, config.site.name)
+        self.control = ControlService(clock, store, self.record, hub, self.overview.find, self.notifier.hear)
+        if make_listeners is None:
+            flow.watcher = self.control.alarms.engine
 
     def record(self, event: Event) -> None:
         """Put an event on the ledger. What the ledger can't take is the store's trouble, which its health tells."""
@@ -229,7 +244,19 @@ class _Running:
                 self._gate.configure(item, self._rules[item.device])
                 self._declared[item.id] = item
         self.overview.learn(self._declared.values())
+        if self._make_listeners is None:
+            self._watch()
         return signals
+
+    def _watch(self) -> None:
+        """Judge the alarms and rules of the configuration over the signals that there are now."""
+        signals = self.overview.signals()
+        specs = rule_specs(self._config, signals, self._sets)
+        nobody = self.control.alarms.apply(specs, signals, ZoneInfo(self._config.site.timezone))
+        if nobody != self._nobody:
+            self._nobody = nobody
+            if nobody:
+                logger.info("alarms and rules name what nobody has until now: %s", ", ".join(nobody))
 
     async def apply(self, config: Config, devices: _Devices) -> None:
         """Make the running parts those of this configuration. Raises ``StoreError`` before anything is changed."""
@@ -240,6 +267,7 @@ class _Running:
         if config.log != self._config.log:
             logging.getLogger().setLevel(config.log.level.upper())
         self._config = config
+        self._sets = devices.sets
         for one in devices.prepared:
             if one.findings:
                 logger.warning(
@@ -248,9 +276,14 @@ class _Running:
         await self._apply_wires(devices, signals, learnt)
         self.overview.show(config, devices.prepared, signals, self._declared.values())
         if self._make_listeners is None:
-            stations = targets(config.devices, self._listeners.values())
+            stations = targets(config, self._listeners.values())
+            self.notifier.apply(
+                channels(config, self._path.parent), config.site.name or config.site.id, config.site.timezone
+            )
             await self.control.apply(stations, schedule_specs(config.schedules), config.site.timezone)
+            self._watch()
             await self._apply_part("api", config.api, self._api(config))
+            await self._apply_part("event backend", config.event_backend, self._event_backend(config))
         site = config.site.id
         await self._apply_part("uplink", config.uplink and (config.uplink, site), self._uplink(config))
 
@@ -266,8 +299,11 @@ class _Running:
                     for text in one.left_out:
                         logger.warning("%s: not read: %s", one.name, text)
             wanted.update(await self._central.wires(devices.plans.ocpp))
+            watch = self_watch(self._config, self._clock, self._store, self.overview)
+            wanted[watch.name] = watch, self._config.uplink is None
         await self._drop_wires(wanted)
         self._rules = {one.configured.id: self._rule(one.configured.report) for one in devices.prepared}
+        self._rules[OWN_DEVICE] = self._rule(Report())
         declared = [*self._declared.values(), *learnt]
         self._declared = {item.id: item for item in declared if item.device in self._rules}
         for item in (*signals, *self._declared.values()):
@@ -323,10 +359,24 @@ class _Running:
 
         return run
 
+    def _event_backend(self, config: Config) -> Callable[[], Awaitable[None]]:
+        section = config.event_backend
+        made: list[BackendEvents] = []
+
+        async def run() -> None:
+            if not made and section is not None:
+                ports = self._clock, self._store, self.record, self.control
+                made.append(BackendEvents(section, self._path.parent, *ports))
+            await made[0].run()
+
+        return run
+
     def _ports(self) -> SitePorts:
         """Through what the API acts."""
         return SitePorts(
             control=self.control,
+            alarms=self.control.alarms,
+            events=self.control.events,
             editor=SiteEditor(self._path),
             sessions=self._store,
             notebook=self._store,

@@ -14,7 +14,16 @@ from zoneinfo import available_timezones
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from agent.config_control import Schedule
+from agent.config_control import (
+    Alarm,
+    AlarmSet,
+    Channel,
+    EventBackend,
+    LoadManagement,
+    Rule,
+    Schedule,
+    StationSwitching,
+)
 from agent.config_ocpp import OcppKeys, OcppSection, linkable
 from agent.core.errors import ConfigError
 from agent.yamlfile import Document, Json, Problem, Section, complaint, parse, read_text
@@ -31,6 +40,8 @@ MAX_PORT = 65535
 MAX_ADDRESS = 255
 #: The profile of devices that say themselves what they have.
 SUNSPEC = "sunspec"
+#: The device that this gateway itself is, with its disk, clock and uplink.
+OWN_DEVICE = "gateway"
 ENV_PREFIX = "ENLACE_"
 #: Variables that are no configuration key: they are read by the command line.
 ENV_OTHER = {"ENLACE_CONFIG"}
@@ -58,6 +69,9 @@ class Site(Section):
     name: str = Field("", description="name for people")
     timezone: str = Field("UTC", description="IANA name, for schedules and daily totals")
     import_limit_a: Positive | None = Field(None, description="fuse of the grid connection per phase, in A")
+    power_return_s: Annotated[float, Field(ge=0, le=1800)] = Field(
+        600, description="after a power cut each station that draws nothing waits, at random up to this; 0: no wait"
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -305,7 +319,20 @@ class Config(Section):
         None, description="the local central system for chargers; absent: with its defaults where a device needs it"
     )
     devices: tuple[Device, ...] = Field((), description="what stands on the site; may be empty")
+    stations: tuple[StationSwitching, ...] = Field((), description="those whose contactors differ from the usual")
     schedules: tuple[Schedule, ...] = Field((), description="what is done by the clock")
+    alarms: tuple[Alarm, ...] = Field((), description="what people are told of, and what stops stations meanwhile")
+    alarm_sets: tuple[AlarmSet, ...] | None = Field(
+        None, description="ready-made alarms; absent: all that fit the devices, without acting on stations; []: none"
+    )
+    rules: tuple[Rule, ...] = Field((), description="what is done with stations while a condition holds")
+    notify: tuple[Channel, ...] = Field((), description="who is told of alarms, beside MQTT")
+    load_management: LoadManagement | None = Field(
+        None, description="shares what the grid connection has left among the stations; absent: nobody does"
+    )
+    event_backend: EventBackend | None = Field(
+        None, description="a server that knows timed events; absent: only those made here"
+    )
     store: StoreSection = Field(StoreSection(), description="what is kept, and for how long")
     uplink: UplinkSection | None = Field(None, description="the central server; absent: none")
     log: Log = Field(Log(), description="logging")
@@ -324,11 +351,37 @@ class Config(Section):
                 if other != device.id:
                     text = f"`{other}` and `{device.id}` have the same charge_point_id"
                     raise complaint(text, "each charger has its own: see its settings, or `enlace scan ocpp`")
-        schedules = [schedule.id for schedule in self.schedules]
-        for name in schedules:
-            if schedules.count(name) > 1:
-                raise complaint(f"two schedules are called `{name}`", "give each an id of its own")
+        _once("stations", [one.station for one in self.stations])
+        _once("schedules", [one.id for one in self.schedules])
+        _once("rules or alarms", [*(one.id for one in self.alarms), *(one.id for one in self.rules)])
+        _once("channels", [one.id for one in self.notify])
+        if OWN_DEVICE in seen:
+            raise complaint(f"no device can be called `{OWN_DEVICE}`: that is this gateway", "give it another id")
         return self
+
+    @model_validator(mode="after")
+    def _named_ones_exist(self) -> "Config":
+        channels = {one.id for one in self.notify}
+        for alarm in self.alarms:
+            for name in alarm.notify or ():
+                if name not in channels:
+                    raise complaint(f"alarm `{alarm.id}` tells `{name}`", "add that channel under `notify:`")
+        load = self.load_management
+        if load is None:
+            return self
+        if self.site.import_limit_a is None:
+            raise complaint("load management needs the limit that it keeps", "add `import_limit_a:` under `site:`")
+        devices = {one.id for one in self.devices}
+        for name in (load.meter, *load.batteries, *(one.station.partition(".")[0] for one in load.stations)):
+            if name not in devices:
+                raise complaint(f"load management names `{name}`: there is no such device", "add it, or name another")
+        return self
+
+
+def _once(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise complaint(f"two {what} are called `{name}`", "give each an id of its own")
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,10 +440,12 @@ def scalars(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tupl
     """Every key of a model and of its sections that holds one value, with its field; lists are left out."""
     for name, field in model.model_fields.items():
         kinds = [field.annotation, *get_args(field.annotation)]
+        if any(get_origin(kind) is tuple for kind in kinds):
+            continue
         section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
         if section is not None:
             yield from scalars(section, (*path, name))
-        elif get_origin(field.annotation) is not tuple:
+        else:
             yield (*path, name), field
 
 

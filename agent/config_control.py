@@ -5,7 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from agent.config_ocpp import linkable
+from agent.control.when import Condition, parse, parse_clear
 from agent.yamlfile import Section, complaint
+from cloud_sync.settings import EventBackendSettings
 
 #: Fit for a topic level, a file name and a name in a rule.
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -63,6 +66,16 @@ class Schedule(Section):
         return self
 
 
+class StationSwitching(Section):
+    """How often a station's contactor may be switched. A stop that protects waits for nothing."""
+
+    station: StationId = Field(description="a charger's id, or `id.2` for its second outlet")
+    min_on_s: NotNegative = Field(60, description="once on it stays on for so long")
+    min_off_s: NotNegative = Field(60, description="once off it stays off for so long; 300 for a DC charger")
+    per_hour: int = Field(6, ge=1, le=200, description="it is switched so many times an hour at most")
+    per_day: int = Field(60, ge=1, le=200, description="and so many times a day")
+
+
 class AlarmAct(Section):
     """What is done with a station while an alarm or rule is active; `do:` once, when it becomes so."""
 
@@ -97,6 +110,15 @@ class Rule(Section):
     mode: Mode = Field("live", description="shadow: it is judged and told, and does nothing")
     enabled: bool = Field(True, description="false: it stands here and is not judged")
 
+    @model_validator(mode="after")
+    def _readable(self) -> "Rule":
+        return linkable(self, self.conditions)
+
+    def conditions(self) -> tuple[Condition, Condition | None]:
+        """What raises it and what ends it. Raises ``ConfigError``; one that was read has none that do."""
+        when = parse(self.when)
+        return when, None if self.clear is None else parse_clear(self.clear, when)
+
 
 class Alarm(Section):
     """Something that people are told of, and that may switch or limit stations. Stronger than a person's wish."""
@@ -119,6 +141,15 @@ class Alarm(Section):
     notify: tuple[Id, ...] | None = Field(None, description="channels of `notify:`; absent: each whose severity fits")
     mode: Mode = Field("live", description="shadow: it is judged and told, and does nothing")
     enabled: bool = Field(True, description="false: it stands here and is not judged")
+
+    @model_validator(mode="after")
+    def _readable(self) -> "Alarm":
+        return linkable(self, self.conditions)
+
+    def conditions(self) -> tuple[Condition, Condition | None]:
+        """What raises it and what ends it. Raises ``ConfigError``; one that was read has none that do."""
+        when = parse(self.when)
+        return when, None if self.clear is None else parse_clear(self.clear, when)
 
     @model_validator(mode="after")
     def _interlock_only_stops(self) -> "Alarm":
@@ -180,3 +211,14 @@ class EventBackend(Section):
     every_s: Annotated[float, Field(ge=5)] = Field(60, description="how often it is asked")
     timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(10, description="how long an answer may take")
     then: tuple[AlarmAct, ...] = Field((), description="what is done with stations while one of its events goes on")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "EventBackend":
+        if any(act.do is not None for act in self.then):
+            raise complaint("what goes on for a while is no `do:`", "write `set:` or `limit_a:`")
+        return linkable(self, lambda: self.settings(Path()))
+
+    def settings(self, base: Path) -> EventBackendSettings:
+        """What ``cloud_sync`` is given; relative paths count from ``base``. Raises ``ConfigError``."""
+        token_file = None if self.token_file is None else base / self.token_file
+        return EventBackendSettings(self.url, token_file, self.every_s, self.timeout_s)

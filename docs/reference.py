@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from agent.config import DEVICES, Config, Report, env_names
-from agent.config_control import StationAct
+from agent.config_control import AlarmAct, AlarmSet, LoadStation, StationAct
 from agent.config_ocpp import OcppCertificate
 from agent.yamlfile import Section
 
@@ -53,6 +53,9 @@ def render() -> str:
     parts.append(table("`report:` of a device", Report.__doc__ or "", Report))
     parts.append(table("One of `ocpp.certificates:`", OcppCertificate.__doc__ or "", OcppCertificate))
     parts.append(table("One of a schedule's `then:`", StationAct.__doc__ or "", StationAct))
+    parts.append(table("One of the `then:` of an alarm, a rule or an event", AlarmAct.__doc__ or "", AlarmAct))
+    parts.append(table("One of `alarm_sets:`", AlarmSet.__doc__ or "", AlarmSet))
+    parts.append(table("One of `load_management.stations:`", LoadStation.__doc__ or "", LoadStation))
     rows = [f"| `{variable}` | `{'.'.join(path)}` |" for variable, path in env_names().items()]
     parts.append(ENVIRONMENT + "\n".join(rows) + "\n")
     return "\n".join(parts)

@@ -17,6 +17,7 @@ _FILES = {
     "/static/session.js": ("session.js", "text/javascript"),
     "/static/live.js": ("live.js", "text/javascript"),
     "/static/stations.js": ("stations.js", "text/javascript"),
+    "/static/alarms.js": ("alarms.js", "text/javascript"),
     "/static/docs.js": ("docs.js", "text/javascript"),
     "/static/style.css": ("style.css", "text/css"),
 }

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Self
 from zoneinfo import ZoneInfo
 
+from agent.control.alarms import AlarmBook
 from agent.control.commands import Commands
 from agent.control.memory import Memory
-from agent.control.model import Command, Decision, JobInfo, Origin, Result, Station
-from agent.control.schedule import Scheduler, ScheduleSpec
+from agent.control.model import Command, Decision, JobInfo, Origin, Result, Station, Wish
+from agent.control.schedule import Scheduler, ScheduleSpec, rights_of
 from agent.control.stations import Stations, Surroundings, Target
+from agent.control.timed_events import TimedEvents
 from agent.core.clock import Clock
 from agent.core.model import Event, Signal
 from agent.core.ports import LatestView, Notebook
@@ -18,11 +20,16 @@ TICK_S = 1.0
 _BACK = frozenset({"device.heard", "device.online"})
 
 
+def _nobody(event: Event) -> None:
+    """Told to nobody else."""
+
+
 class ControlService:
-    """Stations, commands and schedules of a site.
+    """Stations, commands, schedules, timed events, alarms and rules of a site.
 
     ``record`` takes events, ``latest`` gives values as they are now, ``find(device, name)`` the signal of a device's
-    point. Tell it of the gateway's events by ``hear``; ``run`` it as a part; ``close`` it before the wires end.
+    point; ``tell`` is told of alarms at once. Tell it of the gateway's events by ``hear``, and of all samples through
+    ``alarms.engine``; ``run`` it and ``events.run`` as parts; ``close`` it before the wires end.
     """
 
     def __init__(
@@ -32,19 +39,25 @@ class ControlService:
         record: Callable[[Event], None],
         latest: LatestView,
         find: Callable[[str, str], Signal | None],
+        tell: Callable[[Event], None] = _nobody,
     ) -> None:
         self._clock = clock
         memory = Memory(notebook)
         self._stations = Stations(Surroundings(clock, memory, record, latest, find))
         self._commands = Commands(clock, memory, self._stations)
-        self._scheduler = Scheduler(clock, memory, record, self._commands.execute)
+        self._scheduler = Scheduler(clock, memory, record, self._commands.execute, self._chargers)
+        self.alarms = AlarmBook(clock, memory, record, self._stations, self._commands.execute, tell)
+        self.events = TimedEvents(clock, memory, self._stations)
 
     async def apply(self, targets: Sequence[Target], schedules: Sequence[ScheduleSpec], timezone: str) -> None:
-        """These are the stations and schedules now. Raises ``ConfigError`` for a bad crontab line, changing nothing."""
+        """These are the stations and schedules now. Raises ``ConfigError`` for a bad crontab line, changing nothing.
+
+        Alarms and rules come after them, by ``alarms.apply``.
+        """
         zone = ZoneInfo(timezone)
         self._scheduler.apply(schedules, zone)
         await self._stations.apply(targets, zone)
-        await self._stations.retain(Origin.SCHEDULE, {right for spec in schedules for right in spec.rights})
+        await self._stations.retain(Origin.SCHEDULE, rights_of(schedules, self._chargers()))
 
     async def run(self) -> None:
         """Watch expiries, holds, effects and schedules, until cancelled."""
@@ -55,12 +68,15 @@ class ControlService:
 
     def tick(self) -> None:
         """What ``run`` does once a second."""
+        self.alarms.tick()
         self._stations.tick()
         self._scheduler.tick()
 
     async def close(self) -> None:
         """Take no more commands, write to no device any more."""
         await self._scheduler.close()
+        await self.alarms.close()
+        await self.events.close()
         await self._commands.close()
         await self._stations.close()
 
@@ -68,6 +84,10 @@ class ControlService:
         """An event of the gateway: a device that is there again is told what is decided. Returns at once."""
         if event.kind in _BACK:
             self._stations.heard(event.subject)
+
+    def derive(self, key: str, wishes: Sequence[Wish]) -> None:
+        """Exactly these wishes stand from now on under this key; who derives them keeps what they come from."""
+        self._stations.derive(key, wishes)
 
     def stations(self) -> Sequence[Station]:
         """All stations, in the order of the configuration."""
@@ -93,6 +113,10 @@ class ControlService:
     async def run_now(self, schedule_id: str) -> Sequence[Result] | None:
         """Do a schedule now, out of turn; what came of its commands. None: there is no such schedule."""
         return await self._scheduler.run_now(schedule_id)
+
+    def _chargers(self) -> list[str]:
+        """Each charger as a whole."""
+        return [one.id for one in self._stations.snapshots() if one.id == one.device]
 
     async def __aenter__(self) -> Self:
         return self

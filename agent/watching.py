@@ -1,0 +1,127 @@
+"""From the configuration to what is watched and who is told: alarms, ready-made ones, rules, channels, the gateway."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agent import config as cfg
+from agent.acting import acts
+from agent.alarm_sets import FOLDER, AlarmSetFile, expand, load_alarm_sets
+from agent.config_control import Alarm, Rule
+from agent.control.alarm_model import RuleSpec, Severity
+from agent.control.model import Origin
+from agent.control.when import Condition
+from agent.core.clock import Clock
+from agent.core.model import Number, SignalSpec
+from agent.overview import Overview
+from agent.selfwatch import SelfWatch, machine_probes
+from agent.share import share_path
+from agent.store.db import Store
+from cloud_sync.notify import ChannelSettings
+
+#: What a rule wants is weaker than a person's wish; what an alarm wants is stronger than everybody's.
+_RULE, _ALARM, _INTERLOCK = Origin.RULE, Origin.SAFETY, Origin.INTERLOCK
+
+
+def alarm_sets(base: Path) -> tuple[AlarmSetFile, ...]:
+    """The ready-made sets: those of ``alarms/`` beside the configuration, and those that travel with the program.
+
+    Raises ``ConfigError``.
+    """
+    return load_alarm_sets((base / FOLDER, share_path(f"config/{FOLDER}")))
+
+
+def rule_specs(
+    config: cfg.Config, signals: Sequence[SignalSpec], sets: Sequence[AlarmSetFile] | None = None
+) -> list[RuleSpec]:
+    """All alarms and rules that are not switched off. ``signals`` say which of the ready-made ones fit.
+
+    One of the site's own takes the place of a ready-made one that is called the same. Raises ``ConfigError`` for an
+    entry of ``alarm_sets:`` that can't be used.
+    """
+    own = [one for one in config.alarms if one.enabled]
+    taken = {*(one.id for one in config.alarms), *(one.id for one in config.rules)}
+    ready = [one for one in expand(config.alarm_sets, config.devices, signals, sets) if one.id not in taken]
+    return [*map(_alarm, own), *map(_alarm, ready), *(_rule(one) for one in config.rules if one.enabled)]
+
+
+def _alarm(one: Alarm) -> RuleSpec:
+    when, clear = one.conditions()
+    return RuleSpec(
+        id=one.id,
+        when=when,
+        clear=clear,
+        for_s=one.for_s,
+        clear_for_s=one.clear_for_s,
+        severity=Severity(one.severity),
+        latch=one.latch,
+        text=one.text,
+        acts=acts(one.then),
+        hold_s=one.hold_s,
+        origin=_INTERLOCK if one.interlock else _ALARM,
+        unknown=one.unknown,
+        suppressed_by=one.suppressed_by,
+        notify=one.notify,
+        shadow=one.mode == "shadow",
+        device=_device(when),
+    )
+
+
+def _rule(one: Rule) -> RuleSpec:
+    when, clear = one.conditions()
+    return RuleSpec(
+        id=one.id,
+        when=when,
+        clear=clear,
+        for_s=one.for_s,
+        clear_for_s=one.clear_for_s,
+        severity=None,
+        acts=acts(one.then),
+        hold_s=one.hold_s,
+        origin=_RULE,
+        unknown=one.unknown,
+        shadow=one.mode == "shadow",
+        device=_device(when),
+    )
+
+
+def strangers(config: cfg.Config, known: Callable[[str], bool]) -> list[tuple[str, str]]:
+    """Rule and full name of each signal that a condition reads and nobody has."""
+    rules: list[Alarm | Rule] = [*config.alarms, *config.rules]
+    found = []
+    for one in rules:
+        when, clear = one.conditions()
+        names = when.signals | (clear.signals if clear else frozenset())
+        found += [(one.id, name) for name in sorted(names) if not known(name)]
+    return found
+
+
+def _device(when: Condition) -> str:
+    """Whom a condition is about: the device that it reads; of several none."""
+    devices = {name.partition(".")[0] for name in when.signals} | set(when.devices)
+    return next(iter(devices)) if len(devices) == 1 else ""
+
+
+def channels(config: cfg.Config, base: Path) -> list[ChannelSettings]:
+    """Who is told of alarms. ``base`` is the folder from which relative paths count."""
+    return [
+        ChannelSettings(one.id, base / one.url_file, one.severity, one.every_s, one.returns) for one in config.notify
+    ]
+
+
+def self_watch(config: cfg.Config, clock: Clock, store: Store, overview: Overview) -> SelfWatch:
+    """The gateway as a device: its disk, its clock, its store and, where there is one, its uplink."""
+
+    def backlog() -> Number:
+        uplink = overview.uplink
+        return 0 if uplink is None else sum(stream.backlog for stream in uplink.status().streams.values())
+
+    def connected() -> Number:
+        return int(overview.uplink is not None and overview.uplink.status().connected)
+
+    probes = machine_probes(config.data_dir, clock)
+    probes["store_ok"] = lambda: int(store.stats().error is None)
+    probes["written_bytes"] = lambda: store.stats().written_bytes
+    if config.uplink is not None:
+        probes["uplink_connected"] = connected
+        probes["uplink_backlog"] = backlog
+    return SelfWatch(probes, clock)
