@@ -28,7 +28,7 @@ from datetime import UTC, tzinfo
 from agent.control import notes
 from agent.control.arbiter import NOBODY, Verdict, at, binding, decide, under
 from agent.control.effect import Meter
-from agent.control.execution import Answer, attempt
+from agent.control.execution import Answer
 from agent.control.following import Following
 from agent.control.journal import Journal
 from agent.control.keeping import Keeping
@@ -36,22 +36,16 @@ from agent.control.memory import Memory
 from agent.control.model import Decision, Outcome, Station, Wish
 from agent.control.outputs import by_point, can_switch
 from agent.control.plan import Plan, make_plan
-from agent.control.switching import DEFAULT_LIMITS, Hold, Switched, SwitchLimits
+from agent.control.switching import DEFAULT_LIMITS, Hold, SwitchLimits
 from agent.control.wishes import Wishes
+from agent.control.writing import DONE, MAX_RETRY_S, RETRY_S, State, Way, Writing
 from agent.core.clock import Clock
-from agent.core.errors import CommandRejected
 from agent.core.model import Event, Number, Signal
 from agent.core.ports import Commandable, LatestView, Operable, Setting
 
 logger = logging.getLogger(__name__)
 
-RETRY_S = 5.0
-MAX_RETRY_S = 60.0
 AGAIN_S = 30.0
-#: A guard against a driver that never ends; each has time-outs of its own.
-WRITE_S = 120.0
-
-_DOUBLINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +80,6 @@ class Surroundings:
     begun: bool = False  #: there was a tick: all who derive wishes have done so
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """How far a plan came: ``done``, ``held``, ``waits``, ``failed`` or ``refused``, and in words."""
-
-    word: str
-    text: str
-    answer: Answer
-
-
-_DONE = _State("done", "done", Answer(Outcome.DONE))
-#: Something else was decided meanwhile: who called looks again.
-_OVERTAKEN = _State("overtaken", "", Answer(Outcome.SUPERSEDED))
-
-
 class StationRunner:
     """One station. ``decisions``: what its journal has kept. Used by ``Stations`` alone."""
 
@@ -112,13 +92,9 @@ class StationRunner:
         self._journal = Journal(target.id, self._keeping, around.clock, decisions)
         self._told = notes.read_told(around.memory.notebook, target.id, around.clock)
         self._following = Following(self._tell, alarmed=self._told.alarmed)
-        self._unsure = set(self._told.written)
-        self._otherwise: dict[str, str] = {}  # by base name, where the device set another value than it was told
         self._seen = False
         self._version = 0  # counts what may change the plan
-        self._failed: tuple[int, _State] | None = None  # the version that failed, and how
-        self._failures = 0
-        self._retry_s = -math.inf
+        self._writing = Writing(self._told, self._keeping, self._clock, lambda: self._version, self._save_told)
         self._wake_s = -math.inf  # when there may be something to do
         self._again_s = math.inf  # when all is written once more
         self._task: asyncio.Task[None] | None = None
@@ -272,11 +248,11 @@ class StationRunner:
 
     def _write_again(self) -> None:
         self._again_s = math.inf
-        self._unsure |= set(self._told.written)
+        self._writing.write_again()
         self._look_again()
 
     def _look_again(self) -> None:
-        self._failures = 0
+        self._writing.try_again()
         self._bump()
 
     async def _work(self) -> None:
@@ -291,7 +267,9 @@ class StationRunner:
             self._following.expect(
                 replace(plan, verdict=verdict, off=off, limit_a=_least(plan.limit_a, verdict)), now_s
             )
-            state = await self._do(plan, version)
+            state = await self._writing.bring(plan, self._way(), self._is_seen)
+            if state is DONE and plan.held is not None:
+                state = self._held(plan.held)
             if version == self._version:
                 await self._conclude(plan, state)
             if version == self._version:
@@ -337,87 +315,20 @@ class StationRunner:
             self._wake_s = self._clock.monotonic_s() + MAX_RETRY_S
             self._wishes.answer(lambda _: Answer(Outcome.FAILED, "a bug of Enlace: the log holds its traceback"))
 
-    async def _do(self, plan: Plan, version: int) -> _State:
-        """Bring a plan to the device, as far as it is allowed now."""
-        now_s, told = self._clock.monotonic_s(), self._told
-        commandable = self.target.commandable
-        if plan.refused is not None:
-            return _refused(plan.refused)
-        pending = {base: value for base, value in plan.wanted.items() if self._differs(base, value)}
-        if pending and commandable is not None:
-            if not plan.urgent and not self._is_seen():
-                text = "its present state is not known yet"
-                return _State("waits", text, Answer(Outcome.FAILED, text))
-            if self._failed is not None and self._failed[0] == version and now_s < self._retry_s:
-                return self._failed[1]
-            before, touched = told.switched, set(told.written)
-            told.switched = before.to(not plan.off, now_s)
-            told.written.update(pending)
-            self._unsure.update(pending)
-            switches = told.switched != before
-            if switches or touched != set(told.written):
-                self._save_told()
-            if not (plan.urgent or (plan.limits_bindingly and not switches)):
-                await self._keeping.wait()
-            state = await self._write(commandable, pending, version)
-            if state is not _DONE:
-                self._not_switched(before)
-                return state
-        if plan.held is not None:
-            return self._held(plan.held)
-        if plan.verdict == NOBODY and told.written:
-            told.written.clear()
-            self._save_told()
-        return _DONE
-
-    def _not_switched(self, before: Switched) -> None:
-        """It did not take it: what it may have done without a word counts once it says so."""
-        if self._told.switched != before:
-            self._told.switched = before
-            self._save_told()
-
-    def _differs(self, base: str, value: Number) -> bool:
-        return self._told.written.get(base) != value or base in self._unsure
-
-    async def _write(self, commandable: Commandable, pending: Mapping[str, Number], version: int) -> _State:
-        names = {base: name for base, (name, _) in self._settings().items()}
-        for base, value in pending.items():
-            if version != self._version:
-                return _OVERTAKEN
-            op = f"set {names[base]} of {self.target.device} to {value:g}"
-            answer = await attempt(op, _set(commandable, names[base], value), self._clock, WRITE_S)
-            if answer.outcome is not Outcome.DONE:
-                return self._fail(answer, version)
-            self._unsure.discard(base)
-            taken = answer.data.get("value")
-            self._otherwise.pop(base, None)
-            if isinstance(taken, int | float) and taken != value:
-                self._otherwise[base] = f"the device made {taken:g} of {value:g} for {names[base]}"
-        self._failed, self._failures = None, 0
-        return _DONE
-
-    def _fail(self, answer: Answer, version: int) -> _State:
-        delay_s = min(MAX_RETRY_S, RETRY_S * float(1 << min(self._failures, _DOUBLINGS)))
-        self._failures += 1
-        self._retry_s = self._clock.monotonic_s() + delay_s
-        state = _State("refused" if answer.refusal else "failed", answer.reason, answer)
-        self._failed = version, state
-        return state
-
-    def _held(self, held: Hold) -> _State:
+    def _held(self, held: Hold) -> State:
         now_us = self._clock.now_us()
         until_us = now_us + round((held.until_s - self._clock.monotonic_s()) * 1e6)
         text = f"waits until {at(until_us, now_us, self._around.zone)}: {held.why}"
-        return _State("held", text, Answer(Outcome.DONE, text))
+        return State("held", text, Answer(Outcome.DONE, text))
 
-    async def _conclude(self, plan: Plan, state: _State) -> None:
+    async def _conclude(self, plan: Plan, state: State) -> None:
         """Say when to look again; keep and tell how far it came."""
         now_s = self._clock.monotonic_s()
         times = self._wishes.next_end_s
         if plan.held is not None:
             times.append(plan.held.until_s)
         if state.word in {"failed", "refused"}:
-            times.append(max(self._retry_s, now_s + RETRY_S))
+            times.append(max(self._writing.retry_s, now_s + RETRY_S))
         if state.word == "waits":
             times.append(now_s)
         self._wake_s = min(times, default=math.inf)
@@ -425,12 +336,12 @@ class StationRunner:
             self._save_told()
         left = self.above if state.word == "done" and self.verdict != decide(self.wishes) else None
         text = state.text if left is None else f"done by {left.target.id}: see there"
-        if state is _DONE and left is None:
-            text = "; ".join([text, *(self._otherwise[base] for base in plan.wanted if base in self._otherwise)])
+        if state is DONE and left is None:
+            text = "; ".join([text, *self._writing.otherwise(plan)])
         self._journal.came_to(state.word, text)
         await self._keeping.wait()
 
-    def _answer(self, wish: Wish | None, state: _State) -> Answer:
+    def _answer(self, wish: Wish | None, state: State) -> Answer:
         """What becomes of a command that made this wish (None: that took some back)."""
         verdict, newest = self.verdict, self.why(1)
         reason = newest[0].reason if newest else "nothing was wanted of it"
@@ -462,6 +373,11 @@ class StationRunner:
             return {}
         return by_point(target.commandable.settings, target.outlet, whole=target.whole)
 
+    def _way(self) -> Way | None:
+        commandable = self.target.commandable
+        names = {base: name for base, (name, _) in self._settings().items()}
+        return None if commandable is None else Way(commandable, names, self.target.device)
+
     def _meter(self) -> Meter:
         outlets = [one.target.outlet for one in self.below]
         return Meter(
@@ -477,11 +393,3 @@ def _in_force(wish: Wish, verdict: Verdict) -> bool:
     if wish.on is not None and wish.on != verdict.on:
         return False
     return wish.limit_a is None or verdict.limit_a == wish.limit_a
-
-
-def _refused(error: CommandRejected) -> _State:
-    return _State("refused", str(error), Answer(Outcome.REJECTED, str(error), error.refusal))
-
-
-async def _set(commandable: Commandable, point: str, value: Number) -> Mapping[str, object]:
-    return {"value": await commandable.set(point, value)}
