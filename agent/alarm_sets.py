@@ -26,7 +26,7 @@ from agent.core.model import SignalSpec
 from agent.share import share_path
 from agent.yamlwords import did_you_mean
 
-__all__ = ["FOLDER", "AlarmSetFile", "expand", "load_alarm_sets", "read_alarm_set"]
+__all__ = ["FOLDER", "AlarmSetFile", "ReadyMade", "expand", "load_alarm_sets", "read_alarm_set"]
 
 FOLDER = "alarms"
 
@@ -57,6 +57,39 @@ class _Device:
         return {name.partition(".")[0] for name in self.signals}
 
 
+class ReadyMade:
+    """The alarms of sets for the devices of a site. What has not changed since the last time is not made anew: signals
+    become known one by one, and a site with 20 chargers has hundreds of alarms.
+    """  # noqa: D205 - one sentence
+
+    def __init__(self, sets: Sequence[AlarmSetFile]) -> None:
+        self._sets = {one.name: one for one in sets}
+        self._made: dict[tuple[str, str], tuple[AlarmSet, _Device, list[Alarm]]] = {}
+
+    def alarms(
+        self, configured: Sequence[AlarmSet] | None, devices: Iterable[Configured], signals: Iterable[SignalSpec]
+    ) -> list[Alarm]:
+        """As ``expand``; an alarm that is the same as before is the same object. Raises ``ConfigError``."""
+        entries = [AlarmSet(set=name) for name in self._sets] if configured is None else configured
+        there = _devices(devices, signals)
+        chosen: dict[tuple[str, str], AlarmSet] = {}
+        # What an entry says of devices that it names counts more than what another says of all.
+        for entry in sorted(entries, key=lambda one: bool(one.devices)):
+            file = _check(entry, self._sets, there)
+            for device in there.values():
+                if device.id in entry.devices or (not entry.devices and _fits(file, device)):
+                    chosen[file.name, device.id] = entry
+        made: dict[tuple[str, str], tuple[AlarmSet, _Device, list[Alarm]]] = {}
+        for (name, device_id), entry in chosen.items():
+            device = there[device_id]
+            before = self._made.get((name, device_id))
+            same = before is not None and before[:2] == (entry, device)
+            found = before[2] if before is not None and same else list(_alarms(self._sets[name], entry, device))
+            made[name, device_id] = entry, device, found
+        self._made = made
+        return [alarm for _, _, found in made.values() for alarm in found]
+
+
 def expand(
     configured: Sequence[AlarmSet] | None,
     devices: Iterable[Configured],
@@ -68,17 +101,8 @@ def expand(
     None: all sets with their own values, doing nothing with stations. ``sets`` are the known ones, None: those that
     travel with the program. Raises ``ConfigError``, named after the entry, for what can't be used.
     """
-    known = {one.name: one for one in (load_alarm_sets([share_path(f"config/{FOLDER}")]) if sets is None else sets)}
-    entries = [AlarmSet(set=name) for name in known] if configured is None else configured
-    there = _devices(devices, signals)
-    chosen: dict[tuple[str, str], AlarmSet] = {}
-    # What an entry says of devices that it names counts more than what another says of all.
-    for entry in sorted(entries, key=lambda one: bool(one.devices)):
-        file = _check(entry, known, there)
-        for device in there.values():
-            if device.id in entry.devices or (not entry.devices and _fits(file, device)):
-                chosen[file.name, device.id] = entry
-    return [alarm for (name, device), entry in chosen.items() for alarm in _alarms(known[name], entry, there[device])]
+    known = load_alarm_sets([share_path(f"config/{FOLDER}")]) if sets is None else sets
+    return ReadyMade(known).alarms(configured, devices, signals)
 
 
 def _devices(devices: Iterable[Configured], signals: Iterable[SignalSpec]) -> dict[str, _Device]:

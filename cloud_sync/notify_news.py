@@ -159,6 +159,7 @@ class Waiting:
 
 def compose(news: Sequence[News], site: str, zone: ZoneInfo, lost: int = 0) -> Message:
     """The message that tells them, the worst first. ``lost`` others could not be kept."""
+    site = " ".join(site.split())  # a title is one line
     ordered = sorted(news, key=lambda one: (-_rank(one), one.heard_s))
     kind = "over" if all(one.cleared_us is not None for one in ordered) else ordered[0].severity
     if len(ordered) == 1 and not lost:

@@ -8,7 +8,6 @@ likes; a process is ended. And whatever Apprise logs stays there: what is told o
 import asyncio
 import json
 import logging
-import os
 import re
 import sys
 from dataclasses import asdict, dataclass
@@ -84,7 +83,6 @@ def service(address: str) -> str:
 
 def main() -> None:
     """In the process: read the job, try once, say what came of it."""
-    os.nice(10)  # control goes first
     job = json.load(sys.stdin)
     sent, said = _notify(job["address"], Message(job["title"], job["body"], job["kind"]))
     sys.stdout.write(json.dumps({"sent": sent, "said": said}))

@@ -9,7 +9,7 @@ from typing import Any
 import apprise
 import pytest
 
-from agent.alarm_sets import AlarmSetFile, expand, load_alarm_sets, read_alarm_set
+from agent.alarm_sets import AlarmSetFile, ReadyMade, expand, load_alarm_sets, read_alarm_set
 from agent.config_control import Alarm, AlarmAct, AlarmSet, Channel
 from agent.control.facts import Facts
 from agent.control.when import Condition
@@ -262,6 +262,21 @@ def test_a_label_that_a_signal_never_shows_makes_no_alarm() -> None:
 def test_what_an_entry_names_must_be_there(entry: AlarmSet, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         expand([entry], [Device("b1")], _specs("b1", "soc_pct"), SETS)
+
+
+def test_only_the_alarms_of_devices_that_changed_are_made_anew() -> None:
+    ready, devices = ReadyMade(SETS), [Device("b1"), Device("b2")]
+    signals = [*_specs("b1", "soc_pct"), *_specs("b2", "soc_pct")]
+    first = {one.id: one for one in ready.alarms(None, devices, signals)}
+    more = [*signals, *_specs("b2", "soh_pct")]
+    second = {one.id: one for one in ready.alarms(None, devices, more)}
+    assert set(second) - set(first) == {"b2-soh_low"}
+    assert second["b1-soc_low"] is first["b1-soc_low"]
+    other = [AlarmSet(set="bms", values={"soc_low_pct": 20})]
+    third = {one.id: one for one in ready.alarms(other, devices, more)}
+    assert third["b1-soc_low"].when == "b1.soc_pct < 20"
+    assert list(third.values()) == expand(other, devices, more, SETS)
+    assert ready.alarms(None, devices, []) == []
 
 
 @pytest.mark.parametrize(

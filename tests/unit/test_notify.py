@@ -488,7 +488,7 @@ def test_a_long_message_names_the_worst_and_counts_the_rest() -> None:
 def test_news_of_an_alarm_that_is_over_is_good_news() -> None:
     news = news_of(cleared("a", why="x 3 < 4"), 0)
     assert news is not None
-    message = compose([news], "Depot", ZoneInfo("America/New_York"))
+    message = compose([news], "Depot\n", ZoneInfo("America/New_York"))
     assert message == Message("Depot: over: a", "Because x 3 < 4\nOver since 2023-11-14 17:14:20 EST", "over")
 
 
