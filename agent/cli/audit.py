@@ -29,8 +29,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     check = verbs.add_parser("verify", parents=[place], help="check each event by its hash; exit 1: not in order")
     check.add_argument("--file", type=Path, metavar="EXPORT.jsonl", help="check an export instead, by itself")
     export = verbs.add_parser("export", parents=[place], help="write events with their hashes to standard output")
-    export.add_argument("--from", dest="from_us", type=_time, metavar="ISO", help="from this time on")
-    export.add_argument("--to", dest="to_us", type=_time, metavar="ISO", help="before this time")
+    export.add_argument("--from", dest="from_us", type=time_us, metavar="ISO", help="from this time on")
+    export.add_argument("--to", dest="to_us", type=time_us, metavar="ISO", help="before this time")
     export.add_argument("--kind", default="", metavar="PREFIX", help="only kinds that begin so: command, audit, alarm.")
     export.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="default: jsonl")
     parser.set_defaults(run=run)
@@ -58,7 +58,8 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", type=Path, metavar="D", default=suppress, help="where enlace.db is instead")
 
 
-def _time(text: str) -> int:
+def time_us(text: str) -> int:
+    """A time on the command line, as µs since 1970."""
     from agent.api.times import parse_time  # noqa: PLC0415 - see the package's docstring
 
     try:

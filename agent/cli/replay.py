@@ -15,6 +15,7 @@ from agent.core.ports import Listener, Sink
 
 if TYPE_CHECKING:
     from agent.app import Gateway
+    from agent.config import Config
     from agent.overview import Overview
     from agent.store.db import Store
     from drivers.can.plan import CanPlan
@@ -56,6 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
     )
     asyncio.run(_replay(gateway, tape))
     return 0
+
+
+def record(config: "Config", path: Path, log: Path) -> None:
+    """Put each reading of a log into the store of that configuration. Raises what ``replay`` does."""
+    from agent.app import Gateway  # noqa: PLC0415 - see the package's docstring
+
+    tape = _Tape(log, 0)
+    asyncio.run(_replay(Gateway(config, SystemClock(), path, tape.listeners, every=True), tape))
 
 
 def _speed(text: str) -> float:

@@ -25,6 +25,7 @@ from agent.control.model import Command, Outcome, Result
 from agent.control.outputs import ENABLED, LIMIT
 from agent.control.stations import Stations, Surroundings, Target
 from agent.core.clock import FakeClock
+from agent.core.errors import Refusal
 from agent.core.model import Event, Number, Signal
 from agent.core.ports import Latest, Setting
 from agent.pipeline.columns import Flags, Ids, Ints, Places, Spots, batch_of, rows_of
@@ -76,7 +77,7 @@ class Summary:
 class ObedientDevice:
     """A device that does at once what it is told: ``Commandable``."""
 
-    def __init__(self, settings: Mapping[str, Setting], changed: Callable[[], None]) -> None:
+    def __init__(self, settings: Mapping[str, Setting], changed: Callable[[], None] = lambda: None) -> None:
         self.settings = settings
         self.now: dict[str, Number] = {}
         self._changed = changed
@@ -198,7 +199,7 @@ class Rehearsal:
         self._stations = Stations(around)
         self._book = AlarmBook(self.clock, memory, self._told, self._stations, self._order, self._told)
         self._targets, self._parts = self._simulated(targets)
-        self._bound = {signal.full_name: signal for signal in _newest(catalogue)}
+        self._bound = {signal.full_name: signal for signal in newest(catalogue)}
         self._timed = any(one.timed for spec in specs for one in (spec.when, spec.clear) if one is not None)
         self._powers = self._power_signals()
         highest = max((signal.id for signal in catalogue.signals), default=0)
@@ -398,16 +399,19 @@ class Rehearsal:
             self._told(event)
 
     async def _order(self, command: Command) -> Result:
-        """An order that would have been given."""
+        """An order that would have been given. What the device can do is not known here."""
+        if command.target not in {name for one in self._targets for name in (one.id, one.device)}:
+            reason = f"there is no station or device {command.target}"
+            return Result(command.id, Outcome.REJECTED, reason, Refusal.NOT_CAPABLE, t_us=self.clock.now_us())
         data = {"action": command.action, "args": dict(command.args), "by": command.issuer}
         self._told(Event(ORDER, self.clock.now_us(), command.target, data))
         return Result(command.id, Outcome.DONE, "rehearsed", t_us=self.clock.now_us())
 
 
-def _newest(catalogue: Catalogue) -> list[Signal]:
+def newest(catalogue: Catalogue) -> list[Signal]:
     """Each name in its newest meaning."""
-    newest: dict[str, tuple[int, Signal]] = {}
+    found: dict[str, tuple[int, Signal]] = {}
     for signal, given in zip(catalogue.signals, catalogue.given, strict=True):
-        if signal.full_name not in newest or newest[signal.full_name][0] < given:
-            newest[signal.full_name] = given, signal
-    return [signal for _, signal in newest.values()]
+        if signal.full_name not in found or found[signal.full_name][0] < given:
+            found[signal.full_name] = given, signal
+    return [signal for _, signal in found.values()]

@@ -158,7 +158,7 @@ async def rehearsed(
     told: list[Event] = []
     catalogue = Catalogue(1, tuple(signals), tuple(range(len(signals))))
     settings = FakeDevice().settings
-    stations = [target(ObedientDevice(settings, lambda: None))]
+    stations = [target(ObedientDevice(settings))]
     rehearsal = Rehearsal(specs, catalogue, stations, UTC, NOON_US, told.append, every=every)
     assert await rehearsal.open() == []
     wanted = rehearsal.signal_ids
@@ -304,7 +304,7 @@ def test_a_signal_that_had_another_meaning_then_is_read_in_that_one() -> None:
 
 
 def test_an_outlet_is_off_with_its_charger() -> None:
-    device = ObedientDevice({"charging_enabled": Setting("cp1", "charging_enabled", "", 0, 1)}, lambda: None)
+    device = ObedientDevice({"charging_enabled": Setting("cp1", "charging_enabled", "", 0, 1)})
     assert not device.is_off(2)
     asyncio.run(device.set("charging_enabled.2", 0))
     assert (device.is_off(0), device.is_off(1), device.is_off(2)) == (False, False, True)
