@@ -11,10 +11,14 @@ from typing import Protocol
 import numpy as np
 
 from agent.core.model import Number, Session, Signal
+from agent.insight.advice_cost import HourEnergy
 from agent.insight.energy import (
+    BEGIN,
+    GAP,
     POSTED,
     Direction,
     Energy,
+    PeriodEnergy,
     by_period,
     integral,
     nothing,
@@ -24,7 +28,7 @@ from agent.insight.energy import (
     usual_us,
 )
 from agent.insight.periods import HOUR_US, Period
-from agent.insight.registers import MAX_POWER_W, moves_of, odd
+from agent.insight.registers import LOSSY, MAX_POWER_W, moves_of, odd
 from agent.store.energy import Level, Range, Rolled, join
 
 #: Hours in which a register fell that are looked at more closely; the others keep what the hour shows.
@@ -69,14 +73,19 @@ def read_energy(
     bounds: Sequence[int],
     now_us: int,
     max_w: float | None = None,
+    *,
+    coarse: bool = False,
 ) -> Energy:
     """The energy of a device by the periods of ``bounds``: of the first of its registers that say anything, or powers.
 
-    ``max_w``: what it can draw at most; a register that moves faster is not believed.
+    ``max_w``: what it can draw at most; a register that moves faster is not believed. ``coarse``: hours are those of
+    UTC and are read from 1 h roll-ups, which costs a sixtieth.
     """
     signals = [signal for signal in reader.catalog()[1] if signal.device == device]
     for choice in registers(signals, direction):
-        found = _of_registers(reader, device, direction, choice, period, bounds, now_us, max_w)
+        level: Level = "hour" if coarse or period != "hour" else "minute"
+        rolled = _roll_ups(reader, [one.id for one in choice], level, bounds, edges=not coarse)
+        found = _of_registers(reader, device, direction, choice, rolled, bounds, now_us, max_w)
         if found is not None:
             return found
     for choice in powers(signals, direction):
@@ -91,26 +100,62 @@ def read_energy(
     return nothing(device, direction, bounds)
 
 
+def hour_energy(
+    reader: Reader,
+    device: str,
+    direction: Direction,
+    from_us: int,
+    to_us: int,
+    now_us: int,
+    *,
+    max_w: float | None = None,
+    registers_only: bool = False,
+) -> HourEnergy | None:
+    """The energy of each UTC hour of which something is known, from 1 h roll-ups; None: nothing is.
+
+    An hour that is part of a gap, or whose register was put right, is not known.
+    """
+    found = read_energy(
+        reader, device, direction, "hour", range(from_us, to_us + 1, HOUR_US), now_us, max_w, coarse=True
+    )
+    if found.source is None or (registers_only and found.source == "power"):
+        return None
+    whole = [one for one in found.periods if one.wh is not None and one.to_us <= now_us and not _spoilt(one)]
+    if not whole:
+        return None
+    times = np.array([one.from_us for one in whole], np.int64)
+    name = found.signals[0] if len(found.signals) == 1 else f"energy_{direction}_wh"
+    return HourEnergy(device, f"{device}.{name}", times, np.array([one.wh for one in whole], np.float64), to_us)
+
+
+def _spoilt(one: PeriodEnergy) -> bool:
+    return any(reason in LOSSY or reason in (GAP, BEGIN) for reason in one.reasons)
+
+
+def _roll_ups(
+    reader: Reader, ids: Sequence[int], level: Level, bounds: Sequence[int], *, edges: bool
+) -> dict[int, Rolled]:
+    """The roll-ups of registers over a range, with the reading ahead of it."""
+    if level == "hour" and edges and len(bounds) <= _MAX_EDGES:
+        hours, minutes = _split(bounds)
+        coarse = reader.rolled(ids, "hour", hours)
+        fine = reader.rolled(ids, "minute", minutes, before=True)
+        return {one: join([fine[one], coarse[one]]) for one in ids}
+    if edges and any(one % HOUR_US for one in bounds):
+        level = "minute"  # bounds inside of UTC hours (India's days) need their minutes
+    return reader.rolled(ids, level, [(bounds[0], bounds[-1])], before=True)
+
+
 def _of_registers(
     reader: Reader,
     device: str,
     direction: Direction,
     choice: Sequence[Signal],
-    period: Period,
+    rolled: dict[int, Rolled],
     bounds: Sequence[int],
     now_us: int,
     max_w: float | None,
 ) -> Energy | None:
-    ids = [one.id for one in choice]
-    if period == "hour" or len(bounds) > _MAX_EDGES:
-        # Bounds inside of UTC hours (India's days) need their minutes also where there are too many for the others.
-        level: Level = "minute" if period == "hour" or any(one % HOUR_US for one in bounds) else "hour"
-        rolled = reader.rolled(ids, level, [(bounds[0], bounds[-1])], before=True)
-    else:
-        hours, minutes = _split(bounds)
-        coarse = reader.rolled(ids, "hour", hours, before=False)
-        fine = reader.rolled(ids, "minute", minutes, before=True)
-        rolled = {one: join([fine[one], coarse[one]]) for one in ids}
     parts: list[Energy] = []
     names = list(dict.fromkeys(one.name for one in choice))
     for name in names:
