@@ -10,6 +10,7 @@ import apprise
 import pytest
 
 from agent.alarm_sets import AlarmSetFile, ReadyMade, expand, load_alarm_sets, read_alarm_set
+from agent.config import CanDevice
 from agent.config_control import Alarm, AlarmAct, AlarmSet, Channel
 from agent.control.facts import Facts
 from agent.control.when import Condition
@@ -294,6 +295,55 @@ def test_a_value_that_makes_no_condition_is_refused_with_the_alarms_name(entry: 
 def test_a_device_with_the_longest_name_has_alarms_too() -> None:
     (one, *_) = expand([AlarmSet(set="bms")], [], _specs("b" * 64, "soc_pct"), SETS)
     assert one.id == "b" * 64 + "-silent"
+
+
+def _points(data: object) -> list[str]:
+    """All points of a device profile, with those of its parts."""
+    if isinstance(data, list):
+        return [point for one in data for point in _points(one)]
+    if not isinstance(data, dict):
+        return []
+    own = data.get("points")
+    return [*(own if isinstance(own, dict) else ()), *_points(list(data.values()))]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_known_model_gets_the_alarms_of_its_kind(path: Path) -> None:
+    document, _ = parse(read_text(path), str(path))
+    assert document is not None
+    points = set(_points(document.data))
+    signals = _specs("x", *points, labels={1: "Faulted"})
+    found = expand(None, [], signals, SETS)
+    assert len({one.id for one in found}) == len(found)
+    fitting = [one.name for one in SETS if expand([AlarmSet(set=one.name)], [], signals, SETS)]
+    if "charger_status" in points:
+        assert fitting == ["charger"]
+    elif points & {"soc_pct", "charge_current_limit_a"}:
+        assert fitting == ["bms"]
+    elif "inverter_status" in points or "string_voltage_v" in points or "dc_power_w" in points:
+        assert fitting == []  # they sleep at night
+    else:
+        assert fitting == ["meter"]
+
+
+def test_a_battery_that_was_silent_is_back_after_10_s_of_talking_and_not_after_one_frame() -> None:
+    signals = _signals(CASES["bms"])
+    (silent, *_) = expand([AlarmSet(set="bms")], [Device("battery1", "can")], signals, SETS)
+    assert (silent.id, silent.latch, silent.clear_for_s) == ("battery1-silent", True, 10)
+    world = World(signals)
+    when, clear = (world.watch(one) for one in silent.conditions() if one is not None)
+    world.put(CASES["bms"]["base"])
+    world.wait(60)
+    assert (when(), clear()) == (True, False)
+    world.put(CASES["bms"]["base"])
+    assert (when(), clear()) == (False, True)
+    world.wait(9)
+    assert (when(), clear()) == (False, False)  # it counts from the beginning
+
+
+def test_a_battery_that_repeats_itself_is_told_before_the_driver_takes_its_values_away() -> None:
+    frozen_s = BY_NAME["bms"].values["frozen_s"].drivers["can"]
+    assert frozen_s < CanDevice.model_fields["frozen_after_s"].default
 
 
 class SetsOfPage(Section):
