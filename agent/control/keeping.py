@@ -32,9 +32,12 @@ class Keeping:
         self._pending: dict[tuple[str, str], _Content] = {}
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
 
     def put(self, kind: str, key: str, data: Mapping[str, object] | None, events: Sequence[Event] = ()) -> None:
         """Write it soon, in place of what of it was not written yet; without ``events`` those stay that wait."""
+        if self._closed:
+            return
         _, waiting = self._pending.get((kind, key), (None, ()))
         self._pending[kind, key] = data, events or waiting
         if self._task is None:
@@ -57,7 +60,8 @@ class Keeping:
             self._waiter.set_result(None)
 
     async def close(self) -> None:
-        """Hand what is pending to the store, and wait for nothing: it commits what it was handed."""
+        """Hand what is pending to the store, and wait for nothing: it commits what it was handed. Take no more."""
+        self._closed = True
         writing: list[asyncio.Task[Any]] = [] if self._task is None else [self._task]
         writing += [asyncio.create_task(self._memory.write(*place, *one)) for place, one in self._pending.items()]
         self._pending.clear()

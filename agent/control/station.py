@@ -98,6 +98,7 @@ class StationRunner:
         self._wake_s = -math.inf  # when there may be something to do
         self._again_s = math.inf  # when all is written once more
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
         self._off = False  # as it was planned last
         self._shown: tuple[Verdict, bool] = (NOBODY, False)  # what the outlets were told of it
         self.above: StationRunner | None = None  #: of an outlet: the station that is the whole charger
@@ -199,6 +200,8 @@ class StationRunner:
 
     def work(self) -> None:
         """See to it that what is decided stands in the device."""
+        if self._closed:
+            return
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work(), name=f"station {self.target.id}")
             self._task.add_done_callback(self._worked)
@@ -216,6 +219,8 @@ class StationRunner:
 
     def tick(self) -> None:
         """Once a second: what has run out, may be tried again, or is not followed."""
+        if self._closed:
+            return
         now_s = self._clock.monotonic_s()
         if now_s >= self._again_s:
             self._write_again()
@@ -228,7 +233,8 @@ class StationRunner:
         self._journal.tick()
 
     async def close(self) -> None:
-        """End its task; who still waits is told so."""
+        """End its task; who still waits is told so. Nothing is written any more, whatever comes."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

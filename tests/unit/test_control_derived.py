@@ -323,3 +323,18 @@ def test_a_restart_in_the_middle_of_charging_interrupts_nothing() -> None:
         await rig.service.close()
 
     run(check)
+
+
+def test_nothing_is_written_after_the_end() -> None:
+    async def check() -> None:
+        rig = await begun()
+        stations(rig).derive("load", [wish(Origin.GRID, limit_a=9)])
+        await settle()
+        await rig.service.close()
+        rig.charger.log = []
+        stations(rig).derive("alarm:hot", [wish(on=False)])
+        rig.service.hear(Event("device.heard", 0, "cp1"))
+        await rig.wait(40)
+        assert rig.charger.log == []
+
+    run(check)
