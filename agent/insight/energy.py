@@ -125,25 +125,30 @@ def usual_us(rolled: Rolled) -> int:
 def by_period(moved: Moves, bounds: Sequence[int], now_us: int, usual: int = 0, *, posted: bool = False) -> Energy:
     """What a register moved, by period. ``usual``: how far apart its readings usually are, in µs."""
     count = len(bounds) - 1
-    known: list[float | None] = [None] * count
+    edges = np.array(bounds, np.int64)
+    place = np.searchsorted(edges, moved.at_us, side="right") - 1
+    inside = (place >= 0) & (place < count)
+    begin = edges[np.clip(place, 0, count)]
+    crossing = inside & (moved.from_us < begin) & (moved.at_us - moved.from_us > LATE_US)
+    if posted:
+        crossing[:] = False
     reasons: list[set[str]] = [set() for _ in range(count)]
     spans: list[Span] = []
-    for move in moved.moves:
-        place = bisect_right(bounds, move.at_us) - 1
-        if not 0 <= place < count:
-            continue
-        if move.reason:
-            reasons[place].add(move.reason)
-        hole_us = move.at_us - move.from_us
-        if move.from_us < bounds[place] and not posted and hole_us > LATE_US:
-            first = max(bisect_right(bounds, move.from_us) - 1, 0)
-            regular = hole_us <= min(2 * usual, bounds[place + 1] - bounds[place])
-            for touched in range(first, place + 1):
-                reasons[touched].add(MOVED if regular else GAP)
-            if not regular:
-                spans.append(Span(move.from_us, move.at_us, move.wh))
-                continue
-        known[place] = (known[place] or 0.0) + move.wh
+    for one in np.flatnonzero(crossing).tolist():
+        from_us, at_us = int(moved.from_us[one]), int(moved.at_us[one])
+        first, last = max(bisect_right(bounds, from_us) - 1, 0), int(place[one])
+        regular = at_us - from_us <= min(2 * usual, bounds[last + 1] - bounds[last])
+        for touched in range(first, last + 1):
+            reasons[touched].add(MOVED if regular else GAP)
+        if not regular:
+            spans.append(Span(from_us, at_us, float(moved.wh[one])))
+            inside[one] = False
+    for one, reason in moved.reasons.items():
+        if 0 <= place[one] < count:
+            reasons[int(place[one])].add(reason)
+    times = np.bincount(place[inside], minlength=count)
+    sums = np.bincount(place[inside], moved.wh[inside], count)
+    known = [float(wh) if number else None for wh, number in zip(sums.tolist(), times.tolist(), strict=True)]
     if not posted:
         _mark_ends(moved, bounds, now_us, max(LATE_US, 2 * usual), reasons)
     periods = [

@@ -33,8 +33,9 @@ from agent.store.energy import Level, Range, Rolled, join
 
 #: Hours in which a register fell that are looked at more closely; the others keep what the hour shows.
 MAX_REFINED = 200
-#: Of so many bounds the hours around each are read minute by minute.
-_MAX_EDGES = 400
+#: Of so many bounds the hours around each are read minute by minute; of more, a silence around midnight is not seen
+#: that is shorter than two hours.
+_MAX_EDGES = 100
 
 
 class Reader(Protocol):

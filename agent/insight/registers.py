@@ -17,7 +17,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agent.store.energy import Rolled
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 #: What no device of a site draws, unless its rating says more: 400 kW.
 MAX_POWER_W = 400_000.0
@@ -40,22 +46,18 @@ LOSSY = frozenset({RESET, REPLACED, JUMP})
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """Energy between two readings, in Wh. ``from_us``: the end of the bucket of the earlier one; ``at_us``: the
-    beginning of that of the later one (or both the same). ``reason``: see above; empty for an ordinary difference.
+class Moves:
+    """What a register moved between its readings, as columns: ``wh`` between a reading in a bucket that ended at
+    ``from_us`` and one in the bucket that begins at ``at_us`` (both the same: between two readings of that bucket).
+
+    ``reasons`` are those of the moves that are no ordinary differences, by place; ``corrections`` counts them.
+    ``first_us`` and ``last_us`` are where its first bucket begins and its last one ends.
     """  # noqa: D205 - one sentence
 
-    from_us: int
-    at_us: int
-    wh: float
-    reason: str = ""
-
-
-@dataclass(slots=True)
-class Moves:
-    """What a register moved: in order, how often each correction was needed, and its first and last reading."""
-
-    moves: list[Move] = field(default_factory=list)
+    from_us: Ints
+    at_us: Ints
+    wh: Floats
+    reasons: Mapping[int, str] = field(default_factory=dict)
     corrections: Mapping[str, int] = field(default_factory=dict)
     first_us: int | None = None
     last_us: int | None = None
@@ -63,34 +65,64 @@ class Moves:
 
 def moves_of(rolled: Rolled, scale: float = 1, max_w: float = MAX_POWER_W) -> Moves:
     """The moves of one register. ``scale``: Wh of one count of the device, for the widths that it may have."""
+    rolled = rolled.take(~np.isnan(rolled.lo))
+    if not len(rolled):
+        none = np.empty(0, np.int64)
+        return Moves(none, none, np.empty(0))
+    return _rising(rolled, max_w) or _one_by_one(rolled, scale, max_w)
+
+
+def odd(rolled: Rolled) -> list[int]:
+    """The places of the buckets in which a register fell, so that finer ones would tell more."""
+    places = np.flatnonzero(~np.isnan(rolled.lo))
+    lo, hi, last = rolled.lo[places], rolled.hi[places], rolled.last[places]
+    end = np.where(np.isnan(last), hi, last)
+    fell = end < hi - np.maximum(_ROUNDING_WH, np.abs(hi) * _ROUNDING_SHARE)
+    fell[1:] |= lo[1:] < end[:-1] - np.maximum(_ROUNDING_WH, np.abs(end[:-1]) * _ROUNDING_SHARE)
+    found: list[int] = places[fell].tolist()
+    return found
+
+
+def _rising(rolled: Rolled, max_w: float) -> Moves | None:
+    """The moves of a register that only rose, by no more than it can, which is nearly each; None of another one."""
+    start, end = rolled.t_us, rolled.t_us + rolled.width_us
+    lo, hi = rolled.lo, rolled.hi
+    before = np.append(lo[0], hi[:-1])
+    before_us = np.append(start[0], end[:-1])
+    limit = max_w * (end + SLACK_US - before_us) / _US_PER_H
+    if np.any(lo < before) or np.any(rolled.last < hi) or np.any(hi - before > limit):
+        return None
+    hole = start > before_us  # there were buckets without it in between
+    inside = hi - np.where(hole, lo, before)
+    return Moves(
+        np.concatenate((start, before_us[hole])),
+        np.concatenate((start, start[hole])),
+        np.concatenate((inside, (lo - before)[hole])),
+        first_us=int(start[0]),
+        last_us=int(end[-1]),
+    )
+
+
+def _one_by_one(rolled: Rolled, scale: float, max_w: float) -> Moves:
+    """The moves of a register that fell or jumped."""
     account = _Account(scale, max_w)
     columns = (rolled.t_us, rolled.width_us, rolled.lo, rolled.hi, rolled.last)
     for t_us, width_us, lo, hi, last in zip(*(column.tolist() for column in columns), strict=True):
-        if lo != lo:  # noqa: PLR0124 - NaN: it was not known in this bucket
-            continue
         base = lo if account.base is None else account.base
         if lo >= base and not last < hi and account.calm:
             account.ordinary(t_us, width_us, lo, hi)
         else:
             account.bucket(t_us, width_us, _in_order(base, lo, hi, last))
-    if account.base is None:
-        return Moves()
-    return Moves(account.moves, dict(account.corrections), account.first_us, account.base_us)
-
-
-def odd(rolled: Rolled) -> list[int]:
-    """The places of the buckets in which a register fell, so that finer ones would tell more."""
-    found: list[int] = []
-    before: float | None = None
-    for place, (lo, hi, last) in enumerate(
-        zip(rolled.lo.tolist(), rolled.hi.tolist(), rolled.last.tolist(), strict=True)
-    ):
-        if lo != lo:  # noqa: PLR0124 - NaN
-            continue
-        if (before is not None and lo < before - _rounding(before)) or last < hi - _rounding(hi):
-            found.append(place)
-        before = hi if last != last else last  # noqa: PLR0124 - NaN
-    return found
+    from_us, at_us, wh, reasons = zip(*account.moves, strict=True) if account.moves else ((), (), (), ())
+    return Moves(
+        np.array(from_us, np.int64),
+        np.array(at_us, np.int64),
+        np.array(wh, np.float64),
+        {place: reason for place, reason in enumerate(reasons) if reason},
+        Counter(reason for reason in reasons if reason),
+        account.first_us,
+        account.base_us,
+    )
 
 
 def _in_order(base: float, lo: float, hi: float, last: float) -> Iterable[float]:
@@ -113,8 +145,8 @@ class _Account:
         self.base: float | None = None
         self.base_us = 0
         self.first_us = 0
-        self.moves: list[Move] = []
-        self.corrections: Counter[str] = Counter()
+        #: (from_us, at_us, wh, reason)
+        self.moves: list[tuple[int, int, float, str]] = []
         self._suspect: tuple[float, int] | None = None
         #: Where it stood before it fell, when, and what was counted since.
         self._fallen: tuple[float, int] | None = None
@@ -140,9 +172,9 @@ class _Account:
             return
         moves = self.moves
         if t_us > self.base_us:  # there were buckets without it in between
-            moves.append(Move(self.base_us, t_us, lo - base))
+            moves.append((self.base_us, t_us, lo - base, ""))
             base, self.base_us = lo, t_us
-        moves.append(Move(t_us, t_us, hi - base))
+        moves.append((t_us, t_us, hi - base, ""))
         self._since_wh += hi - base
         self.base, self.base_us = hi, t_us + width_us
 
@@ -191,7 +223,7 @@ class _Account:
                 self._count(value, at_us, RESET)
             else:
                 self._count(0.0, at_us, REPLACED)
-            self._fallen, self._since_wh = before, self.moves[-1].wh
+            self._fallen, self._since_wh = before, self.moves[-1][2]
         else:
             fallen, self._fallen = self._fallen, None
             rise = None
@@ -205,9 +237,7 @@ class _Account:
 
     def _count(self, wh: float, at_us: int, reason: str) -> None:
         at_us = max(at_us, self.base_us)
-        self.moves.append(Move(self.base_us, at_us, wh, reason))
-        if reason:
-            self.corrections[reason] += 1
+        self.moves.append((self.base_us, at_us, wh, reason))
         self._since_wh += wh
         self.base_us = at_us
 

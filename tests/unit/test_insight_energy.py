@@ -11,7 +11,7 @@ from agent.core.model import Kind
 from agent.insight.energy import POSTED, Direction, Energy
 from agent.insight.periods import HOUR_US, MINUTE_US, Period, bounds
 from agent.insight.reading import read_energy
-from agent.insight.registers import moves_of, odd
+from agent.insight.registers import _one_by_one, _rising, moves_of, odd
 from tests.insight_fakes import DAY_US, MONDAY_US, History, every, roll_up
 
 UTC = ZoneInfo("UTC")
@@ -46,7 +46,7 @@ def falls(values: list[float], scale: float = 1) -> list[tuple[float, dict[str, 
     for step_s in (60, 10):
         times = MONDAY_US + np.arange(len(rows), dtype=np.int64) * step_s * 1_000_000
         moved = moves_of(roll_up(times, np.array(rows, np.float64), MINUTE_US), scale)
-        found.append((sum(move.wh for move in moved.moves), dict(moved.corrections)))
+        found.append((float(moved.wh.sum()), dict(moved.corrections)))
     return found
 
 
@@ -210,7 +210,7 @@ def test_energy_is_what_the_register_moved(steps: list[tuple[int, int]], resets:
     times = np.array([row[0] for row in rows], np.int64)
     values = np.array([row[1] for row in rows])
     found = moves_of(roll_up(times, values, width_us), max_w=1e9)
-    assert sum(move.wh for move in found.moves) == pytest.approx(expected)
+    assert float(found.wh.sum()) == pytest.approx(expected)
 
 
 @given(
@@ -230,6 +230,19 @@ def test_periods_and_spans_add_up_whatever_is_missing(heard: list[bool], zone: s
     known = [one.wh for one in found.periods if one.wh is not None] + [one.wh for one in found.spans]
     assert sum(known) == pytest.approx(values[kept][-1] - values[kept][0])
     assert found.total_wh == pytest.approx(sum(known))
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(1, 700)), min_size=1, max_size=60))
+def test_the_short_way_for_registers_that_only_rise_is_the_long_way(steps: list[tuple[int, int]]) -> None:
+    times = MONDAY_US + np.cumsum([seconds for _, seconds in steps]) * 1_000_000
+    values = 1000.0 + np.cumsum([wh for wh, _ in steps])
+    rolled = roll_up(times.astype(np.int64), values, MINUTE_US)
+    short, long = _rising(rolled, 1e9), _one_by_one(rolled, 1, 1e9)
+    assert short is not None
+    assert sorted(zip(short.from_us.tolist(), short.at_us.tolist(), short.wh.tolist(), strict=True)) == sorted(
+        zip(long.from_us.tolist(), long.at_us.tolist(), long.wh.tolist(), strict=True)
+    )
+    assert (short.first_us, short.last_us, long.reasons) == (long.first_us, long.last_us, {})
 
 
 def test_tariff_registers_are_one_meter() -> None:
