@@ -407,6 +407,8 @@ def test_rows_of_one_time_are_one_instant() -> None:
     assert rig.look() == [("differ", False)]
     rig.rows(3.0, (2, 1, 30), (300, 1, 31))
     assert rig.look() == [("differ", True), ("differ", False)]
+    rig.rows(4.0, (2, 2, 40), (2, 2, 40), (300, 2, 40))
+    assert rig.look() == [], "a row that changes nothing begins no instant"
 
 
 def test_only_rules_that_read_what_changed_are_evaluated() -> None:
@@ -480,6 +482,12 @@ def test_frozen_is_heard_and_the_same() -> None:
     assert rig.engine.explain("frozen") == "b.alive_counter is 5 since 59.5 s"
     rig.rows(62.0, (300, 6))
     assert rig.look() == [("frozen", False)]
+    rig.rows(70.0, (300, 0), valid=False)
+    rig.engine.touched(spots_of([300]), 80.0)
+    assert rig.look() == [("frozen", None), ("frozen", False)], "it was not heard all the time"
+    rig.engine.touched(spots_of([300]), 90.0)
+    rig.engine.tick(90.0)
+    assert rig.look() == [("frozen", True)]
 
 
 def test_what_expires_in_the_hub_is_unknown_to_rules_until_a_touch() -> None:
@@ -570,6 +578,17 @@ def test_a_window_of_a_flood_keeps_its_bound() -> None:
     window.put(601.0, None)
     assert len(window) == 0
     assert window.rate(700.0) is None
+
+
+def test_a_rate_is_from_the_value_that_held_when_the_window_began() -> None:
+    window = Window(10)
+    window.put(0.0, 100)
+    assert window.rate(9.9) is None
+    window.put(10.0, 5)
+    assert window.rate(19.9) == -9.5
+    assert window.rate(20.0) == 0.0
+    window.put(20.0, 6)
+    assert window.rate(20.0) == 0.1
 
 
 def test_windows_that_nobody_reads_any_more_are_gone() -> None:
