@@ -145,6 +145,16 @@ class Site:
         """Since the start."""
         return self.clock.monotonic_s() - self.start_s
 
+    def forget_worst(self) -> None:
+        """Measure overshoot from now on."""
+        self.worst_a = 0.0
+        self.longest_s = dict.fromkeys(self.longest_s, 0.0)
+        for since in self.over.values():
+            since.clear()
+
+    def told_of(self, kind: str) -> int:
+        return sum(event.kind == kind for event in self.events)
+
     def limits(self) -> dict[str, float]:
         return {name: float(wish.limit_a or 0) for name, wish in self.stations.wishes.items()}
 

@@ -1,12 +1,13 @@
 """The values of load management: how it is set, and how it stands. Immutable. Currents in A per phase, times in s."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agent.control.sharing import Need
 
 #: The key of its wishes.
 KEY = "load"
+LEAST_MARGIN_A = 1.0
+MARGIN = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ class LoadSettings:
     failsafe_a: float | None = None
     batteries: tuple[str, ...] = ()
     stations: tuple[StationShare, ...] = ()
+
+    @property
+    def kept_a(self) -> float:
+        """What is kept free."""
+        return max(LEAST_MARGIN_A, MARGIN * self.limit_a) if self.margin_a is None else self.margin_a
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +73,3 @@ class LoadStatus:
     phases: tuple[PhaseLoad, ...] = ()
     stations: tuple[StationLoad, ...] = ()
     batteries_silent: tuple[str, ...] = ()
-    inputs: Mapping[str, float] = field(default_factory=dict)

@@ -53,6 +53,11 @@ class Turns:
         """Whose turn is over: who waits may have their place."""
         return self._over
 
+    def serves(self, name: str) -> bool:
+        """Whether it was granted its minimum when that was told last."""
+        place = self._places.get(name)
+        return place is not None and place.granted
+
     def granted(self, names: Collection[str], now_s: float) -> None:
         """These have got their minimum, the others that want energy have not."""
         begins = any(name in names and not place.granted for name, place in self._places.items())
