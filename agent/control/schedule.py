@@ -12,15 +12,20 @@ Rules of this file:
 4. A line's command is named by schedule and due time: done again after a restart, it is the same command, which is done
    once. An interval is noted before it is done.
 5. A run that still lasts when it is due again is not doubled: the newest due time waits for its end.
+6. ``*`` is each charger as a whole, so that none is told twice. They are told at the same time, ``AT_ONCE`` of them: a
+   charger that is away must not keep the others waiting for as long as its command lives.
 """
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Literal
 
+from agent.control.alarm_model import ALL
+from agent.control.commands import MAX_ID
 from agent.control.cron import Cron
 from agent.control.memory import Memory
 from agent.control.model import Command, JobInfo, Origin, Result
@@ -31,9 +36,11 @@ from agent.core.model import Event, Number
 logger = logging.getLogger(__name__)
 
 NOTE = "schedule"
+AT_ONCE = 16
 GRACE_S = 3600.0
 WRONG_S = 25 * 3600.0
 
+_DIGEST = 16
 _US = 1_000_000
 _GRACE_US, _WRONG_US = round(GRACE_S * _US), round(WRONG_S * _US)
 
@@ -42,7 +49,7 @@ Execute = Callable[[Command], Awaitable[Result]]
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What is done with one station: switched, limited, or one of its actions."""
+    """What is done with one station, or with all (``*``): switched, limited, or one of its actions."""
 
     station: str
     set: Literal["on", "off", "toggle"] | None = None
@@ -73,13 +80,21 @@ class ScheduleSpec:
 
 
 class Scheduler:
-    """Runs the schedules. ``execute`` does their commands; ``record`` takes events."""
+    """Runs the schedules. ``execute`` does their commands; ``record`` takes events; ``chargers`` says who ``*`` is."""
 
-    def __init__(self, clock: Clock, memory: Memory, record: Callable[[Event], None], execute: Execute) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        memory: Memory,
+        record: Callable[[Event], None],
+        execute: Execute,
+        chargers: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._clock = clock
         self._memory = memory
         self._record = record
         self._execute = execute
+        self._chargers = chargers
         self._jobs: dict[str, _Job] = {}
         self._zone: tzinfo = UTC
         self._tasks: set[asyncio.Task[list[Result]]] = set()
@@ -154,12 +169,29 @@ class Scheduler:
 
     async def _acts(self, job: "_Job", name: str) -> list[Result]:
         spec = job.spec
-        results = []
+        results: list[Result] = []
         for number, act in enumerate(spec.acts):
-            for action, args in _actions(act):
-                command_id = f"{spec.issuer} {name} {number} {action}"
-                command = Command(command_id, act.station, action, args, Origin.SCHEDULE, spec.issuer)
-                results.append(await self._execute(command))
+            do = self._everywhere if act.station == ALL else self._act
+            results += await do(spec, act, act.station, f"{name} {number}")
+        return results
+
+    async def _everywhere(self, spec: ScheduleSpec, act: Act, _: str, name: str) -> list[Result]:
+        """One act on each charger."""
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def in_turn(charger: str) -> list[Result]:
+            async with turns:
+                return await self._act(spec, act, charger, f"{name} {charger}")
+
+        return [result for each in await asyncio.gather(*map(in_turn, self._chargers())) for result in each]
+
+    async def _act(self, spec: ScheduleSpec, act: Act, station: str, name: str) -> list[Result]:
+        """One act on one station. A command has the same id whenever it is the same one."""
+        results = []
+        for action, args in _actions(act):
+            command_id = _short(f"{spec.issuer} {name} {action}")
+            command = Command(command_id, station, action, args, Origin.SCHEDULE, spec.issuer)
+            results.append(await self._execute(command))
         return results
 
     async def _keep(self, job: "_Job") -> None:
@@ -240,6 +272,16 @@ class _Job:
         return now_us if due else None
 
 
+def rights_of(specs: Iterable[ScheduleSpec], chargers: Sequence[str]) -> set[tuple[str, str, str]]:
+    """What all may wish, where ``*`` is these chargers."""
+    return {
+        (issuer, name, what)
+        for spec in specs
+        for issuer, station, what in spec.rights
+        for name in (chargers if station == ALL else (station,))
+    }
+
+
 def issuer_of(schedule: str) -> str:
     """In whose name a schedule acts."""
     return f"schedule:{schedule}"
@@ -255,6 +297,14 @@ def _actions(act: Act) -> list[tuple[str, Mapping[str, object]]]:
     if act.do is not None:
         found.append((act.do, dict(act.args)))
     return found
+
+
+def _short(text: str) -> str:
+    """A command's id that is not too long, and another one for another text."""
+    if len(text) <= MAX_ID:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
+    return f"{text[: MAX_ID - _DIGEST - 1]}~{digest}"
 
 
 def _text(t_us: int) -> str:
