@@ -31,6 +31,7 @@ class Charger:
     meter_lag_s: float = 2
     every_s: float = 1  #: between samples of its meter
     metered: bool = True
+    quiet: bool = False  #: it tells nothing now
     safe_a: float | None = 6
     min_a: float = 6
     max_a: float = 32
@@ -195,7 +196,7 @@ class Site:
             for phase in (1, 2, 3):
                 self._coming.append((now_s + self.meter_lag_s, f"grid.current_l{phase}_a", self.phase_a(phase)))
         for index, one in enumerate(self.chargers.values()):
-            if (self.now_s + index) % one.every_s:
+            if one.quiet or (self.now_s + index) % one.every_s:
                 continue
             self._coming.append((now_s + one.meter_lag_s, f"{one.id}.charger_status", int(one.plugged)))
             if one.metered:
@@ -207,5 +208,7 @@ class Site:
         now_s = self.clock.monotonic_s()
         due = [one for one in self._coming if one[0] <= now_s]
         self._coming = [one for one in self._coming if one[0] > now_s]
+        quiet = tuple(f"{one.id}." for one in self.chargers.values() if one.quiet)
         for at_s, name, value in due:
-            self.values[name] = value, at_s
+            if not name.startswith(quiet):
+                self.values[name] = value, at_s

@@ -10,7 +10,8 @@ Rules of this file:
 4. A vehicle on one phase is known for one after ``PHASES_S``; until then it is taken to use all phases of its station.
 5. A reading is older than what the grid's meter shows. Where the limit was changed after it, a vehicle that took all
    that it was given is taken to follow the new limit ``SETTLE_S`` later.
-6. One that draws more than any limit that it was told in the last ``DEAF_S`` does not follow: as much as it was seen to
+6. One of which nothing is known any more, its charger is away, is not given more than it has.
+7. One that draws more than any limit that it was told in the last ``DEAF_S`` does not follow: as much as it was seen to
    draw is kept for it, until it follows.
 """
 
@@ -79,6 +80,8 @@ class Demand:
         self._quiet_s: float | None = None  # since when it takes nothing
         self._modest_s: float | None = None  # since when it takes less than it may
         self._single_s: float | None = None
+        self._told_us = False  # anything, ever
+        self._away = False
         self._read: tuple[float, float, bool] = (-math.inf, 0.0, False)  # when, how much, and whether that was all
         self._limits: deque[tuple[float, float]] = deque(maxlen=LIMITS)  # since when which, oldest first
 
@@ -93,6 +96,11 @@ class Demand:
         self._note_reading(seen, heard)
         self.drawn = heard
         self._judge_deaf(seen, heard)
+        if self._lost(seen):
+            self.cap_a, self._away = least_a if limit_a is None else max(limit_a, least_a), True
+            return
+        if self._away:
+            self.cap_a, self._away = math.inf, False
         if not _present(seen, heard) or (seen.off and heard.most_a < DRAWS_A):
             self.need, self.cap_a, self.single = Need.IDLE, math.inf, False
             self._quiet_s = self._modest_s = self._single_s = None
@@ -114,6 +122,12 @@ class Demand:
         if self.reserved_a is not None or not read_s < changed_s + SETTLE_S <= now_s:
             return self.drawn.most_a
         return limit_a if took_all else min(read_a, limit_a)
+
+    def _lost(self, seen: Sensed) -> bool:
+        """Whether nothing is known of it although it did tell something before."""
+        nothing = not seen.currents_a and seen.power_w is None and seen.plugged is None and not seen.status
+        self._told_us = self._told_us or not nothing
+        return nothing and self._told_us
 
     def _note_reading(self, seen: Sensed, heard: Drawn) -> None:
         if not heard.known or seen.read_s <= self._read[0]:

@@ -215,6 +215,23 @@ def test_a_charger_without_a_meter_is_reserved_at_its_limit() -> None:
     assert chargers[1].draws_a >= 6
 
 
+def test_a_charger_that_is_away_keeps_its_limit_and_is_not_given_more() -> None:
+    chargers = [Charger("away", takes_a=32), Charger("cp2")]
+    depot = site(chargers, 50, lambda now_s, phase: 5 if now_s < 100 else -30)
+    depot.run(90)
+    before_a = depot.limits()["away"]
+    assert before_a >= 21.5
+    chargers[0].quiet = True
+    for name in list(depot.values):
+        if name.startswith("away."):
+            depot.put(name, None)
+    depot.run(60)
+    assert depot.limits() == {"away": before_a, "cp2": 32}
+    chargers[0].quiet = False
+    depot.run(60)
+    assert depot.limits() == {"away": 32, "cp2": 32}
+
+
 def test_one_that_does_not_follow_costs_the_others_what_it_draws() -> None:
     chargers = [Charger("deaf", deaf=True, takes_a=20), Charger("cp2")]
     depot = site(chargers, 40, lambda now_s, phase: 5 if now_s < 100 else 12)
