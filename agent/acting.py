@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from agent import config as cfg
 from agent.config_control import AlarmAct, Schedule, StationSwitching
 from agent.config_control import EventBackend as EventBackendSection
-from agent.control.alarm_model import RuleAct
+from agent.control.alarm_model import ALL, RuleAct
 from agent.control.cron import Cron
 from agent.control.model import Origin, Wish
 from agent.control.schedule import Act, ScheduleSpec
@@ -139,6 +139,8 @@ def strangers(config: cfg.Config) -> Iterator[tuple[int, int, str]]:
     for index, one in enumerate(config.schedules):
         for place, act in enumerate(one.then):
             device, _, number = act.station.partition(".")
+            if device == ALL:
+                continue
             count = outlets.get(device, 0)
             if not count or (number and not 1 < count >= int(number)):
                 yield index, place, act.station

@@ -26,7 +26,9 @@ Mode = Literal["live", "shadow"]
 class StationAct(Section):
     """What is done with a station."""
 
-    station: StationId = Field(description="a charger's id, or `id.2` for its second outlet")
+    station: StationId | Literal["*"] = Field(
+        description="a charger's id, `id.2` for its second outlet, or `*` for each charger as a whole"
+    )
     set: Literal["on", "off", "toggle"] | None = Field(None, description="switch it")
     limit_a: Annotated[float, Field(ge=0)] | None = Field(None, description="what it may draw per phase, in A")
     do: str | None = Field(None, description="an action of the charger: start, stop, reset, unlock, …")

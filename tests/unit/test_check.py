@@ -118,7 +118,7 @@ def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_schedules_that_can_do_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    acts = "[{station: cp1, set: on}, {station: cp9, set: on}, {station: cp1.2, set: on}]"
+    acts = "[{station: cp1, set: on}, {station: cp9, set: on}, {station: cp1.2, set: on}, {station: '*', set: toggle}]"
     ocpp = '{listen: "127.0.0.1:0"}'
     code, found = check(tmp_path, capsys, CHARGER % "", ocpp=ocpp, schedules=f"[{{id: a, every_s: 9, then: {acts}}}]")
     assert code == 0
