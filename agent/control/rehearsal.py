@@ -12,7 +12,7 @@ Rules of this file:
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
@@ -205,6 +205,10 @@ class Rehearsal:
         highest = max((signal.id for signal in catalogue.signals), default=0)
         self._words: Ints = np.zeros(highest + 1, dtype=np.int64)
         self._known = np.zeros(highest + 1, dtype=np.bool_)
+        self._is_bound = np.zeros(highest + 1, dtype=np.bool_)
+        self._is_power = np.zeros(highest + 1, dtype=np.bool_)
+        self._is_power[[one.id for one in catalogue.signals if one.full_name in self._powers]] = True
+        self._mark()
         self._boot: int | None = None
         self._raised_before: dict[str, int] = {}
         self.summary = Summary(rules={spec.id: RuleSummary() for spec in specs})
@@ -320,18 +324,25 @@ class Rehearsal:
         t_us = int(times_us[0])
         await self._pass_to(t_us)
         self.summary.instants += 1
-        self._bind(ids.tolist())
+        self._bind(ids)
         self._words[ids], self._known[ids] = words, valid
-        self._drew(ids.tolist(), words.tolist(), valid=valid)
+        self._drew(ids, words, valid=valid)
         self._book.engine.rows(rows_of(batch_of(ids, times_us, words, valid=valid)), self.clock.monotonic_s())
         await self._settle()
 
-    def _bind(self, ids: Sequence[int]) -> None:
+    def _bind(self, ids: Ids | Places) -> None:
         """Where a signal had another meaning then, it has that one now."""
-        others = [one for number in ids if (one := self._catalogue.find(number)) and self._bound[one.full_name] != one]
-        if others:
-            self._bound |= {one.full_name: one for one in others}
+        others = ids[~self._is_bound[ids]]
+        if len(others):
+            named = [one for number in others.tolist() if (one := self._catalogue.find(number)) is not None]
+            self._bound |= {one.full_name: one for one in named}
             self._book.learn(self._bound.values())
+            self._mark()
+
+    def _mark(self) -> None:
+        """Which numbers are bound now: whole columns are held against that."""
+        self._is_bound[:] = False
+        self._is_bound[[one.id for one in self._bound.values()]] = True
 
     async def _lose(self, next_us: int) -> None:
         """The gateway stopped here: nothing is known until it says so again."""
@@ -380,12 +391,13 @@ class Rehearsal:
                 found.setdefault(name, one.id)
         return found
 
-    def _drew(self, ids: Collection[int], words: Sequence[int], *, valid: bool) -> None:
-        for number, word in zip(ids, words, strict=True):
+    def _drew(self, ids: Ids | Places, words: Ints, *, valid: bool) -> None:
+        mine = self._is_power[ids]
+        for number, word in zip(ids[mine].tolist(), words[mine].tolist(), strict=True):
             signal = self._catalogue.find(number)
-            station = None if signal is None else self._powers.get(signal.full_name)
-            if signal is not None and station is not None:
-                self._parts[station].drew(signal.physical(word) if valid else None, self.clock.now_us())
+            if signal is not None:
+                power_w = signal.physical(word) if valid else None
+                self._parts[self._powers[signal.full_name]].drew(power_w, self.clock.now_us())
 
     # -- what is told
 
