@@ -147,12 +147,12 @@ class AlarmEntry:
 
     def end(self) -> None:
         """It is no longer configured: its wishes and its note go."""
-        self._ended, was_active = True, self._state.active
-        if was_active:
+        self._ended = True
+        if self._state.active:
             self._state = replace(self._state, active=False)
             self._stamp(Transition.CLEARED)
         self._show()
-        if was_active:
+        if self._told[0]:  # they were told that it is active
             self._emit(Transition.CLEARED, BY_CONFIGURATION, {"reason": "it is no longer configured"})
         self._orders = False
         self._keeper.put(None)
