@@ -143,7 +143,8 @@ def test_no_input_is_a_bug_and_each_answer_is_as_described(rig: Rig, answers: An
     if answer.status_code >= 400:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["status"] == answer.status_code
-    answers.check(method, path, answer)
+    if "/./" not in f"{url}/":  # of which the client makes the path of another route
+        answers.check(method, path, answer)
     # Whatever was changed, the users that ask are still there.
     for one in Role:
         rig.tokens[one] = rig.tokens[one] if rig.auth.users.of_token(rig.tokens[one]) else renewed(rig, one)
