@@ -7,21 +7,19 @@ Rules of this file:
    which somebody watches come out, for a Python loop.
 3. Missing is never 0: a signal that was never heard, became unknown, or carries NaN or infinity is unknown (None).
 4. A limit compares as it is written: 523 * 0.1 is 52.3 here, not 52.300000000000004.
-5. Bounded: some columns per signal, and at most ``SAMPLES`` samples for each window that a rate reads.
+5. Bounded: some columns per signal, and some samples for each window that a rate reads.
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 import numpy as np
 
+from agent.control.window import Window
 from agent.core.model import Encoding, Number, Signal
 from agent.pipeline.columns import Places, Rows, Spots
 
-#: A window keeps the last sample of each of so many parts: a rate is of so much ago, to a part.
-SAMPLES = 64
 #: With more decimals than that, a scale is no decimal fraction.
 _DECIMALS = 15
 #: A 64-bit word times less than this is finite.
@@ -29,48 +27,6 @@ _LARGE = 1e280
 
 #: (time of its row in µs UTC, signal id, value), a change of a watched signal.
 Change = tuple[int, int, Number | None]
-
-
-class Window:
-    """How one signal moved during the last ``seconds``: a staircase, each value holds until the next one."""
-
-    __slots__ = ("_samples", "_step_s", "seconds")
-
-    def __init__(self, seconds: Number) -> None:
-        self.seconds = float(seconds)
-        self._step_s = self.seconds / SAMPLES
-        self._samples: deque[tuple[float, Number]] = deque()
-
-    def put(self, now_s: float, value: Number | None) -> None:
-        """A new value. None: unknown, and what was before says nothing about what comes."""
-        samples = self._samples
-        if value is None:
-            samples.clear()
-        elif samples and now_s // self._step_s == samples[-1][0] // self._step_s:
-            samples[-1] = (now_s, value)
-        else:
-            samples.append((now_s, value))
-            self._trim(now_s)
-
-    def rate(self, now_s: float) -> float | None:
-        """Change per second since ``seconds`` ago; None where the value of then, or now, is not known."""
-        self._trim(now_s)
-        if not self._samples or self._samples[0][0] > now_s - self.seconds:
-            return None
-        try:
-            rate = (self._samples[-1][1] - self._samples[0][1]) / self.seconds
-        except OverflowError:
-            return None
-        return rate if math.isfinite(rate) else None
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def _trim(self, now_s: float) -> None:
-        """Keep one sample from before the window: its value held when the window began."""
-        samples, start_s = self._samples, now_s - self.seconds
-        while len(samples) > 1 and samples[1][0] <= start_s:
-            samples.popleft()
 
 
 class Facts:

@@ -9,12 +9,19 @@
 A name goes on over hyphens, so ``a.x -1`` and ``a.x - 1`` are differences and ``a.x-1`` is a name.
 """
 
-import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NoReturn
 
+from agent.control.when_tokens import (
+    MAX_CHARS,
+    MAX_DURATION_S,
+    MIN_DURATION_S,
+    Token,
+    is_duration,
+    number_of,
+    refused,
+    seconds_of,
+    tokens_of,
+)
 from agent.control.when_tree import (
     Calc,
     Check,
@@ -31,25 +38,11 @@ from agent.control.when_tree import (
     is_device,
     nodes,
 )
-from agent.core.errors import ConfigError
 from agent.core.model import Number
 
-MAX_CHARS = 1000
 MAX_DEPTH = 32
 #: Signals and devices together.
 MAX_SUBJECTS = 64
-MIN_DURATION_S, MAX_DURATION_S = 0.001, 31_622_400.0  # 366 days
-
-_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
-_TOKEN = re.compile(
-    r"(?P<blank>\s+)"
-    r"|(?P<number>[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![A-Za-z0-9_.-]))"
-    rf"|(?P<word>{_NAME}(?:\.{_NAME})*)"
-    r"""|(?P<text>"[^"]*"|'[^']*')"""
-    r"|(?P<sign><=|>=|==|!=|[<>()+\-*/,])"
-)
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|min|h|d)")
-_UNITS_S = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86_400}
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 _EQUALITIES = ("==", "!=")
 _KEYWORDS = ("and", "or", "not")
@@ -68,30 +61,8 @@ _USES = {
     "known": "known(battery1.soc_pct)",
     "unchanged": "unchanged(battery1.alive_counter, 10s)",
 }
-_INSTEAD = {
-    "=": "write `==`",
-    "&": "write `and`",
-    "|": "write `or`",
-    "!": "write `not`, or `!=` to compare",
-    "≤": "write `<=`",
-    "≥": "write `>=`",
-    "≠": "write `!=`",
-    "%": "numbers stand without their unit",
-    "°": "numbers stand without their unit",
-    '"': "close the quotes",
-    "'": "close the quotes",
-    ";": "write `and` or `or`",
-}
-
 
 _Rule = Callable[[], Node]
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
-    column: int  # from 1
 
 
 def parse_tree(text: str) -> Truth:
@@ -123,9 +94,9 @@ def check_limits(tree: Truth) -> None:
     for _ in range(MAX_DEPTH):
         level = [child for node in level for child in children(node)]
     if level:
-        _refuse(1, f"it is nested more than {MAX_DEPTH} deep", "make several alarms or rules of it")
+        raise refused(1, f"it is nested more than {MAX_DEPTH} deep", "make several alarms or rules of it")
     if len(subjects(tree)) > MAX_SUBJECTS:
-        _refuse(1, f"it reads more than {MAX_SUBJECTS} signals", "make several alarms or rules of it")
+        raise refused(1, f"it reads more than {MAX_SUBJECTS} signals", "make several alarms or rules of it")
 
 
 def subjects(tree: Node) -> frozenset[str]:
@@ -135,32 +106,11 @@ def subjects(tree: Node) -> frozenset[str]:
     return frozenset(found)
 
 
-def _refuse(column: int, reason: str, hint: str) -> NoReturn:
-    raise ConfigError(f"condition, column {column}", reason, hint)
-
-
-def _tokens(text: str) -> list[_Token]:
-    if len(text) > MAX_CHARS:
-        _refuse(MAX_CHARS + 1, f"it is longer than {MAX_CHARS} characters", "make several alarms or rules of it")
-    found: list[_Token] = []
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            _refuse(at + 1, f"`{text[at]}` means nothing here", _INSTEAD.get(text[at], "take it out"))
-        kind = match.lastgroup or ""
-        if kind != "blank":
-            found.append(_Token(kind, match.group(), at + 1))
-        at = match.end()
-    found.append(_Token("end", "", len(text) + 1))
-    return found
-
-
 class _Parser:
     """One pass over the tokens of one text."""
 
     def __init__(self, text: str) -> None:
-        self._tokens = _tokens(text)
+        self._tokens = tokens_of(text)
         self._at = 0
         self._depth = 0
 
@@ -202,18 +152,20 @@ class _Parser:
         """What follows the left side of a comparison."""
         sign = self._take()
         if sign.text not in _COMPARISONS:
-            _refuse(sign.column, f"`{sign.text}` compares nothing", "write <, <=, >, >=, == or !=")
+            raise refused(sign.column, f"`{sign.text}` compares nothing", "write <, <=, >, >=, == or !=")
         column = self._now.column
         right = self._value(self._sum(), column)
         if isinstance(left, Text) or isinstance(right, Text):
             signal = left if isinstance(right, Text) else right
             if not isinstance(signal, Read):
-                _refuse(column, "a text is compared with a signal only", 'write `cp1.charger_status == "Faulted"`')
+                raise refused(
+                    column, "a text is compared with a signal only", 'write `cp1.charger_status == "Faulted"`'
+                )
             if sign.text not in _EQUALITIES:
-                _refuse(sign.column, f"`{sign.text}` does not compare texts", "write == or !=")
+                raise refused(sign.column, f"`{sign.text}` does not compare texts", "write == or !=")
         if self._now.text in _COMPARISONS:
             hint = "write `a.x > 1 and a.x < 5` instead of `1 < a.x < 5`"
-            _refuse(self._now.column, "two comparisons in one", hint)
+            raise refused(self._now.column, "two comparisons in one", hint)
         return Compare(sign.text, left, right)
 
     def _sum(self) -> Node:
@@ -249,7 +201,7 @@ class _Parser:
     def _atom(self) -> Node:
         token = self._take()
         if token.kind == "number":
-            return Const(_number_of(token))
+            return Const(number_of(token))
         if token.kind == "text":
             return Text(token.text[1:-1])
         if token.kind == "word":
@@ -259,48 +211,52 @@ class _Parser:
             self._expect(")", token)
             return inner
         if token.kind == "end":
-            _refuse(
+            raise refused(
                 token.column, "something is missing at the end", "write a condition, such as `battery1.soc_pct < 20`"
             )
-        _refuse(token.column, f"a value is missing before `{token.text}`", "write a number or a signal: `device.point`")
+        raise refused(
+            token.column, f"a value is missing before `{token.text}`", "write a number or a signal: `device.point`"
+        )
 
-    def _named(self, token: _Token) -> Node:
+    def _named(self, token: Token) -> Node:
         word = token.text
         if self._now.text == "(":
             return self._function(token)
         if not is_device(word):
             return Read(self._signal(token))
         if word in _KEYWORDS:
-            _refuse(token.column, f"a condition is missing before `{word}`", f"write one on both sides of `{word}`")
+            raise refused(
+                token.column, f"a condition is missing before `{word}`", f"write one on both sides of `{word}`"
+            )
         if word.lower() in ("true", "false"):
-            _refuse(token.column, f"`{word}` is no value", "write 1 or 0, or the signal alone for `is not 0`")
-        if _DURATION.fullmatch(word):
-            _refuse(token.column, f"a duration, `{word}`, stands alone", "write it into `silent(…)` or `rate(…)`")
+            raise refused(token.column, f"`{word}` is no value", "write 1 or 0, or the signal alone for `is not 0`")
+        if is_duration(word):
+            raise refused(token.column, f"a duration, `{word}`, stands alone", "write it into `silent(…)` or `rate(…)`")
         hint = f"write `{word}.` and the name of a point, such as `battery1.soc_pct`; blanks around `-`"
-        _refuse(token.column, f"`{word}` is no signal", hint)
+        raise refused(token.column, f"`{word}` is no signal", hint)
 
     # -- functions
 
-    def _function(self, name: _Token) -> Node:
+    def _function(self, name: Token) -> Node:
         self._at += 1
         if name.text in _CALCS:
             return self._deeper(lambda: self._calc(name))
         takes = _MEASURES.get(name.text) or _CHECKS.get(name.text)
         if takes is None:
-            _refuse(name.column, f"there is no function `{name.text}`", f"there are {', '.join(sorted(_USES))}")
+            raise refused(name.column, f"there is no function `{name.text}`", f"there are {', '.join(sorted(_USES))}")
         device_too, lasting = takes
         subject = self._take()
         if subject.kind != "word" or (is_device(subject.text) and not device_too):
             who = "a signal or a device" if device_too else "a signal"
-            _refuse(subject.column, f"`{name.text}` is about {who}", f"write `{_USES[name.text]}`")
+            raise refused(subject.column, f"`{name.text}` is about {who}", f"write `{_USES[name.text]}`")
         about = subject.text if is_device(subject.text) else self._signal(subject)
         if is_device(about) and about.startswith("_"):
-            _refuse(subject.column, f"no device is called `{about}`", f"write `{_USES[name.text]}`")
+            raise refused(subject.column, f"no device is called `{about}`", f"write `{_USES[name.text]}`")
         seconds = self._duration(name) if lasting else None
         self._expect(")", name)
         return (Measure if name.text in _MEASURES else Check)(name.text, about, seconds)
 
-    def _calc(self, name: _Token) -> Node:
+    def _calc(self, name: Token) -> Node:
         args: list[Value] = []
         while not args or self._now.text == ",":
             self._at += bool(args)
@@ -310,26 +266,24 @@ class _Parser:
         least, most = _CALCS[name.text]
         if not least <= len(args) <= most:
             many = "one value" if most == 1 else "two values or more"
-            _refuse(name.column, f"`{name.text}` takes {many}", f"write `{_USES[name.text]}`")
+            raise refused(name.column, f"`{name.text}` takes {many}", f"write `{_USES[name.text]}`")
         return Calc(name.text, tuple(args))
 
-    def _duration(self, name: _Token) -> Number:
+    def _duration(self, name: Token) -> Number:
         self._expect(",", name)
         token = self._take()
-        match = _DURATION.fullmatch(token.text)
-        if token.kind == "number":
-            seconds = _number_of(token)
-        elif match is not None:
-            seconds = float(match[1]) * _UNITS_S[match[2]]
-        else:
-            _refuse(token.column, f"`{token.text}` is no duration", "write `10s`, `5min`, `2h`, or seconds")
+        seconds = seconds_of(token)
+        if seconds is None:
+            raise refused(token.column, f"`{token.text}` is no duration", "write `10s`, `5min`, `2h`, or seconds")
         if not MIN_DURATION_S <= seconds <= MAX_DURATION_S:
-            _refuse(token.column, "a duration is from 1 ms to 366 days", "write `10s`, `5min`, `2h`, or seconds")
-        return int(seconds) if seconds == int(seconds) else seconds
+            raise refused(token.column, "a duration is from 1 ms to 366 days", "write `10s`, `5min`, `2h`, or seconds")
+        return seconds
 
-    def _signal(self, token: _Token) -> str:
+    def _signal(self, token: Token) -> str:
         if token.text.startswith("_"):
-            _refuse(token.column, f"`{token.text}` is no signal", "write `device.point`; devices begin with a letter")
+            raise refused(
+                token.column, f"`{token.text}` is no signal", "write `device.point`; devices begin with a letter"
+            )
         return token.text
 
     # -- what kind of thing stands where
@@ -338,45 +292,49 @@ class _Parser:
         """The node as a condition."""
         if isinstance(node, Read | Check | Compare | Logic):
             return node
-        _refuse(column, "a value stands where a condition is asked for", "compare it: `… > 5`")
+        raise refused(column, "a value stands where a condition is asked for", "compare it: `… > 5`")
 
     def _value(self, node: Node, column: int) -> Value:
         if isinstance(node, Check | Compare | Logic):
-            _refuse(column, "a condition stands where a value is compared", "join conditions by `and`, `or`, `not`")
+            raise refused(
+                column, "a condition stands where a value is compared", "join conditions by `and`, `or`, `not`"
+            )
         return node
 
     def _number(self, node: Node, column: int) -> Value:
         if isinstance(node, Text):
-            _refuse(column, "nothing can be calculated with a text", "compare it with a signal by == or !=")
+            raise refused(column, "nothing can be calculated with a text", "compare it with a signal by == or !=")
         if isinstance(node, Check | Compare | Logic):
-            _refuse(column, "nothing can be calculated with a condition", "join conditions by `and`, `or`, `not`")
+            raise refused(column, "nothing can be calculated with a condition", "join conditions by `and`, `or`, `not`")
         return node
 
     # -- tokens
 
     @property
-    def _now(self) -> _Token:
+    def _now(self) -> Token:
         return self._tokens[self._at]
 
     def _is_word(self, word: str) -> bool:
         return self._now.kind == "word" and self._now.text.lower() == word
 
-    def _take(self) -> _Token:
+    def _take(self) -> Token:
         token = self._tokens[self._at]
         self._at += token.kind != "end"
         return token
 
-    def _expect(self, text: str, since: _Token) -> None:
+    def _expect(self, text: str, since: Token) -> None:
         token = self._take()
         if token.text != text or token.kind == "text":
             found = f"before `{token.text}`" if token.text else "at the end"
             hint = f"write `{_USES[since.text]}`" if since.text in _USES else "each `(` needs its `)`"
-            _refuse(token.column, f"`{text}` is missing {found}", hint)
+            raise refused(token.column, f"`{text}` is missing {found}", hint)
 
     def _deeper(self, rule: _Rule) -> Node:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            _refuse(self._now.column, f"it is nested more than {MAX_DEPTH} deep", "make several alarms or rules of it")
+            raise refused(
+                self._now.column, f"it is nested more than {MAX_DEPTH} deep", "make several alarms or rules of it"
+            )
         node = rule()
         self._depth -= 1
         return node
@@ -387,11 +345,4 @@ class _Parser:
         if token.kind == "end":
             return
         hint = "each `)` needs its `(`" if token.text == ")" else "join conditions by `and` or `or`"
-        _refuse(token.column, f"`{token.text}` stands behind a complete condition", hint)
-
-
-def _number_of(token: _Token) -> Number:
-    value = float(token.text)
-    if not math.isfinite(value):
-        _refuse(token.column, "a number is too large", "write one that a device could send")
-    return int(token.text) if token.text.isdecimal() else value
+        raise refused(token.column, f"`{token.text}` stands behind a complete condition", hint)

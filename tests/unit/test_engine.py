@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from agent.control.alarm_model import RuleSpec
 from agent.control.engine import Engine
-from agent.control.facts import SAMPLES, Facts, Window, decoder
+from agent.control.facts import Facts, decoder
 from agent.control.when import Condition, parse, parse_clear
 from agent.control.when_parse import subjects
 from agent.control.when_tree import Calc, Check, Compare, Const, Logic, Measure, Read, Text, Truth, Value, nodes, show
+from agent.control.window import SAMPLES, Window
 from agent.core.clock import FakeClock
 from agent.core.model import Batch, Encoding, Number, Signal, float_to_word, word_to_float
 from agent.pipeline.columns import rows_of, spots_of

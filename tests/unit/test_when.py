@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from agent.control.facts import Facts
 from agent.control.when import Condition, explain, inputs, parse, parse_clear
 from agent.control.when_compile import compile_truth
-from agent.control.when_parse import MAX_CHARS, MAX_DEPTH, MAX_SUBJECTS, subjects
+from agent.control.when_parse import MAX_DEPTH, MAX_SUBJECTS, subjects
+from agent.control.when_tokens import MAX_CHARS
 from agent.control.when_tree import Calc, Check, Compare, Const, Logic, Measure, Read, Text, Truth, show
 from agent.core.errors import ConfigError
 from agent.core.model import Batch, Number, Signal
