@@ -70,11 +70,8 @@ def read_head(connection: sqlite3.Connection) -> Head | None:
     return Head(*row)
 
 
-def before_next(connection: sqlite3.Connection) -> bytes:
-    """The hash before that of the next event. Where the chain was tampered with, one that breaks it for all to see."""
-    head = read_head(connection)
-    if head is not None:
-        return head.hash
+def before_first(connection: sqlite3.Connection) -> bytes:
+    """The hash before that of the first event. Where the head was tampered with, one that breaks the chain there."""
     start = read_start(connection)
     return b"" if start is None else start.hash
 

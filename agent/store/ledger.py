@@ -13,9 +13,10 @@ from agent.store.schema import NUMBERS_FROM
 
 def insert(connection: sqlite3.Connection, boot: int, event: Event, data: str) -> int:
     """Append an event inside the caller's transaction; its number. ``data`` is ``to_json(event.data)``."""
-    seq = newest_seq(connection) + 1
+    head = chain.read_head(connection)
+    seq = _newest(connection, head) + 1
     (boot_hex,) = connection.execute("SELECT boot FROM boot WHERE id = ?", (boot,)).fetchone() or ("",)
-    before = chain.before_next(connection)
+    before = chain.before_first(connection) if head is None else head.hash
     digest = chain.hash_of(before, seq, boot_hex, event.t_us, event.kind, event.subject, data)
     connection.execute(
         "INSERT INTO event(seq, boot, t_us, kind, subject, data, hash) VALUES(?, ?, ?, ?, ?, ?, ?)",
@@ -35,7 +36,10 @@ def newest_seq(connection: sqlite3.Connection) -> int:
 
     The chain's head knows it also when the newest ones were cut off.
     """
-    head = chain.read_head(connection)
+    return _newest(connection, chain.read_head(connection))
+
+
+def _newest(connection: sqlite3.Connection, head: chain.Head | None) -> int:
     row = connection.execute(
         """SELECT max(ifnull((SELECT max(seq) FROM event), 0),
             ifnull((SELECT max(seq) FROM aside WHERE stream = 'event'), 0),
