@@ -33,6 +33,8 @@ _NEAR_LIMIT = 0.9
 _SHAVE_SHARE = 0.15
 _LOW_LOAD_FACTOR, _LOAD_FACTOR_W = 0.25, 5000.0
 _WH_PER_KWH = 1000
+#: Means of equal prices differ by less.
+_PRICE_STEP = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def shift(
     prices = hours.prices(tariff, zone)
     cost = float(wh @ prices) / _WH_PER_KWH
     if plugged is None:
-        dear = prices > tariff.cheapest
+        dear = prices > tariff.cheapest + _PRICE_STEP
         moved = float(wh[dear].sum()) * MOVABLE / _WH_PER_KWH
         saved = float((wh * (prices - tariff.cheapest)).sum()) * MOVABLE / _WH_PER_KWH
     else:

@@ -132,6 +132,7 @@ def by_period(moved: Moves, bounds: Sequence[int], now_us: int, usual: int = 0, 
     crossing = inside & (moved.from_us < begin) & (moved.at_us - moved.from_us > LATE_US)
     if posted:
         crossing[:] = False
+        inside &= (moved.at_us != moved.first_us) | (moved.wh > 0)  # the 0 that it begins with was not posted
     reasons: list[set[str]] = [set() for _ in range(count)]
     spans: list[Span] = []
     for one in np.flatnonzero(crossing).tolist():

@@ -94,10 +94,12 @@ def _rising(rolled: Rolled, max_w: float) -> Moves | None:
         return None
     hole = start > before_us  # there were buckets without it in between
     inside = hi - np.where(hole, lo, before)
+    # The very first reading is no difference.
+    first = int(rolled.count[0] == 1)
     return Moves(
-        np.concatenate((start, before_us[hole])),
-        np.concatenate((start, start[hole])),
-        np.concatenate((inside, (lo - before)[hole])),
+        np.concatenate((start[first:], before_us[hole])),
+        np.concatenate((start[first:], start[hole])),
+        np.concatenate((inside[first:], (lo - before)[hole])),
         first_us=int(start[0]),
         last_us=int(end[-1]),
     )
@@ -113,7 +115,8 @@ def _one_by_one(rolled: Rolled, scale: float, max_w: float) -> Moves:
             account.ordinary(t_us, width_us, lo, hi)
         else:
             account.bucket(t_us, width_us, _in_order(base, lo, hi, last))
-    from_us, at_us, wh, reasons = zip(*account.moves, strict=True) if account.moves else ((), (), (), ())
+    moves = account.moves[int(rolled.count[0] == 1) :]
+    from_us, at_us, wh, reasons = zip(*moves, strict=True) if moves else ((), (), (), ())
     return Moves(
         np.array(from_us, np.int64),
         np.array(at_us, np.int64),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
+from math import fsum
 
 from agent.insight.periods import MINUTE_US, local
 
@@ -60,7 +61,7 @@ class Tariff:
         """The mean price of a kWh from one time to another (of no more than a day) in that zone."""
         first = week_minute(from_us, zone)
         count = max(1, (to_us - from_us) // MINUTE_US)
-        return sum(self.prices[(first + n) % WEEK_MINUTES] for n in range(count)) / count
+        return fsum(self.prices[(first + n) % WEEK_MINUTES] for n in range(count)) / count
 
 
 def week_minute(t_us: int, zone: tzinfo) -> int:

@@ -95,6 +95,16 @@ def test_unknown_is_none_and_never_nothing() -> None:
     assert (none.source, none.total_wh, none.periods[0].wh) == (None, None, None)
 
 
+def test_the_very_first_reading_is_no_energy() -> None:
+    history = History()
+    history.register("m", [MONDAY_US + HOUR_US - 1, MONDAY_US + HOUR_US + 1, MONDAY_US + HOUR_US + 2], [500, 501, 502])
+    hours = energy(history, "hour", MONDAY_US, MONDAY_US + 2 * HOUR_US)
+    assert [one.wh for one in hours.periods] == [None, 2]
+    reset = History()
+    reset.register("m", MONDAY_US + np.arange(5) * 20 * MINUTE_US, [500, 510, 4, 8, 12])
+    assert [one.wh for one in energy(reset, "hour", MONDAY_US, MONDAY_US + 2 * HOUR_US).periods] == [14, 8]
+
+
 def test_a_silence_inside_of_a_period_costs_nothing() -> None:
     history = steady(MONDAY_US - DAY_US, MONDAY_US + 2 * DAY_US)
     times, values = history.data[1]

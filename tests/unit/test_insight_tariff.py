@@ -1,5 +1,7 @@
 """What a kWh costs: each minute of the week once, in the site's time zone."""
 
+import re
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -102,3 +104,11 @@ def test_faults_are_exactly_where_minutes_have_no_price_or_two(bands: list[Band]
     if not found:
         tariff = tariff_of("EUR", bands)
         assert set(tariff.prices) <= {band.price_per_kwh for band in bands}
+
+
+def test_the_tariff_of_the_page_is_one() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "insight.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    section, problems = validate(block, "insight.md", TariffSection)
+    assert section is not None, problems
+    assert section.tariff().price(MONDAY_US, MONDAY_US + HOUR_US, UTC) == 1.2
