@@ -536,13 +536,15 @@ def test_who_is_told_may_ask_why() -> None:
 
 
 def test_a_scale_that_changes_counts_at_once() -> None:
-    rig = Rig(hot="a.temperature_degc > 50", fast="rate(a.temperature_degc, 2s) > 1")
+    rig = Rig(hot="a.temperature_degc > 50", fast="rate(a.temperature_degc, 2s) > 100")
     rig.rows(1.0, (1, 50))
     rig.engine.tick(4.0)
     rig.look()
     tens = Signal("a", "temperature_degc", unit="°C", scale=10, id=1)
     rig.engine.bind(rig.specs, [tens, *SIGNALS[1:]], 5.0)
-    assert rig.look() == [("hot", True)], "and it did not rise by that"
+    assert rig.look() == [("hot", True)]
+    rig.rows(6.0, (1, 51))
+    assert rig.look() == [], "it rose by 10 °C, not from 5 to 510"
 
 
 # -- windows and numbers
