@@ -125,7 +125,7 @@ class AlarmEntry:
         if self._settles_s is not None and now_s >= self._settles_s:
             self._settles_s = None
             self._happen(self._judged, now_s, BY_CONDITION)
-        if self._left_out and self._told != self._to_tell() and self._allowance.take(now_s):
+        if self._told != self._to_tell() and self._allowance.take(now_s):
             self._tell_what_was_left_out()
 
     def suppress(self, by: str, now_s: float) -> None:
@@ -279,9 +279,13 @@ class AlarmEntry:
             self._emit(Transition.SUPPRESSED if now[2] else Transition.UNSUPPRESSED, BY_CONDITION)
 
     def _emit(self, word: Transition, source: str, details: Mapping[str, object] | None = None) -> None:
-        counted = {"left_out": self._left_out} if self._left_out else {}
-        event = event_of(word, self._status, self._around.clock.now_us(), source, {**(details or {}), **counted})
-        self._left_out, self._told = 0, self._to_tell()
+        details = details or {}
+        if word in _BY_ITSELF:
+            details = {**details, **({"left_out": self._left_out} if self._left_out else {})}
+            told, now, self._left_out = self._told, self._to_tell(), 0
+            ends = word in {Transition.RAISED, Transition.CLEARED}
+            self._told = (*now[:2], told[2]) if ends else (*told[:2], now[2])
+        event = event_of(word, self._status, self._around.clock.now_us(), source, details)
         if word is Transition.RAISED:
             self._orders = self._has_orders
         self._around.tell(event)

@@ -2,7 +2,8 @@
 
 ``alarm.raised cleared acknowledged shelved unshelved suppressed unsuppressed``, of rules ``rule.active over``. Data:
 
-- ``severity`` (null of a rule), ``text``, ``device``, ``shadow``; ``state`` and ``raised_count`` after this;
+- ``severity`` (null of a rule), ``text``, ``device``, ``shadow``, ``notify`` (channels; null: each that fits);
+- ``state`` and ``raised_count`` after this;
 - ``why`` and ``inputs`` of the newest raising;
 - ``silent``: nobody is to be told; ``source``: ``condition``, ``time``, ``configuration`` or who did it (``user:ana``);
 - raised: ``done``, in shadow ``would``; acknowledged: ``note``; shelved: ``for_s until_us reason``; suppressed: ``by``;
@@ -34,6 +35,7 @@ def event_of(word: Transition, status: AlarmStatus, now_us: int, source: str, de
         "inputs": dict(status.inputs),
         "state": status.state.value,
         "raised_count": status.raised_count,
+        "notify": None if spec.notify is None else list(spec.notify),
         "shadow": spec.shadow,
         "silent": status.shelved_until_us is not None or bool(status.suppressed_by),
         "source": source,

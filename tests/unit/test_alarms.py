@@ -41,6 +41,7 @@ def test_an_alarm_acts_at_once_and_is_told_with_the_values_why() -> None:
             "inputs": {"battery1.temperature_max_degc": 52.3},
             "state": "unacknowledged",
             "raised_count": 1,
+            "notify": None,
             "shadow": False,
             "silent": False,
             "source": "condition",
@@ -355,6 +356,40 @@ def test_one_that_toggles_is_told_some_times_a_minute_and_acts_each_time() -> No
         assert rig.heard[-1].kind == "alarm.raised", "how it stands is told in the end"
         assert rig.notebook.writes <= len(rig.heard), "and so often it is written"
         assert rig.status().raised_count == 301
+        await rig.book.close()
+
+    run(check)
+
+
+def test_how_one_that_toggles_ended_is_told_whatever_is_told_meanwhile() -> None:
+    async def check() -> None:
+        rig = Rig([hot(), hot("other", suppressed_by=("hot",))]).start()
+        await rig.heat(*(60, 40) * BURST)
+        assert rig.status().active is False
+        await rig.book.shelve("hot", 5, ANA)
+        await rig.wait(2 * PAUSE_S + 1)
+        for name in ("hot", "other"):
+            told = [
+                event for event in rig.heard if event.subject == name and event.kind.endswith(("raised", "cleared"))
+            ]
+            assert told[-1].kind == "alarm.cleared"
+            counted = sum(int(str(event.data.get("left_out", 0))) for event in rig.heard if event.subject == name)
+            assert counted + len([event for event in rig.heard if event.subject == name]) >= 2 * BURST
+        await rig.book.close()
+
+    run(check)
+
+
+def test_one_that_is_taken_out_while_it_toggles_is_told_to_be_over() -> None:
+    async def check() -> None:
+        rig = Rig([hot(severity=Severity.INFO)]).start()
+        await rig.heat(*(60, 40) * (BURST // 2))
+        await rig.wait(PAUSE_S)
+        await rig.heat(60, 40)
+        assert rig.kinds[-1] == "alarm.raised", "its end waits for its turn"
+        rig.book.apply([], SIGNALS)
+        await settle()
+        assert rig.kinds[-1] == "alarm.cleared"
         await rig.book.close()
 
     run(check)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from itertools import pairwise
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -32,6 +32,8 @@ SPECS = (
     hot("rule", severity=None, origin=Origin.RULE, hold_s=4, acts=hot().acts),
 )
 NAMES = st.sampled_from([spec.id for spec in SPECS])
+#: To make a failing case smaller takes minutes here, and it can be read as it is.
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
 ENDS = {"alarm.raised", "alarm.cleared", "rule.active", "rule.over"}
 
 
@@ -190,4 +192,6 @@ class BookUnderAll(RuleBasedStateMachine):
 @pytest.mark.announced_warnings
 def test_whatever_comes_wishes_notes_and_events_say_the_same() -> None:
     assert max(PAUSE_S, RETRY_S) + START_S < QUIET_S
-    run_state_machine_as_test(BookUnderAll, settings=settings(max_examples=15, stateful_step_count=20, deadline=None))
+    run_state_machine_as_test(
+        BookUnderAll, settings=settings(phases=PHASES, max_examples=15, stateful_step_count=20, deadline=None)
+    )
