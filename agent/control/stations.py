@@ -86,7 +86,8 @@ class Stations:
         """Exactly these wishes stand from now on under this key, over all stations; others under it are withdrawn.
 
         A wish's ``station`` may be ``*``: each station. Stations that are not configured yet get theirs when they are.
-        Nothing is kept: who derives does so again after a restart, before the first ``tick``. A wish that says the same
+        Nothing is kept: who derives does so again after a restart, before the first ``tick``; all in one turn of the
+        loop, or a stop may be done that somebody stronger overrules in the next one. A wish that says the same
         as before keeps its place and ``since_us``; 0 there: now. One with an ``until_us`` runs out by itself.
         """
         now_us = self._around.clock.now_us()

@@ -148,7 +148,10 @@ class StationAgainstModel(RuleBasedStateMachine):
     @rule(key=st.sampled_from(["alarm:x", "load"]), wanted=DERIVED)
     def derive(self, key: str, wanted: list[tuple[Origin, bool | None, float | None]]) -> None:
         """All under a key at once; what is said again keeps its place, in whatever order it comes."""
-        self.tell_derived(key, wanted)
+        self.tell_derived({key: wanted})
+        self.believe_derived(key, wanted)
+
+    def believe_derived(self, key: str, wanted: list[tuple[Origin, bool | None, float | None]]) -> None:
         for origin, on, limit_a in self.derived.get(key, []):
             if (origin, on, limit_a) not in wanted:
                 del self.wishes[key, origin, f"{on} {limit_a}"]
@@ -156,10 +159,11 @@ class StationAgainstModel(RuleBasedStateMachine):
             self.wishes.setdefault((key, origin, f"{on} {limit_a}"), Believed(origin, on, limit_a, float("inf")))
         self.derived[key] = wanted
 
-    def tell_derived(self, key: str, wanted: list[tuple[Origin, bool | None, float | None]]) -> None:
+    def tell_derived(self, found: dict[str, list[tuple[Origin, bool | None, float | None]]]) -> None:
         async def tell() -> None:
-            wishes = [Wish("*", "", origin, on, limit_a) for origin, on, limit_a in wanted]
-            self.rig.service._stations.derive(key, wishes)
+            for key, wanted in found.items():
+                wishes = [Wish("*", "", origin, on, limit_a) for origin, on, limit_a in wanted]
+                self.rig.service._stations.derive(key, wishes)
 
         self.loop.run_until_complete(tell())
 
@@ -198,8 +202,9 @@ class StationAgainstModel(RuleBasedStateMachine):
         self.loop.run_until_complete(self.rig.start())
         had, self.derived, before = self.derived, {}, dict(self.rig.charger.now)
         self.wishes = {who: one for who, one in self.wishes.items() if who[0] not in had}
+        self.tell_derived(had)
         for key, wanted in had.items():
-            self.derive(key, wanted)
+            self.believe_derived(key, wanted)
         self.loop.run_until_complete(settle(25))
         stopped = {**before, ENABLED: 0}
         assert self.rig.charger.now in ((before, stopped) if self.protects() else (before,)), "before the first tick"
