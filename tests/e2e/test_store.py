@@ -283,7 +283,9 @@ def test_an_older_file_keeps_all_that_it_has(path: Path, clock: FakeClock, versi
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         schema.migrate(connection, schema.STEPS[:version])
-        connection.execute("INSERT INTO event VALUES(1, 1, 5, 'old.event', '', '{}')")
+        connection.execute(
+            "INSERT INTO event(seq, boot, t_us, kind, subject, data) VALUES(1, 1, 5, 'old.event', '', '{}')"
+        )
         for done in range(len(schema.STEPS[version]) + 1):
             connection.execute("BEGIN IMMEDIATE")
             for statement in schema.STEPS[version][:done]:
@@ -312,7 +314,9 @@ from agent.store import schema
 connection = sqlite3.connect({str(path)!r}, isolation_level=None)
 connection.execute("PRAGMA journal_mode = WAL")
 schema.migrate(connection, schema.STEPS[:{version}])
-connection.execute("INSERT INTO event VALUES(1, 1, 5, 'old.event', '', '{{}}')")
+connection.execute(
+    "INSERT INTO event(seq, boot, t_us, kind, subject, data) VALUES(1, 1, 5, 'old.event', '', '{{}}')"
+)
 connection.create_function("die", 0, lambda: os.kill(os.getpid(), 9))
 schema.migrate(connection, (*schema.STEPS[:{version}], (*schema.STEPS[{version}][:-1], "SELECT die()")))
 """
