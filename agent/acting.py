@@ -10,6 +10,7 @@ from agent.config_control import AlarmAct, Schedule, StationSwitching
 from agent.config_control import EventBackend as EventBackendSection
 from agent.control.alarm_model import ALL, RuleAct
 from agent.control.cron import Cron
+from agent.control.load_model import LoadSettings, StationShare
 from agent.control.model import Origin, Wish
 from agent.control.schedule import Act, ScheduleSpec
 from agent.control.service import ControlService
@@ -60,6 +61,18 @@ def _targets(devices: Iterable[cfg.Device], listeners: Iterable[Listener]) -> li
     return found
 
 
+def load_settings(config: cfg.Config) -> LoadSettings | None:
+    """How the site's connection is shared; None: nobody does."""
+    section, limit_a = config.load_management, config.site.import_limit_a
+    if section is None or limit_a is None:
+        return None
+    stations = tuple(
+        StationShare(one.station, one.priority, one.weight, one.phases, one.max_a) for one in section.stations
+    )
+    rest = section.margin_a, section.silent_s, section.failsafe_a, section.batteries, stations
+    return LoadSettings(section.meter, limit_a, *rest)
+
+
 def acts(then: Iterable[AlarmAct]) -> tuple[RuleAct, ...]:
     """What is done with stations while something goes on."""
     switch = {"on": True, "off": False, None: None}
@@ -81,7 +94,7 @@ def schedule_specs(schedules: Sequence[Schedule]) -> list[ScheduleSpec]:
 
 
 class BackendEvents:
-    """The client of the server that knows timed events, as a part; what goes on there is wished here meanwhile."""
+    """The client of the server that knows timed events; what goes on there is wished here meanwhile, from now on."""
 
     def __init__(
         self,
@@ -96,16 +109,13 @@ class BackendEvents:
         self._clock = clock
         self._control = control
         self.client = EventBackend(section.settings(base), clock, notebook, record, self._begun, self._ended)
-
-    async def run(self) -> None:
-        """Ask until cancelled; then nothing is wished any more."""
         for event_id, data in self.client.going_on.items():
             self._begun(event_id, data)
-        try:
-            await self.client.run()
-        finally:
-            for event_id in self.client.going_on:
-                self._control.derive(_key(event_id), ())
+
+    def end(self) -> None:
+        """Nothing is wished any more."""
+        for event_id in self.client.going_on:
+            self._control.derive(_key(event_id), ())
 
     def _begun(self, event_id: str, data: Mapping[str, object]) -> None:
         key, reason = _key(event_id), f"event {data.get('name') or event_id} of the event backend"

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from agent import __version__
-from agent.acting import BackendEvents, bad_lines, schedule_specs, targets
-from agent.alarm_sets import AlarmSetFile
+from agent.acting import BackendEvents, bad_lines, load_settings, schedule_specs, targets
+from agent.alarm_sets import FOLDER
 from agent.api.view import SitePorts
 from agent.central import Central
 from agent.config import OWN_DEVICE, Config, OcppDevice, Report, load_config, split_address
@@ -38,7 +38,7 @@ from agent.pipeline.supervisor import Supervisor
 from agent.site_editor import SiteEditor
 from agent.store.db import Store
 from agent.store.settings import DAY_S, StoreSettings
-from agent.watching import alarm_sets, channels, rule_specs, self_watch
+from agent.watching import Watched, alarm_sets, channels, self_watch
 from cloud_sync.notify import Notifier
 from drivers.can.bus import CanListener
 
@@ -55,6 +55,8 @@ CLOSE_S = 20.0
 LOADED_S = 10.0
 #: The share of the free disk that the database may take where no quota is configured.
 DISK_SHARE = 0.8
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 #: How often the configuration file is looked at.
 WATCH_S = 1.0
@@ -114,14 +116,14 @@ class Gateway:
             self.overview = running.overview
             if self._make_listeners is None:
                 running.supervisor.add_part("configuration", lambda: self._watch(running))
-                running.supervisor.add_part("control", running.control.run)
+                running.supervisor.add_part("control", running.run_control)
                 running.supervisor.add_part("timed events", running.control.events.run)
                 running.supervisor.add_part("notifications", running.notifier.run)
             running.supervisor.start()
             yield running.supervisor
         finally:
             # Nothing is switched any more before the wires end: chargers keep what they were told, or their fail-safe.
-            await running.control.close()
+            await running.close()
             hub.close()
             await running.supervisor.stop()
             await asyncio.to_thread(store.close, CLOSE_S)
@@ -178,7 +180,7 @@ class _Devices:
 
     prepared: Sequence[Prepared]
     plans: Plans
-    sets: Sequence[AlarmSetFile]
+    watched: Watched | None  #: None: with the ready-made alarms as they are, which are read when the wires run
 
 
 def _prepare(config: Config, base: Path) -> _Devices:
@@ -189,9 +191,11 @@ def _prepare(config: Config, base: Path) -> _Devices:
     prepared = preparer.all(config.devices)
     central = central_of(config)
     plans = plan_all(prepared, central, preparer.quirks() if central else ())
-    sets = alarm_sets(base)
-    rule_specs(config, plans.specs, sets)  # what can't be used is refused before anything is changed
-    return _Devices(prepared, plans, sets)
+    watched = None
+    if config.alarm_sets is not None or (base / FOLDER).is_dir():
+        watched = Watched(alarm_sets(base))
+        watched.specs(config, plans.specs)  # what can't be used is refused before anything is changed
+    return _Devices(prepared, plans, watched)
 
 
 class _Running:
@@ -220,14 +224,17 @@ class _Running:
         self._wires: dict[str, object] = {}
         self._listeners: dict[str, Listener] = {}
         self._parts: dict[str, object] = {}
-        self._sets: Sequence[AlarmSetFile] = ()
+        self._watched: Watched | None = None  #: None: its ready-made alarms are being read
+        self._judging = asyncio.Event()  #: alarms and rules are judged, and what they want is known
+        self._backend: BackendEvents | None = None
+        self._ready_made: asyncio.Task[None] | None = None
         self._nobody: list[str] = []  #: what conditions name and nobody has
         self._central = Central(clock, store)
         flow = Flow(clock, self._gate, hub, store.append)
         self.supervisor = Supervisor(clock, flow, self.record, declare=self._declare)
         self.overview = Overview(store, hub, self.supervisor)
         self.notifier = Notifier((), clock, self.record, config.site.name)
-        self.control = ControlService(clock, store, self.record, hub, self.overview.find, self.notifier.hear)
+        self.control = ControlService(clock, store, self.record, hub, self.overview.find, self.notifier.hear, boot_id())
         if make_listeners is None:
             flow.watcher = self.control.alarms.engine
 
@@ -248,10 +255,36 @@ class _Running:
             self._watch()
         return signals
 
+    async def _read_ready_made(self) -> None:
+        """Those that travel with the program: half a second's work, for which no sample waits."""
+        try:
+            watched = Watched(await asyncio.to_thread(alarm_sets, self._path.parent))
+        except ConfigError as error:
+            logger.error("there are no ready-made alarms: %s", error)  # noqa: TRY400 - the text says it all
+            watched = Watched()
+        self._ready_made = None
+        self._watched = self._watched or watched
+        self._watch()
+
+    async def run_control(self) -> None:
+        """Act, as soon as it is known what alarms want: nothing may be switched on before that is forbidden."""
+        await self._judging.wait()
+        await self.control.run()
+
+    async def close(self) -> None:
+        """Write to no device any more, and end what is not supervised."""
+        if self._ready_made is not None:
+            self._ready_made.cancel()
+            await asyncio.gather(self._ready_made, return_exceptions=True)
+        await self.control.close()
+
     def _watch(self) -> None:
         """Judge the alarms and rules of the configuration over the signals that there are now."""
+        if self._watched is None:
+            return
+        self._judging.set()
         signals = self.overview.signals()
-        specs = rule_specs(self._config, signals, self._sets)
+        specs = self._watched.specs(self._config, signals)
         nobody = self.control.alarms.apply(specs, signals, ZoneInfo(self._config.site.timezone))
         if nobody != self._nobody:
             self._nobody = nobody
@@ -267,7 +300,6 @@ class _Running:
         if config.log != self._config.log:
             logging.getLogger().setLevel(config.log.level.upper())
         self._config = config
-        self._sets = devices.sets
         for one in devices.prepared:
             if one.findings:
                 logger.warning(
@@ -280,10 +312,15 @@ class _Running:
             self.notifier.apply(
                 channels(config, self._path.parent), config.site.name or config.site.id, config.site.timezone
             )
-            await self.control.apply(stations, schedule_specs(config.schedules), config.site.timezone)
+            schedules, load = schedule_specs(config.schedules), load_settings(config)
+            await self.control.apply(stations, schedules, config.site.timezone, load, config.site.power_return_s)
+            self._apply_backend(config)
+            self._watched = devices.watched or self._watched
             self._watch()
+            if self._watched is None and self._ready_made is None:
+                self._ready_made = asyncio.create_task(self._read_ready_made(), name="ready-made alarms")
             await self._apply_part("api", config.api, self._api(config))
-            await self._apply_part("event backend", config.event_backend, self._event_backend(config))
+            await self._apply_part("event backend", config.event_backend, self._run_backend)
         site = config.site.id
         await self._apply_part("uplink", config.uplink and (config.uplink, site), self._uplink(config))
 
@@ -299,8 +336,8 @@ class _Running:
                     for text in one.left_out:
                         logger.warning("%s: not read: %s", one.name, text)
             wanted.update(await self._central.wires(devices.plans.ocpp))
-            watch = self_watch(self._config, self._clock, self._store, self.overview)
-            wanted[watch.name] = watch, self._config.uplink is None
+            watch = self_watch(self._config, self._clock, self._store, self.overview, self.supervisor, self.notifier)
+            wanted[watch.name] = watch, (self._config.uplink is None, not self._config.notify)
         await self._drop_wires(wanted)
         self._rules = {one.configured.id: self._rule(one.configured.report) for one in devices.prepared}
         self._rules[OWN_DEVICE] = self._rule(Report())
@@ -346,6 +383,19 @@ class _Running:
             deadband=report.deadband, min_interval_s=report.min_interval_s, max_interval_s=report.max_interval_s
         )
 
+    def _apply_backend(self, config: Config) -> None:
+        """Another event backend, or none: what went on there is taken back, what goes on here is wished at once."""
+        if self._parts.get("event backend") == config.event_backend:
+            return
+        if self._backend is not None:
+            self._backend.end()
+        section, ports = config.event_backend, (self._clock, self._store, self.record, self.control)
+        self._backend = None if section is None else BackendEvents(section, self._path.parent, *ports)
+
+    async def _run_backend(self) -> None:
+        if self._backend is not None:
+            await self._backend.client.run()
+
     def _api(self, config: Config) -> Callable[[], Awaitable[None]]:
         made: list[ApiServer] = []
 
@@ -355,18 +405,6 @@ class _Running:
                 ports = self._ports()
                 listen = split_address(config.api.listen)
                 made.append(server(self.overview, self._clock, *listen, config.data_dir, ports))
-            await made[0].run()
-
-        return run
-
-    def _event_backend(self, config: Config) -> Callable[[], Awaitable[None]]:
-        section = config.event_backend
-        made: list[BackendEvents] = []
-
-        async def run() -> None:
-            if not made and section is not None:
-                ports = self._clock, self._store, self.record, self.control
-                made.append(BackendEvents(section, self._path.parent, *ports))
             await made[0].run()
 
         return run
@@ -428,6 +466,14 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def boot_id() -> str:
+    """What the kernel calls this boot of the machine; empty where it does not say."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _size(path: Path) -> int:

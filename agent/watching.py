@@ -1,11 +1,11 @@
 """From the configuration to what is watched and who is told: alarms, ready-made ones, rules, channels, the gateway."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from agent import config as cfg
 from agent.acting import acts
-from agent.alarm_sets import FOLDER, AlarmSetFile, expand, load_alarm_sets
+from agent.alarm_sets import FOLDER, AlarmSetFile, ReadyMade, load_alarm_sets
 from agent.config_control import Alarm, Rule
 from agent.control.alarm_model import RuleSpec, Severity
 from agent.control.model import Origin
@@ -13,10 +13,11 @@ from agent.control.when import Condition
 from agent.core.clock import Clock
 from agent.core.model import Number, SignalSpec
 from agent.overview import Overview
+from agent.pipeline.supervisor import Supervisor
 from agent.selfwatch import SelfWatch, machine_probes
 from agent.share import share_path
 from agent.store.db import Store
-from cloud_sync.notify import ChannelSettings
+from cloud_sync.notify import ChannelSettings, Notifier
 
 #: What a rule wants is weaker than a person's wish; what an alarm wants is stronger than everybody's.
 _RULE, _ALARM, _INTERLOCK = Origin.RULE, Origin.SAFETY, Origin.INTERLOCK
@@ -30,18 +31,38 @@ def alarm_sets(base: Path) -> tuple[AlarmSetFile, ...]:
     return load_alarm_sets((base / FOLDER, share_path(f"config/{FOLDER}")))
 
 
-def rule_specs(
-    config: cfg.Config, signals: Sequence[SignalSpec], sets: Sequence[AlarmSetFile] | None = None
-) -> list[RuleSpec]:
-    """All alarms and rules that are not switched off. ``signals`` say which of the ready-made ones fit.
+def rule_specs(config: cfg.Config, signals: Iterable[SignalSpec], sets: Sequence[AlarmSetFile] = ()) -> list[RuleSpec]:
+    """All alarms and rules that are not switched off, once: see ``Watched``."""
+    return Watched(sets).specs(config, signals)
 
-    One of the site's own takes the place of a ready-made one that is called the same. Raises ``ConfigError`` for an
-    entry of ``alarm_sets:`` that can't be used.
-    """
-    own = [one for one in config.alarms if one.enabled]
-    taken = {*(one.id for one in config.alarms), *(one.id for one in config.rules)}
-    ready = [one for one in expand(config.alarm_sets, config.devices, signals, sets) if one.id not in taken]
-    return [*map(_alarm, own), *map(_alarm, ready), *(_rule(one) for one in config.rules if one.enabled)]
+
+class Watched:
+    """The alarms and rules of a site, with the ready-made ones of these sets. What has not changed is not made anew."""
+
+    def __init__(self, sets: Sequence[AlarmSetFile] = ()) -> None:
+        self._ready = ReadyMade(sets)
+        self._made: dict[str, tuple[Alarm | Rule, RuleSpec]] = {}
+
+    def specs(self, config: cfg.Config, signals: Iterable[SignalSpec]) -> list[RuleSpec]:
+        """All that are not switched off. ``signals`` say which of the ready-made ones fit.
+
+        One of the site's own takes the place of a ready-made one that is called the same. Raises ``ConfigError`` for
+        an entry of ``alarm_sets:`` that can't be used.
+        """
+        taken = {*(one.id for one in config.alarms), *(one.id for one in config.rules)}
+        ready = self._ready.alarms(config.alarm_sets, config.devices, signals)
+        alarms: list[Alarm | Rule] = [*config.alarms, *(one for one in ready if one.id not in taken), *config.rules]
+        before, self._made = self._made, {}
+        for one in alarms:
+            if one.enabled:
+                old = before.get(one.id)
+                same = old is not None and old[0] is one
+                self._made[one.id] = old if old is not None and same else (one, _spec(one))
+        return [spec for _, spec in self._made.values()]
+
+
+def _spec(one: Alarm | Rule) -> RuleSpec:
+    return _alarm(one) if isinstance(one, Alarm) else _rule(one)
 
 
 def _alarm(one: Alarm) -> RuleSpec:
@@ -108,8 +129,10 @@ def channels(config: cfg.Config, base: Path) -> list[ChannelSettings]:
     ]
 
 
-def self_watch(config: cfg.Config, clock: Clock, store: Store, overview: Overview) -> SelfWatch:
-    """The gateway as a device: its disk, its clock, its store and, where there is one, its uplink."""
+def self_watch(
+    config: cfg.Config, clock: Clock, store: Store, overview: Overview, supervisor: Supervisor, notifier: Notifier
+) -> SelfWatch:
+    """The gateway as a device: its disk, clock, store and parts, and where there are any its uplink and channels."""
 
     def backlog() -> Number:
         uplink = overview.uplink
@@ -121,7 +144,10 @@ def self_watch(config: cfg.Config, clock: Clock, store: Store, overview: Overvie
     probes = machine_probes(config.data_dir, clock)
     probes["store_ok"] = lambda: int(store.stats().error is None)
     probes["written_bytes"] = lambda: store.stats().written_bytes
+    probes["restarts"] = lambda: sum(part.restarts for part in (*supervisor.parts(), *supervisor.states()))
     if config.uplink is not None:
         probes["uplink_connected"] = connected
         probes["uplink_backlog"] = backlog
+    if config.notify:
+        probes["notify_failing"] = lambda: sum(bool(one.last_error) for one in notifier.status())
     return SelfWatch(probes, clock)

@@ -6,8 +6,11 @@ from zoneinfo import ZoneInfo
 
 from agent.control.alarms import AlarmBook
 from agent.control.commands import Commands
+from agent.control.load_model import LoadSettings
+from agent.control.loads import LoadManager
 from agent.control.memory import Memory
 from agent.control.model import Command, Decision, JobInfo, Origin, Result, Station, Wish
+from agent.control.power_return import PowerReturn
 from agent.control.schedule import Scheduler, ScheduleSpec, rights_of
 from agent.control.stations import Stations, Surroundings, Target
 from agent.control.timed_events import TimedEvents
@@ -25,11 +28,12 @@ def _nobody(event: Event) -> None:
 
 
 class ControlService:
-    """Stations, commands, schedules, timed events, alarms and rules of a site.
+    """Stations, commands, schedules, timed events, alarms, rules and load management of a site.
 
     ``record`` takes events, ``latest`` gives values as they are now, ``find(device, name)`` the signal of a device's
-    point; ``tell`` is told of alarms at once. Tell it of the gateway's events by ``hear``, and of all samples through
-    ``alarms.engine``; ``run`` it and ``events.run`` as parts; ``close`` it before the wires end.
+    point; ``tell`` is told of alarms at once; ``boot`` is the kernel's boot id. Tell it of the gateway's events by
+    ``hear``, and of all samples through ``alarms.engine``; ``run`` it and ``events.run`` as parts; ``close`` it before
+    the wires end.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class ControlService:
         latest: LatestView,
         find: Callable[[str, str], Signal | None],
         tell: Callable[[Event], None] = _nobody,
+        boot: str = "",
     ) -> None:
         self._clock = clock
         memory = Memory(notebook)
@@ -48,16 +53,31 @@ class ControlService:
         self._scheduler = Scheduler(clock, memory, record, self._commands.execute, self._chargers)
         self.alarms = AlarmBook(clock, memory, record, self._stations, self._commands.execute, tell)
         self.events = TimedEvents(clock, memory, self._stations)
+        self.loads = LoadManager(clock, latest, find, self._stations, record)
+        self._power_return = PowerReturn(clock, memory, self._stations, boot)
+        self._begun = False
 
-    async def apply(self, targets: Sequence[Target], schedules: Sequence[ScheduleSpec], timezone: str) -> None:
-        """These are the stations and schedules now. Raises ``ConfigError`` for a bad crontab line, changing nothing.
+    async def apply(
+        self,
+        targets: Sequence[Target],
+        schedules: Sequence[ScheduleSpec],
+        timezone: str,
+        load: LoadSettings | None = None,
+        power_return_s: float = 0,
+    ) -> None:
+        """These are the stations and schedules now, and the load management (None: there is none).
 
-        Alarms and rules come after them, by ``alarms.apply``.
+        After a power cut each station waits for up to ``power_return_s``. Alarms and rules come after this, by
+        ``alarms.apply``. Raises ``ConfigError`` for a bad crontab line, changing nothing.
         """
         zone = ZoneInfo(timezone)
         self._scheduler.apply(schedules, zone)
         await self._stations.apply(targets, zone)
         await self._stations.retain(Origin.SCHEDULE, rights_of(schedules, self._chargers()))
+        self.loads.apply(load)
+        if not self._begun:
+            self._begun = True
+            self._power_return.begin(power_return_s)
 
     async def run(self) -> None:
         """Watch expiries, holds, effects and schedules, until cancelled."""
@@ -69,6 +89,8 @@ class ControlService:
     def tick(self) -> None:
         """What ``run`` does once a second."""
         self.alarms.tick()
+        self._power_return.tick()
+        self.loads.tick()
         self._stations.tick()
         self._scheduler.tick()
 
@@ -77,6 +99,7 @@ class ControlService:
         await self._scheduler.close()
         await self.alarms.close()
         await self.events.close()
+        await self._power_return.close()
         await self._commands.close()
         await self._stations.close()
 
