@@ -16,7 +16,7 @@ from agent.core.clock import Clock
 from agent.core.errors import StoreError
 from agent.core.model import Batch, Encoding, Event, Number, Session, Signal, SignalSpec
 from agent.core.ports import StoredBlock, StoredEvent
-from agent.store import audit_file, chain, ledger, outbox, sealing, telemetry
+from agent.store import audit_file, chain, ledger, outbox, posting, sealing, telemetry
 from agent.store import catalogue as catalogues
 from agent.store.audit import Row
 from agent.store.audit_file import Wanted
@@ -24,6 +24,7 @@ from agent.store.energy import Level, Range, Rolled, RollupReader
 from agent.store.history import History, Series
 from agent.store.notes import Kinds, Notes, load_notes
 from agent.store.opening import create_or_open, is_damage, move_aside, open_file
+from agent.store.posting import Fate, Posting
 from agent.store.readers import Readers
 from agent.store.schema import NUMBERS_FROM, set_mark
 from agent.store.sessions import SessionTable, begin_numbers
@@ -48,6 +49,7 @@ class Store:
         self._clock = clock
         self._connection = connection
         self._lock = lock
+        self._raw_age_s = settings.raw_age_s
         self._boot_id, seq, found_notes = self._begin_boot()
         self._catalogue = catalogues.load(connection)
         self._encodings = _encodings(self._catalogue)
@@ -149,6 +151,19 @@ class Store:
         """A future that is done after the commit that covers everything appended so far."""
         return self._writer.submit(lambda _: (None, None), rows=True)
 
+    def post(self, rows: Posting) -> Future[Sequence[Fate]]:
+        """Store what a client posts, each (device, time) once for ever; after the commit, what became of each row."""
+        return self._writer.submit_rows(lambda connection: posting.take_in(connection, rows))
+
+    def raw_from_us(self) -> int:
+        """From when on raw readings are kept; posted rows before that are refused."""
+        return self._clock.now_us() - round(self._raw_age_s * 1e6)
+
+    def newest_posted_us(self, device: str) -> int | None:
+        """The newest time for which a row of that device was posted. Blocks; raises ``StoreError``."""
+        with self._readers.snapshot() as connection:
+            return posting.newest_us(connection, device)
+
     def history(self, signal_ids: Sequence[int], from_us: int, to_us: int, points: int = 500) -> list[Series]:
         """One series for each known id over ``from_us`` <= time < ``to_us``: the rows themselves when they fit into
         ``points``, otherwise buckets with minima and maxima kept. Values are physical. What was appended is seen after
@@ -239,9 +254,16 @@ class Store:
         """All notes of a kind, by key, as of now."""
         return self._notes.notes(kind)
 
-    async def write(self, kind: str, key: str, data: Mapping[str, object] | None, events: Sequence[Event] = ()) -> None:
-        """Replace a note, or delete it (None), with the events."""
-        await self._notes.write(kind, key, data, events)
+    async def write(
+        self,
+        kind: str,
+        key: str,
+        data: Mapping[str, object] | None,
+        events: Sequence[Event] = (),
+        rows: Batch | None = None,
+    ) -> None:
+        """Replace a note, or delete it (None), with the events and rows of telemetry, in one commit."""
+        await self._notes.write(kind, key, data, events, rows)
 
     # -- outbox (the port's documentation holds)
 

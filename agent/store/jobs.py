@@ -7,9 +7,12 @@ from enum import Enum
 from typing import Protocol
 
 from agent.core.errors import StoreError
+from agent.core.model import Batch
 
 #: What is to be done once a COMMIT stands: publish memory, resolve futures.
 Publish = Callable[[], None]
+#: What a job gives: the same, and rows of telemetry to be stored in its own transaction.
+Done = tuple[Publish, Batch | None]
 
 
 class Pace(Enum):
@@ -24,7 +27,7 @@ class Pace(Enum):
 class Job:
     """Work for the writer's next transaction. ``fail`` is called instead when it can't be kept any longer."""
 
-    run: Callable[[sqlite3.Connection], Publish]
+    run: Callable[[sqlite3.Connection], Done]
     fail: Callable[[StoreError], None]
     pace: Pace
     rows: bool  #: with all rows that were appended before

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from agent.core.model import Event
+from agent.core.model import Batch, Event
 from agent.store.ledger import insert_events, to_json
 from agent.store.writer import Writer
 
@@ -41,12 +41,17 @@ class Notes:
         """All notes of a kind, as of now."""
         return self._notes.get(kind, _NONE)
 
-    async def write(self, kind: str, key: str, data: _Note | None, events: Sequence[Event] = ()) -> None:
-        """Replace or delete a note, with the events. Raises ``StoreError``, and ``TypeError`` for what is no JSON."""
+    async def write(
+        self, kind: str, key: str, data: _Note | None, events: Sequence[Event] = (), rows: Batch | None = None
+    ) -> None:
+        """Replace or delete a note, with the events and rows of telemetry.
+
+        Raises ``StoreError``, and ``TypeError`` for what is no JSON.
+        """
         text = None if data is None else to_json(data)
         note = None if text is None else _object(text)
 
-        def run(connection: sqlite3.Connection) -> tuple[None, Callable[[], None]]:
+        def run(connection: sqlite3.Connection) -> tuple[None, Callable[[], None], Batch | None]:
             if text is None:
                 connection.execute("DELETE FROM note WHERE kind = ? AND key = ?", (kind, key))
             else:
@@ -57,9 +62,10 @@ class Notes:
                 self._put(kind, key, note)
                 self._saw_event(seq)
 
-            return None, publish
+            return None, publish, rows
 
-        await asyncio.wrap_future(self._writer.submit(run, records=bool(events), keep=False))
+        records = bool(events) or rows is not None
+        await asyncio.wrap_future(self._writer.submit_rows(run, records=records))
 
     def _put(self, kind: str, key: str, note: _Note | None) -> None:
         kept = {name: one for name, one in self.notes(kind).items() if name != key}

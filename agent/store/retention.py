@@ -8,6 +8,7 @@ deletion is one transaction with the record of what went.
 import sqlite3
 from collections.abc import Iterator
 
+from agent.store import posting
 from agent.store.pending import Drop
 from agent.store.rollup import LEVELS
 from agent.store.schema import get_mark, set_mark
@@ -42,6 +43,7 @@ def by_age(connection: sqlite3.Connection, settings: StoreSettings, boot: int, n
         if not chunk:
             break
         yield _drop_raw(connection, "block", chunk, "age", boot, now_us)
+    yield from _forget_posted(connection, cut_us)
     for table, age_s in (("minute", settings.minute_age_s), ("hour", settings.hour_age_s)):
         cut_us = now_us - round(age_s * 1e6)
         # Once a day: each signal's bucket lies in another page.
@@ -59,6 +61,7 @@ def by_size(connection: sqlite3.Connection, settings: StoreSettings, boot: int, 
             if dropped is None:
                 break
             yield dropped
+        yield from _forget_posted(connection, get_mark(connection, "raw_cut_us"))
     size, free = _pages(connection)
     while free and (size > settings.max_bytes or free > max(size * _FREE_SHARE, _FREE_BYTES)):
         # A pragma works row by row: it must be read to its end.
@@ -67,6 +70,13 @@ def by_size(connection: sqlite3.Connection, settings: StoreSettings, boot: int, 
         before, (size, free) = free, _pages(connection)
         if free >= before:
             break
+
+
+def _forget_posted(connection: sqlite3.Connection, cut_us: int) -> Iterator[int]:
+    """Forget which rows were posted before there; once a day, for each device has its own pages."""
+    if cut_us - get_mark(connection, posting.CUT) >= _DAY_US:
+        for _ in posting.prune(connection, cut_us):
+            yield 0
 
 
 def _drop_oldest(connection: sqlite3.Connection, bytes_: int, boot: int, now_us: int) -> int | None:

@@ -75,7 +75,13 @@ _CHAIN = (
     "INSERT INTO chain_start SELECT 1, ifnull(max(seq), 0), count(*), randomblob(32) FROM event",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SESSIONS_AND_NOTES, _CHAIN)
+#: Which rows clients posted (``posting.py``): at which µs of a minute a device has one.
+_POSTED = (
+    """CREATE TABLE posted(device TEXT NOT NULL, minute INTEGER NOT NULL, offsets BLOB NOT NULL,
+        PRIMARY KEY(device, minute)) WITHOUT ROWID""",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SESSIONS_AND_NOTES, _CHAIN, _POSTED)
 
 
 #: The mark behind which both streams' numbers begin in this file.

@@ -25,7 +25,7 @@ from agent.core.clock import Clock
 from agent.core.errors import StoreError
 from agent.core.model import Batch, Event
 from agent.store import ledger, telemetry
-from agent.store.jobs import Job, Pace, Publish, Upkeep
+from agent.store.jobs import Done, Job, Pace, Publish, Upkeep
 from agent.store.pending import Drop, Pending
 from agent.store.settings import StoreSettings
 from agent.store.transaction import record_drops, roll_back, transaction
@@ -63,7 +63,7 @@ class _BadJobError(Exception):
         self.job = job
 
 
-def _run(job: Job, connection: sqlite3.Connection) -> Publish:
+def _run(job: Job, connection: sqlite3.Connection) -> Done:
     try:
         return job.run(connection)
     except _CONTENT_ERRORS as error:
@@ -137,18 +137,32 @@ class Writer:
         keep: bool = True,
     ) -> Future[T]:
         """Queue a job. ``run`` gives the future's result and what to do before it is resolved (rule 3)."""
+        return self.submit_rows(
+            lambda connection: (*run(connection), None), pace=pace, rows=rows, records=records, keep=keep
+        )
+
+    def submit_rows(
+        self,
+        run: Callable[[sqlite3.Connection], tuple[T, Publish | None, Batch | None]],
+        *,
+        pace: Pace = Pace.NOW,
+        rows: bool = False,
+        records: bool = True,
+        keep: bool = False,
+    ) -> Future[T]:
+        """``submit`` of a job that also gives well-formed rows of telemetry: they are stored in its own transaction."""
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()  # from here on nobody can cancel it: the commit decides
 
-        def execute(connection: sqlite3.Connection) -> Publish:
-            result, publish = run(connection)
+        def execute(connection: sqlite3.Connection) -> Done:
+            result, publish, batch = run(connection)
 
             def done() -> None:
                 if publish is not None:
                     publish()
                 future.set_result(result)
 
-            return done
+            return done, batch
 
         job = Job(execute, future.set_exception, pace, rows, records, keep)
         with self._changed:
@@ -259,7 +273,7 @@ class Writer:
         drops = group.drops + self._malformed(malformed)
         packed = telemetry.pack_batches(batches, self._settings.block_rows) if batches else []
         try:
-            done, seq = self._transaction(group.jobs, packed, drops)
+            done, seq, stored = self._transaction(group.jobs, packed, drops)
         except _BadJobError as bad:
             bad.job.fail(StoreError("store", f"can't be stored: {bad.__cause__}"))
             self._commit(_Group([job for job in group.jobs if job is not bad.job], batches, drops))
@@ -271,7 +285,6 @@ class Writer:
         self._in_flight_jobs = []
         now_s = self._clock.monotonic_s()
         self.newest_seq = seq
-        stored = sum(block.rows for block in packed)
         self.stored_rows += stored
         self._upkeep.stored(stored)
         self.commits += 1
@@ -289,17 +302,20 @@ class Writer:
 
     def _transaction(
         self, jobs: list[Job], packed: Sequence[telemetry.Packed], drops: list[Drop]
-    ) -> tuple[list[Publish], int]:
+    ) -> tuple[list[Publish], int, int]:
+        """What is to be done now, the newest block's number, and how many rows were stored."""
         connection = self._connection
         seq = self.newest_seq
         with transaction(connection):
             done = [_run(job, connection) for job in jobs]
-            for block in packed:
+            batches = [batch for _, batch in done if batch is not None and len(batch)]
+            blocks = [*packed, *(telemetry.pack_batches(batches, self._settings.block_rows) if batches else ())]
+            for block in blocks:
                 seq += 1
                 telemetry.insert_hot(connection, seq, self._boot, block)
             if drops:
                 record_drops(connection, self._boot, self._clock.now_us(), drops)
-        return done, seq
+        return [publish for publish, _ in done], seq, sum(block.rows for block in blocks)
 
     def _malformed(self, batches: list[Batch]) -> list[Drop]:
         rows = sum(len(batch.ids) for batch in batches)

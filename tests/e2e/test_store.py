@@ -262,7 +262,9 @@ def test_version_1_is_upgraded_in_whole_steps(path: Path, clock: FakeClock) -> N
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         schema.migrate(connection, schema.STEPS[:1])
         assert schema.version(connection) == 1
-        connection.execute("INSERT INTO event VALUES(1, 1, 5, 'old.event', '', '{}')")
+        connection.execute(
+            "INSERT INTO event(seq, boot, t_us, kind, subject, data) VALUES(1, 1, 5, 'old.event', '', '{}')"
+        )
         broken = (*schema.STEPS[:1], ("CREATE TABLE added(a)", "ALTER TABLE event ADD COLUMN mono_us", "nonsense"))
         with pytest.raises(sqlite3.OperationalError):
             schema.migrate(connection, broken)
