@@ -23,6 +23,7 @@ from agent.alarm_sets import FOLDER
 from agent.api.view import SitePorts
 from agent.central import Central
 from agent.config import OWN_DEVICE, Config, OcppDevice, Report, load_config, split_address
+from agent.config_changes import changes_of
 from agent.control.service import ControlService
 from agent.core.clock import Clock
 from agent.core.errors import ConfigError, StoreError
@@ -38,7 +39,7 @@ from agent.pipeline.supervisor import Supervisor
 from agent.site_editor import SiteEditor
 from agent.store.db import Store
 from agent.store.settings import DAY_S, StoreSettings
-from agent.watching import Watched, alarm_sets, channels, self_watch
+from agent.watching import ToldChannels, Watched, alarm_sets, channels, self_watch
 from cloud_sync.notify import Notifier
 from drivers.can.bus import CanListener
 
@@ -165,13 +166,14 @@ class Gateway:
             try:
                 config = await asyncio.to_thread(load_config, self._path)
                 devices = await asyncio.to_thread(_prepare, config, self._path.parent)
+                changes = changes_of(running.config, config)
                 await running.apply(config, devices)
             except (ConfigError, StoreError) as error:
                 logger.warning("the new configuration is refused, the old one stays: %s", error)
                 running.record(Event("config.refused", self._clock.now_us(), "config", {"reason": str(error)}))
             else:
                 logger.info("the new configuration is applied")
-                running.record(Event("config.applied", self._clock.now_us(), "config"))
+                running.record(Event("config.applied", self._clock.now_us(), "config", changes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,11 @@ class _Running:
         self.control = ControlService(clock, store, self.record, hub, self.overview.find, self.notifier.hear, boot_id())
         if make_listeners is None:
             flow.watcher = self.control.alarms.engine
+
+    @property
+    def config(self) -> Config:
+        """The configuration that was applied last."""
+        return self._config
 
     def record(self, event: Event) -> None:
         """Put an event on the ledger. What the ledger can't take is the store's trouble, which its health tells."""
@@ -415,6 +422,9 @@ class _Running:
             control=self.control,
             alarms=self.control.alarms,
             events=self.control.events,
+            load=self.control.loads.status,
+            notify=ToldChannels(self.notifier),
+            ledger=self._store,
             editor=SiteEditor(self._path),
             sessions=self._store,
             notebook=self._store,

@@ -1,11 +1,13 @@
 """From the configuration to what is watched and who is told: alarms, ready-made ones, rules, channels, the gateway."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from agent import config as cfg
 from agent.acting import acts
 from agent.alarm_sets import FOLDER, AlarmSetFile, ReadyMade, load_alarm_sets
+from agent.api.view import ChannelInfo
 from agent.config_control import Alarm, Rule
 from agent.control.alarm_model import RuleSpec, Severity
 from agent.control.model import Origin
@@ -151,3 +153,18 @@ def self_watch(
     if config.notify:
         probes["notify_failing"] = lambda: sum(bool(one.last_error) for one in notifier.status())
     return SelfWatch(probes, clock)
+
+
+class ToldChannels:
+    """``Channels`` of the API over the notifier."""
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+
+    def status(self) -> list[ChannelInfo]:
+        """The channels, in the order of the configuration."""
+        return [ChannelInfo(**asdict(one)) for one in self._notifier.status()]
+
+    async def test(self, channel_id: str) -> str:
+        """Send a test message; why it was not sent, or nothing. Raises ``CommandRejected`` for an unknown channel."""
+        return await self._notifier.test(channel_id)

@@ -9,10 +9,10 @@ from argon2 import PasswordHasher
 
 from agent.api.auth import Auth
 from agent.api.passwords import Passwords
-from agent.api.view import DeviceInfo, History, HistoryPoint, PartHealth, PendingCharger, SiteInfo
+from agent.api.view import ChannelInfo, DeviceInfo, History, HistoryPoint, PartHealth, PendingCharger, SiteInfo
 from agent.control.model import Command, Decision, JobInfo, Origin, Outcome, Result, Station, Wish
 from agent.core.clock import Clock
-from agent.core.errors import ConfigError, Refusal, StoreError
+from agent.core.errors import CommandRejected, ConfigError, Refusal, StoreError
 from agent.core.model import Batch, Encoding, Event, Kind, Number, Session, Signal
 from agent.core.ports import Action, Latest, Setting
 from agent.pipeline.health import Health, UnitState, WireState
@@ -279,3 +279,17 @@ def fake_hash(tag: str) -> str:
 KNOCKING = PendingCharger(
     "CP-0002", "10.0.0.21:40312", "ocpp1.6", "it is not configured", START_US, START_US + 1, {"vendor": "ACME"}
 )
+
+
+class FakeChannels:
+    """One channel that works; ``error`` is what a test message comes to."""
+
+    error = ""
+
+    def status(self) -> list[ChannelInfo]:
+        return [ChannelInfo("ops", 2, 1, 7, 3, 0, "line 2 (json): refused", START_US, 4.5)]
+
+    async def test(self, channel_id: str) -> str:
+        if channel_id != "ops":
+            raise CommandRejected("test a channel", Refusal.NOT_CAPABLE, "there is none of that name")
+        return self.error

@@ -179,6 +179,7 @@ class DecisionOut(Model):
     result: str
     winner: WishOut | None
     wishes: list[WishOut]
+    inputs: dict[str, float | None] = Field(description="the values that it was made of, by signal")
 
     @classmethod
     def of(cls, decision: Decision) -> "DecisionOut":
@@ -191,6 +192,7 @@ class DecisionOut(Model):
             result=decision.result,
             winner=None if decision.winner is None else WishOut.of(decision.winner),
             wishes=[WishOut.of(wish) for wish in decision.wishes],
+            inputs=dict(decision.inputs),
         )
 
 

@@ -27,6 +27,7 @@ from agent.api.auth_routes import add_auth_routes
 from agent.api.event_routes import add_event_routes
 from agent.api.guard import Guard
 from agent.api.live import LiveStreams
+from agent.api.load_routes import add_load_routes
 from agent.api.models import (
     DeviceLatestOut,
     DeviceOut,
@@ -85,6 +86,7 @@ def create_app(
     add_alarm_routes(routes, ports)
     add_schedule_routes(routes, ports, auth)
     add_event_routes(routes, ports, auth)
+    add_load_routes(routes, ports, auth)
     add_session_routes(routes, ports, auth)
     add_audit_routes(routes, ports, auth)
     app.include_router(routes.router)

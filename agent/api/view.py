@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.control.alarm_model import Alarms
+from agent.control.load_model import LoadStatus
 from agent.control.model import Control
 from agent.control.timed_event_model import TimedEventBook
 from agent.core.model import Event, Number, Session, Signal
@@ -181,6 +182,31 @@ class SessionBook(Protocol):
         """One of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelInfo:
+    """A channel that is told of alarms, as it is now."""
+
+    id: str
+    addresses: int
+    waiting: int  #: news that wait, of all its addresses
+    sent: int  #: messages that were taken, since the start
+    failures: int  #: tries that failed, since the start
+    dropped: int  #: news that were never told
+    last_error: str  #: empty while all addresses work
+    last_sent_us: int | None
+    next_try_in_s: float | None  #: None: nothing waits
+
+
+class Channels(Protocol):
+    """Who is told of alarms."""
+
+    def status(self) -> Sequence[ChannelInfo]:
+        """The channels, in the order of the configuration."""
+
+    async def test(self, channel_id: str) -> str:
+        """Send a test message; why it was not sent, or nothing. Raises ``CommandRejected`` for an unknown channel."""
+
+
 class AuditBook(Protocol):
     """The ledger, for reading. Blocks: called in a thread. All raise ``StoreError``."""
 
@@ -192,11 +218,45 @@ class AuditBook(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class PostedRow:
+    """A row that a client posts: where it stood, of whom, when (µs UTC), and its physical values by point."""
+
+    place: int
+    device: str
+    t_us: int
+    values: Mapping[str, Number]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of posted rows; ``refused``: the place of each that was not taken, and why."""
+
+    inserted: int
+    duplicates: int
+    refused: Sequence[tuple[int, str]] = ()
+
+
+class PostedDevices(Protocol):
+    """Devices whose rows clients post. All raise ``StoreError``."""
+
+    def devices(self) -> Sequence[str]:
+        """Their names, sorted."""
+
+    async def post(self, rows: Sequence[PostedRow]) -> Taken:
+        """Store rows, each (device, time) once for ever. Returns after the commit."""
+
+    async def latest(self, devices: Sequence[str]) -> Mapping[str, Sequence[Latest]]:
+        """The newest values of those that are posted, also from before this start; ages count from the rows' times."""
+
+
+@dataclass(frozen=True, slots=True)
 class SitePorts:
     """Through what the API acts on the site. What is None is answered with 503: this gateway runs without it."""
 
     control: Control | None = None
     alarms: Alarms | None = None
+    load: Callable[[], LoadStatus | None] | None = None
+    notify: Channels | None = None
     events: TimedEventBook | None = None
     editor: SiteEditor | None = None
     sessions: SessionBook | None = None
@@ -211,4 +271,5 @@ class SitePorts:
     identity_of: Callable[[str], str] | None = None
     #: A charger that was taken out must be adopted again before it is served again. Raises ``StoreError``.
     forget: Callable[[str], Awaitable[None]] | None = None
+    posted: PostedDevices | None = None
     record: Callable[[Event], None] = lambda event: None  # noqa: ARG005 - told to nobody

@@ -29,6 +29,7 @@ from agent.store.audit_file import Wanted
 from tests.fake_view import (
     KNOCKING,
     START_US,
+    FakeChannels,
     FakeControl,
     FakeDeriver,
     FakeEditor,
@@ -72,12 +73,20 @@ class MemoryLedger:
 class Rig:
     """``call`` asks as a role, or as nobody; ``audit`` is what was told."""
 
-    def __init__(self, folder: Path, *, users: bool = True, alarms: Alarms | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        users: bool = True,
+        alarms: Alarms | None = None,
+        **ports: Any,  # noqa: ANN401 - those beside the ones that all tests have
+    ) -> None:
         self.folder = folder
         self.clock = FakeClock(START_US)
         self.view = FakeView(self.clock)
         self.control = FakeControl(self.clock)
         self.alarms = alarms
+        self.ports: dict[str, Any] = {"load": lambda: None, "notify": FakeChannels(), **ports}
         self.editor = FakeEditor()
         self.notebook = FakeNotebook()
         self.sessions = FakeSessions(list(SESSIONS))
@@ -115,6 +124,7 @@ class Rig:
             identity_of=lambda device: "CP-7" if device == "meter1" else "",
             forget=self._forget,
             record=self.told.append,
+            **self.ports,
         )
         self.app = create_app(self.view, self.clock, self.auth, ports)
 
