@@ -2,18 +2,22 @@
 
 Rules of this file:
 
-1. A registered station is a note. One that was taken out leaves its number behind, so that it is never given again.
+1. A registered station is a note under its number. A number is never given again: while the station that has the
+   highest one is taken out, its note stays and says so.
 2. It obeys at once: what is decided about it is what it is. It has no contactor that would need to be spared.
-3. What is written here is on disk before anybody is answered.
+3. What is written here is on disk before anybody is answered, and control knows of it.
+4. Chargers have numbers too, from the same sequence, for clients that know stations by numbers only.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.control.station import Target
 from agent.control.switching import SwitchLimits
 from agent.core.clock import Clock
-from agent.core.errors import CommandRejected, Refusal
+from agent.core.errors import CommandRejected, Refusal, StoreError
 from agent.core.model import Event, Number
 from agent.core.ports import Notebook, Setting
 
@@ -64,13 +68,19 @@ class Obedient:
         """Nothing is repeated."""
 
 
+async def _nobody() -> None:
+    """Nobody needs to know."""
+
+
 @dataclass(slots=True)
 class RegisteredStations:
-    """All of them; the notebook is their place."""
+    """All of them; the notebook is their place. ``changed`` is awaited after each change: control is to know of it."""
 
     clock: Clock
     notebook: Notebook
+    changed: Callable[[], Awaitable[None]] = _nobody
     _obedient: dict[int, Obedient] = field(default_factory=dict)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would get the same number
 
     def all(self) -> list[Registered]:
         """In the order of their numbers."""
@@ -79,7 +89,19 @@ class RegisteredStations:
 
     def find(self, station: str) -> Registered | None:
         """The one with this id."""
-        return next((one for one in self.all() if one.id == station), None)
+        key = station.removeprefix(PREFIX)
+        data = None if key == station else self.notebook.note(NOTE, key)
+        return None if data is None else _read(key, data)
+
+    def numbers(self) -> dict[str, int]:
+        """The number of each station that has one, chargers among them, by id."""
+        found = {}
+        for key, data in self.notebook.notes(NOTE).items():
+            device = data.get("device")
+            name = device if isinstance(device, str) else f"{PREFIX}{key}" if "name" in data else None
+            if key.isdecimal() and name is not None:
+                found[name] = int(key)
+        return found
 
     def targets(self) -> list[Target]:
         """What control is given."""
@@ -97,28 +119,56 @@ class RegisteredStations:
 
     async def add(self, stations: Sequence[Registered], who: str) -> list[Registered]:
         """Register them; their numbers are given here. Raises ``CommandRejected`` and ``StoreError``."""
-        if len(self.all()) + len(stations) > MAX_REGISTERED:
-            hint = f"there are {MAX_REGISTERED} at most: take out what is not used"
-            raise CommandRejected("register a station", Refusal.OUT_OF_RANGE, hint)
         made: list[Registered] = []
-        for one in stations:
-            number = max((int(key) for key in self.notebook.notes(NOTE) if key.isdecimal()), default=0) + 1
-            station = replace(one, number=number, created_us=self.clock.now_us())
-            event = Event("station.registered", station.created_us, station.id, {"by": who, **_data(station)})
-            await self.notebook.write(NOTE, str(number), _data(station), [event])
-            made.append(station)
+        async with self._turn:
+            if len(self.all()) + len(stations) > MAX_REGISTERED:
+                hint = f"there are {MAX_REGISTERED} at most: take out what is not used"
+                raise CommandRejected("register a station", Refusal.OUT_OF_RANGE, hint)
+            try:
+                for one in stations:
+                    station = replace(one, number=self._highest() + 1, created_us=self.clock.now_us())
+                    event = Event("station.registered", station.created_us, station.id, {"by": who, **_data(station)})
+                    await self._write(station.number, _data(station), event)
+                    made.append(station)
+            finally:
+                if made:
+                    await self.changed()
         return made
 
     async def change(self, station: Registered, who: str) -> None:
         """Give one another name, place or power. Raises ``StoreError``."""
-        event = Event("station.changed", self.clock.now_us(), station.id, {"by": who, **_data(station)})
-        await self.notebook.write(NOTE, str(station.number), _data(station), [event])
+        async with self._turn:
+            event = Event("station.changed", self.clock.now_us(), station.id, {"by": who, **_data(station)})
+            if self.find(station.id) is not None:  # else it was taken out meanwhile
+                await self.notebook.write(NOTE, str(station.number), _data(station), [event])
+            await self.changed()
 
     async def remove(self, station: Registered, who: str) -> None:
         """Take one out. Raises ``StoreError``."""
-        event = Event("station.unregistered", self.clock.now_us(), station.id, {"by": who, "name": station.name})
-        await self.notebook.write(NOTE, str(station.number), {"removed_us": event.t_us}, [event])
-        self._obedient.pop(station.number, None)
+        async with self._turn:
+            event = Event("station.unregistered", self.clock.now_us(), station.id, {"by": who, "name": station.name})
+            gone = {"removed_us": event.t_us} if station.number == self._highest() else None
+            await self.notebook.write(NOTE, str(station.number), gone, [event])
+            self._obedient.pop(station.number, None)
+            await self.changed()
+
+    async def number(self, chargers: Collection[str]) -> None:
+        """Give numbers to those that have none. Raises ``StoreError``."""
+        async with self._turn:
+            known = self.numbers()
+            for name in chargers:
+                if name not in known:
+                    await self._write(self._highest() + 1, {"device": name})
+
+    def _highest(self) -> int:
+        return max((int(key) for key in self.notebook.notes(NOTE) if key.isdecimal()), default=0)
+
+    async def _write(self, number: int, data: Mapping[str, object], *events: Event) -> None:
+        """Write the one with the highest number. The one before it needs not be remembered, if it is gone."""
+        await self.notebook.write(NOTE, str(number), data, events)
+        if "removed_us" in (self.notebook.note(NOTE, str(number - 1)) or {}):
+            with contextlib.suppress(StoreError):  # it is in nobody's way
+                await self.notebook.write(NOTE, str(number - 1), None)
 
 
 def _data(one: Registered) -> dict[str, object]:

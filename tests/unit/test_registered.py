@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from agent.control.model import Command, Outcome
-from agent.control.registered import MAX_REGISTERED, Registered, RegisteredStations
+from agent.control.registered import MAX_REGISTERED, NOTE, Registered, RegisteredStations
 from agent.control.service import ControlService
 from agent.core.clock import FakeClock
 from agent.core.errors import CommandRejected, StoreError
@@ -79,5 +80,70 @@ def test_a_changed_one_has_its_new_name() -> None:
         await stations.change(Registered(one.number, "B", "Lot 2", 11_000, one.created_us), "user:ana")
         assert [(each.name, each.max_w) for each in stations.all()] == [("B", 11_000)]
         assert [target.name for target in stations.targets()] == ["B"]
+
+    run(test)
+
+
+def test_two_at_once_get_two_numbers() -> None:
+    async def test(stations: RegisteredStations, notebook: FakeNotebook) -> None:
+        names = [chr(ord("A") + place) for place in range(10)]
+        await asyncio.gather(*(stations.add([Registered(0, name)], "user:ana") for name in names))
+        assert [one.name for one in stations.all()] == names
+        assert [one.number for one in stations.all()] == [*range(1, 11)]
+
+    run(test)
+
+
+def test_chargers_have_numbers_of_the_same_sequence_that_stay() -> None:
+    async def test(stations: RegisteredStations, notebook: FakeNotebook) -> None:
+        await stations.add([Registered(0, "A")], "user:ana")
+        await stations.number(["cp1", "cp1.2"])
+        await stations.number(["cp1.2", "cp7", "cp1"])
+        (last,) = await stations.add([Registered(0, "B")], "user:ana")
+        assert stations.numbers() == {"station-1": 1, "cp1": 2, "cp1.2": 3, "cp7": 4, last.id: 5}
+        assert [one.name for one in stations.all()] == ["A", "B"]
+        assert stations.find("station-2") is None
+        assert stations.find("cp1") is None
+        assert stations.find("1") is None
+
+    run(test)
+
+
+def test_what_comes_and_goes_leaves_no_heap_behind() -> None:
+    async def test(stations: RegisteredStations, notebook: FakeNotebook) -> None:
+        for turn in range(20):
+            (one,) = await stations.add([Registered(0, "A")], "user:ana")
+            assert one.number == turn + 1
+            await stations.remove(one, "user:ana")
+        assert [*notebook.notes(NOTE)] == ["20"]
+
+    run(test)
+
+
+def test_control_is_told_of_each_change_and_of_what_was_done_before_a_fault() -> None:
+    async def test(stations: RegisteredStations, notebook: FakeNotebook) -> None:
+        told: list[list[str]] = []
+
+        async def changed() -> None:
+            told.append([one.name for one in stations.all()])
+
+        stations.changed = changed
+        (one,) = await stations.add([Registered(0, "A")], "user:ana")
+        await stations.change(Registered(one.number, "B"), "user:ana")
+        await stations.remove(one, "user:ana")
+        assert told == [["A"], ["B"], []]
+        await stations.change(one, "user:ana")
+        assert stations.all() == []  # one that was taken out meanwhile does not come back
+        kept = notebook.write
+
+        async def once(kind: str, key: str, data: Any, events: Any = ()) -> None:  # noqa: ANN401 - as it is there
+            await kept(kind, key, data, events)
+            notebook.failing = True
+
+        notebook.write = once  # type: ignore[method-assign]
+        told.clear()
+        with pytest.raises(StoreError):
+            await stations.add([Registered(0, "C"), Registered(0, "D")], "user:ana")
+        assert told == [["C"]]
 
     run(test)
