@@ -11,7 +11,7 @@ from agent.store.opening import connect
 from agent.store.schema import expected, version
 
 #: Tables that stay small enough to be counted while somebody waits; roll-ups of years do not.
-COUNTED = ("signal", "boot", "block", "event", "session", "note", "dropped", "aside")
+COUNTED = ("signal", "boot", "block", "event", "session", "note", "maintenance", "dropped", "aside")
 
 
 def describe(path: Path) -> dict[str, int]:

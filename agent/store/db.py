@@ -22,6 +22,7 @@ from agent.store.audit import Row
 from agent.store.audit_file import Wanted
 from agent.store.energy import Level, Range, Rolled, RollupReader
 from agent.store.history import History, Series
+from agent.store.maintenance import MaintenanceTable
 from agent.store.notes import Kinds, Notes, load_notes
 from agent.store.opening import create_or_open, is_damage, move_aside, open_file
 from agent.store.posting import Fate, Posting
@@ -67,6 +68,8 @@ class Store:
             connection, self._readers, self._writer, lambda: self._newest_event, self._set_aside
         )
         self._sessions = SessionTable(self._readers, self._writer, self._boot_id, self._saw_event)
+        #: What was done to machines, and how often stations were switched on.
+        self.maintenance = MaintenanceTable(self._readers, self._writer, self._boot_id, self._saw_event)
         self._notes = Notes(found_notes, self._writer, self._boot_id, self._saw_event)
         self._writer.start()
         if opened.moved_to is not None:

@@ -8,7 +8,7 @@ Rules of this file:
    (``seq``) of those that it covers, the first one stands beside it. Numbers are never given twice.
 4. Roll-ups hold numbers as the device sent them (before scale and offset), so that they stay exact and small.
    ``last`` is NULL when the signal was unknown at the end of the bucket, ``lo`` and ``hi`` when it was all along.
-5. Events, sessions and notes are never dropped by retention, whatever their age and the size of the file.
+5. Events, sessions, notes and maintenance are never dropped by retention, whatever their age and the size of the file.
 """
 
 import sqlite3
@@ -81,7 +81,19 @@ _POSTED = (
         PRIMARY KEY(device, minute)) WITHOUT ROWID""",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SESSIONS_AND_NOTES, _CHAIN, _POSTED)
+#: What was done to machines (``maintenance.py``; an entry is corrected once at most), and how often stations were
+#: switched on, by days since 1970 UTC; ``is_on`` is what was decided last that day.
+_MAINTENANCE = (
+    """CREATE TABLE maintenance(id INTEGER PRIMARY KEY, machine TEXT NOT NULL, t_us INTEGER NOT NULL,
+        kind TEXT NOT NULL, plan TEXT NOT NULL, void INTEGER NOT NULL, corrects INTEGER UNIQUE, key TEXT UNIQUE,
+        created_us INTEGER NOT NULL, created_by TEXT NOT NULL, data TEXT NOT NULL)""",
+    "CREATE INDEX maintenance_machine ON maintenance(machine, t_us)",
+    "CREATE INDEX maintenance_time ON maintenance(t_us)",
+    """CREATE TABLE switched(station TEXT NOT NULL, day INTEGER NOT NULL, count INTEGER NOT NULL,
+        is_on INTEGER NOT NULL, PRIMARY KEY(station, day)) WITHOUT ROWID""",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SESSIONS_AND_NOTES, _CHAIN, _POSTED, _MAINTENANCE)
 
 
 #: The mark behind which both streams' numbers begin in this file.
