@@ -3,8 +3,8 @@
 Rules of this file:
 
 1. A route without a role can't be made; ``None`` says that everybody may call it, before set-up too.
-2. The order is: who sends it (401), is the gateway set up (403), may they (403), is the body JSON (415). Only then does
-   anything look at what was sent.
+2. The order is: who sends it (401), is the gateway set up (403), may they (403), is the body JSON (415), is all of the
+   query known (422). Only then does anything look at what was sent.
 3. ``/metrics`` may be read from this machine itself without a token: a collector that runs here needs no secret.
 """
 
@@ -13,15 +13,16 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from agent.api.auth import READING, Auth, Caller, not_set_up, on_this_machine
+from agent.api.openapi import PUBLIC
 from agent.api.users import Role
 
 _ROLE = "x-role"
-_PUBLIC = "everybody"
 _LOCAL = "x-local"
 
 LOGIN = "/api/auth/login"
@@ -48,7 +49,7 @@ class Routes:
         **more: Any,  # noqa: ANN401 - FastAPI's own
     ) -> None:
         """Add a route. ``local``: also for this machine itself, without a token."""
-        extra: dict[str, Any] = {_ROLE: role or _PUBLIC, **(openapi_extra or {})}
+        extra: dict[str, Any] = {_ROLE: role or PUBLIC, **(openapi_extra or {})}
         if role is not None:
             extra["security"] = [{"bearer": []}, {"cookie": []}]
         if local:
@@ -63,12 +64,14 @@ def _guarded(auth: Auth) -> type[APIRoute]:
         def get_route_handler(self) -> _Handler:
             handler = super().get_route_handler()
             said = (self.openapi_extra or {})[_ROLE]
-            role = None if said == _PUBLIC else Role(said)
+            role = None if said == PUBLIC else Role(said)
             local = _LOCAL in (self.openapi_extra or {})
+            asked = frozenset(field.alias for field in self.dependant.query_params)
 
             async def guarded(request: Request) -> Response:
                 request.state.caller = _admit(auth, request, role, local=local)
                 _check_body(request)
+                _check_query(request, asked)
                 return await handler(request)
 
             return guarded
@@ -103,6 +106,13 @@ def _check_body(request: Request) -> None:
     kind = media_type(request)
     if kind != "application/json" and not (request.url.path == LOGIN and kind == FORM):
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, with Content-Type: application/json")
+
+
+def _check_query(request: Request, asked: frozenset[str]) -> None:
+    """A filter that is misspelt must not be taken for no filter."""
+    unknown = sorted({*request.query_params} - asked)
+    if unknown:
+        raise RequestValidationError([{"type": "unknown_query", "loc": ("query", name[:100])} for name in unknown[:10]])
 
 
 def media_type(request: Request) -> str:

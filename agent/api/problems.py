@@ -11,44 +11,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
+from agent.api import openapi
 from agent.api.auth import DeniedError
 from agent.api.guard import SECURITY_HEADERS
+from agent.api.openapi import MEDIA_TYPE
 from agent.api.passwords import BusyError, PasswordError
 from agent.api.throttle import TooFastError
 from agent.api.users import UserError
+from agent.api.wrong_inputs import wrong_input
 from agent.control.model import Result
 from agent.core.errors import AgentError, ConfigError, Refusal
-
-MEDIA_TYPE = "application/problem+json"
-
-_SCHEMA = {
-    "title": "Problem",
-    "description": "RFC 9457 problem details",
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string", "description": "the status in words"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "what is wrong and what to do"},
-        "instance": {"type": "string", "description": "the path that was asked for"},
-        "hint": {"type": "string"},
-        "refusal": {"type": "string", "description": "why a command was refused, in one word"},
-        "id": {"type": "string", "description": "of the command that was refused"},
-        "errors": {"type": "array", "items": {"type": "object"}, "description": "each wrong input: where and what"},
-    },
-}
-
-
-_PROOFS = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "an access token, or the API token of a machine"},
-    "cookie": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "enlace_session",
-        "description": "of a browser; changes also need the header x-enlace-csrf: 1",
-    },
-}
 
 #: What an error of ours is answered with; all others are 503: the gateway can't do it now.
 _STATUS: Mapping[type[AgentError], HTTPStatus] = {
@@ -84,25 +56,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AgentError, _agent)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _bug)
-    described = app.openapi
-    app.openapi = lambda: _describe(described())  # type: ignore[method-assign] # FastAPI's documented way
-
-
-def _describe(description: dict[str, Any]) -> dict[str, Any]:
-    """Put problems in place of the validation errors that FastAPI describes by itself and that never leave here."""
-    schemas = description["components"]["schemas"]
-    if "Problem" in schemas:
-        return description  # FastAPI keeps the first answer
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
-    schemas["Problem"] = _SCHEMA
-    description["components"]["securitySchemes"] = _PROOFS
-    answer = {"description": "a problem", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for methods in description["paths"].values():
-        for operation in methods.values():
-            operation["responses"].pop("422", None)
-            operation["responses"]["default"] = answer
-    return description
+    openapi.install(app)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
@@ -120,7 +74,7 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     # The input itself is not repeated: it may be long, and some of it may be secret in later routes.
-    errors = [{"where": ".".join(map(str, each["loc"])), "what": str(each["msg"])} for each in error.errors()]
+    errors = [{"where": ".".join(map(str, each["loc"])), "what": wrong_input(each)} for each in error.errors()]
     detail = "; ".join(f"{each['where']}: {each['what']}" for each in errors)
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, instance=request.url.path, errors=errors)
 

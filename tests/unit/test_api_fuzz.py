@@ -86,10 +86,11 @@ class Answers:
         if answer.status_code == HTTPStatus.TEMPORARY_REDIRECT:
             return  # an empty name makes the path of another route, with a slash too many
         said = self._description["paths"][path][method.lower()]["responses"]
-        status = str(answer.status_code) if answer.status_code < 400 else "default"
+        status = str(answer.status_code)
         assert status in said, (method, path, status, "is not described")
         kind = answer.headers.get("content-type", "").partition(";")[0]
-        content = said[status].get("content", {})
+        name = said[status].get("$ref", "").rpartition("/")[2]
+        content = (self._description["components"]["responses"][name] if name else said[status]).get("content", {})
         assert kind in content or (not content and not answer.content), (method, path, kind, "is not described")
         if not kind.endswith("json"):
             return
