@@ -12,6 +12,7 @@ from agent.control.alarm_model import ALL, RuleAct
 from agent.control.cron import Cron
 from agent.control.load_model import LoadSettings, StationShare
 from agent.control.model import Origin, Wish
+from agent.control.registered import may_be_registered
 from agent.control.schedule import Act, ScheduleSpec
 from agent.control.service import ControlService
 from agent.control.stations import Target
@@ -51,7 +52,7 @@ def _targets(devices: Iterable[cfg.Device], listeners: Iterable[Listener]) -> li
         if operable is None and (commandable is None or not any(name in commandable.settings for name in _OUTPUTS)):
             continue
         name = device.name or device.id
-        outlets = device.connectors if isinstance(device, cfg.OcppDevice) else 1
+        outlets = _outlets(device)
         found.append(Target(device.id, device.id, 0, name, commandable, operable))
         if outlets > 1:
             found.extend(
@@ -143,14 +144,22 @@ def bad_lines(config: cfg.Config) -> Iterator[tuple[int, ConfigError]]:
                 yield index, error
 
 
+def is_station(config: cfg.Config, name: str) -> bool:
+    """Whether the configuration has, or people may have registered, a station of that name."""
+    device, _, number = name.partition(".")
+    if device == ALL or may_be_registered(name):
+        return True
+    outlets = next((_outlets(one) for one in config.devices if one.id == device), 0)
+    return bool(outlets) and (not number or 1 < outlets >= int(number))
+
+
+def _outlets(device: cfg.Device) -> int:
+    return device.connectors if isinstance(device, cfg.OcppDevice) else 1
+
+
 def strangers(config: cfg.Config) -> Iterator[tuple[int, int, str]]:
     """Schedule, act and name of each station that the configuration's devices don't have."""
-    outlets = {one.id: one.connectors if isinstance(one, cfg.OcppDevice) else 1 for one in config.devices}
     for index, one in enumerate(config.schedules):
         for place, act in enumerate(one.then):
-            device, _, number = act.station.partition(".")
-            if device == ALL:
-                continue
-            count = outlets.get(device, 0)
-            if not count or (number and not 1 < count >= int(number)):
+            if not is_station(config, act.station):
                 yield index, place, act.station

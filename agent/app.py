@@ -11,7 +11,7 @@ import gc
 import logging
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,20 +22,25 @@ from agent.acting import BackendEvents, bad_lines, load_settings, schedule_specs
 from agent.alarm_sets import FOLDER
 from agent.api.view import SitePorts
 from agent.central import Central
-from agent.config import OWN_DEVICE, Config, OcppDevice, Report, load_config, split_address
+from agent.config import OWN_DEVICE, Config, OcppDevice, Report, load_config
+from agent.config_api import split_address
 from agent.config_changes import changes_of
+from agent.control.registered import RegisteredStations
 from agent.control.service import ControlService
 from agent.core.clock import Clock
 from agent.core.errors import ConfigError, StoreError
 from agent.core.model import Event, Signal, SignalSpec
 from agent.core.ports import Listener
 from agent.devices import Plans, Prepared, Preparer, central_of, plan_all
+from agent.insight.service import Insight
 from agent.overview import Overview
 from agent.pipeline import gate as pipeline_gate
 from agent.pipeline.flow import Flow
 from agent.pipeline.gate import Gate
 from agent.pipeline.hub import Hub
 from agent.pipeline.supervisor import Supervisor
+from agent.posted import PostedDevices
+from agent.reckoning import insight_settings
 from agent.site_editor import SiteEditor
 from agent.store.db import Store
 from agent.store.settings import DAY_S, StoreSettings
@@ -235,7 +240,11 @@ class _Running:
         flow = Flow(clock, self._gate, hub, store.append)
         self.supervisor = Supervisor(clock, flow, self.record, declare=self._declare)
         self.overview = Overview(store, hub, self.supervisor)
+        self.posted = PostedDevices(clock, store, flow, hub, self._rules_of, self._learn_posted)
+        self.insight = Insight(store, clock)
         self.notifier = Notifier((), clock, self.record, config.site.name)
+        self._changing = asyncio.Lock()  #: what the stations are made of is changed
+        self.registered = RegisteredStations(clock, store, self._stations_changed)
         self.control = ControlService(clock, store, self.record, hub, self.overview.find, self.notifier.hear, boot_id())
         if make_listeners is None:
             flow.watcher = self.control.alarms.engine
@@ -257,10 +266,25 @@ class _Running:
             if item.device in self._rules:  # else its device was taken out of the configuration meanwhile
                 self._gate.configure(item, self._rules[item.device])
                 self._declared[item.id] = item
-        self.overview.learn(self._declared.values())
+        self.overview.learn(self._found_out())
         if self._make_listeners is None:
             self._watch()
         return signals
+
+    def _learn_posted(self, signals: Sequence[Signal]) -> None:
+        """Clients post what was not known before."""
+        self.overview.learn(self._found_out())
+        names = {name for item in signals for name in (item.full_name, item.device)}
+        if self._make_listeners is None and names.intersection(self._nobody):
+            self._watch()
+
+    def _found_out(self) -> list[Signal]:
+        """The signals that the configuration does not name."""
+        return [*self._declared.values(), *self.posted.signals()]
+
+    def _rules_of(self) -> Collection[str]:
+        """The devices that are read."""
+        return self._rules.keys()
 
     async def _read_ready_made(self) -> None:
         """Those that travel with the program: half a second's work, for which no sample waits."""
@@ -298,8 +322,27 @@ class _Running:
             if nobody:
                 logger.info("alarms and rules name what nobody has until now: %s", ", ".join(nobody))
 
+    async def _apply_control(self) -> None:
+        """Act on the stations that there are now: chargers of the configuration, and those that people registered."""
+        config, site = self._config, self._config.site
+        stations = targets(config, self._listeners.values())
+        chargers = [one.id for one in stations]
+        stations += [one for one in self.registered.targets() if one.id not in chargers]
+        schedules, load = schedule_specs(config.schedules), load_settings(config)
+        await self.control.apply(stations, schedules, site.timezone, load, site.power_return_s)
+        with contextlib.suppress(StoreError):  # its health tells; they get their numbers another time
+            await self.registered.number(chargers)
+
+    async def _stations_changed(self) -> None:
+        async with self._changing:
+            await self._apply_control()
+
     async def apply(self, config: Config, devices: _Devices) -> None:
         """Make the running parts those of this configuration. Raises ``StoreError`` before anything is changed."""
+        async with self._changing:
+            await self._apply(config, devices)
+
+    async def _apply(self, config: Config, devices: _Devices) -> None:
         signals = await asyncio.to_thread(self._store.assign, devices.plans.specs)
         learnt = _learnt(self._store, devices.prepared, signals)
         if (config.data_dir, config.store) != (self._config.data_dir, self._config.store):
@@ -313,14 +356,13 @@ class _Running:
                     "%s: %d findings in its DBC files, see enlace check", one.configured.id, len(one.findings)
                 )
         await self._apply_wires(devices, signals, learnt)
-        self.overview.show(config, devices.prepared, signals, self._declared.values())
+        self.overview.show(config, devices.prepared, signals, self._found_out())
+        self.insight.configure(insight_settings(config))
         if self._make_listeners is None:
-            stations = targets(config, self._listeners.values())
             self.notifier.apply(
                 channels(config, self._path.parent), config.site.name or config.site.id, config.site.timezone
             )
-            schedules, load = schedule_specs(config.schedules), load_settings(config)
-            await self.control.apply(stations, schedules, config.site.timezone, load, config.site.power_return_s)
+            await self._apply_control()
             self._apply_backend(config)
             self._watched = devices.watched or self._watched
             self._watch()
@@ -408,10 +450,8 @@ class _Running:
 
         async def run() -> None:
             if not made:
-                server = await asyncio.to_thread(_import_api)
-                ports = self._ports()
-                listen = split_address(config.api.listen)
-                made.append(server(self.overview, self._clock, *listen, config.data_dir, ports))
+                arguments = self.overview, self._clock, config, self._path.parent, self._ports()
+                made.append(await asyncio.to_thread(_make_api, *arguments))
             await made[0].run()
 
         return run
@@ -426,6 +466,7 @@ class _Running:
             notify=ToldChannels(self.notifier),
             ledger=self._store,
             editor=SiteEditor(self._path),
+            registered=self.registered,
             sessions=self._store,
             notebook=self._store,
             tag_hash=self._central.tag_hash,
@@ -434,6 +475,8 @@ class _Running:
             identity_of=self._central.identity_of,
             forget=self._central.forget,
             record=self.record,
+            posted=self.posted,
+            insight=self.insight,
         )
 
     def _uplink(self, config: Config) -> Callable[[], Awaitable[None]]:
@@ -490,10 +533,18 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _import_api() -> "type[ApiServer]":
-    from agent.api.server import ApiServer  # noqa: PLC0415 - see the head of this file
+def _make_api(view: Overview, clock: Clock, config: Config, base: Path, ports: SitePorts) -> "ApiServer":
+    from agent.api.server import ApiServer, Face  # noqa: PLC0415 - see the head of this file
 
-    return ApiServer
+    section, certificates = config.api, None
+    if section.encrypted:
+        from agent.api.tls import Certificates  # noqa: PLC0415 - the same
+
+        files = section.cert_file, section.key_file
+        own = (base / files[0], base / files[1]) if files[0] and files[1] else None
+        certificates = Certificates(config.data_dir, clock, own)
+    face = Face(certificates, section.security_contact or "")
+    return ApiServer(view, clock, *split_address(section.listen), config.data_dir, ports, face=face)
 
 
 def _import_uplink() -> "type[Uplink]":

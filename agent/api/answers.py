@@ -10,10 +10,13 @@ from agent.api.times import iso
 from agent.api.users import User
 from agent.api.view import Adopted, PendingCharger
 from agent.control.model import Decision, JobInfo, Result, Station, Wish
+from agent.control.registered import Registered
 from agent.core.model import Number, Session
 from agent.core.ports import Setting
+from agent.insight.statistics import rated_w
 
 RoleName = Literal["viewer", "operator", "admin"]
+_W_PER_KW = 1000
 
 
 class StatusOut(Model):
@@ -116,10 +119,24 @@ class StationOut(Model):
     connector: str | None = Field(description="what the charger says of it, as OCPP names it; null: not known")
     settings: dict[str, SettingOut]
     actions: list[str]
+    number: int | None = Field(description="for clients that know stations by numbers; no other one ever has it")
+    location: str = Field(description="of a registered station; empty for others")
+    max_kw: float | None = Field(
+        description="what it can deliver: as registered, or its most current on three phases of 230 V; null: not known"
+    )
+    registered: bool = Field(description="it has no wire to this gateway")
 
     @classmethod
-    def of(cls, station: Station, power_w: Number | None, connector: str | None) -> "StationOut":
+    def of(
+        cls,
+        station: Station,
+        power_w: Number | None = None,
+        connector: str | None = None,
+        number: int | None = None,
+        registered: Registered | None = None,
+    ) -> "StationOut":
         """A station as JSON."""
+        max_w = rated_w(station) if registered is None else registered.max_w
         return cls(
             id=station.id,
             device=station.device,
@@ -132,6 +149,10 @@ class StationOut(Model):
             connector=connector,
             settings={point: SettingOut.of(setting) for point, setting in station.settings.items()},
             actions=sorted(station.actions),
+            number=number,
+            location="" if registered is None else registered.location,
+            max_kw=None if max_w is None else max_w / _W_PER_KW,
+            registered=registered is not None,
         )
 
 

@@ -3,7 +3,16 @@
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from agent.api.times import parse_time
 from agent.control.model import DEFAULT_TTL_S, MAX_TTL_S
@@ -17,8 +26,24 @@ Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Text = Annotated[str, StringConstraints(max_length=200)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Ampere = Annotated[float, Field(ge=0, le=10_000)]
+SwitchWord = Literal["on", "off", "active", "inactive", "activo", "inactivo"]
 #: OCPP 2.0.1 part 2, IdTokenType: at most 36 characters; 1.6 has 20. Printable ASCII, as both ask for.
 Tag = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,36}$")]
+
+
+def _line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("one line of text")
+    return text
+
+
+StationName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_line)]
+StationPlace = Annotated[str, StringConstraints(max_length=200), AfterValidator(_line)]
+StationKw = Annotated[float, Field(gt=0, le=100_000)]
+
+
+def _switch(word: str) -> str:
+    return "on" if word in _ON else "off"
 
 
 class Body(BaseModel):
@@ -81,11 +106,17 @@ class SetUp(Credentials):
 class Refresh(Body):
     """A refresh token."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"refresh_token": "Kx3…"}]})
+
     refresh_token: Annotated[str, StringConstraints(max_length=200)]
 
 
 class PasswordChange(Body):
     """Another password for oneself."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"old": "a few words of mine", "new": "other words of mine"}]}
+    )
 
     old: Password
     new: Password
@@ -106,6 +137,8 @@ class NewUser(Body):
 class UserChange(Body):
     """What is to change of a user."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"role": "operator"}]})
+
     role: RoleName | None = None
     password: Password | None = None
 
@@ -122,27 +155,53 @@ class NewToken(Body):
     label: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(examples=["grafana"])
 
 
+class NewStation(Body):
+    """A station to register: it has no wire to this gateway."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "Lot 4", "location": "North yard", "max_kw": 22, "status": "on"}]}
+    )
+
+    name: StationName
+    location: StationPlace = ""
+    max_kw: StationKw | None = Field(None, description="what it can deliver")
+    status: SwitchWord = "on"
+
+    @property
+    def switch(self) -> str:
+        """``on`` or ``off``."""
+        return _switch(self.status)
+
+
 class StationChange(Body):
-    """What is wanted of a station, by hand."""
+    """What is wanted of a station, by hand; of a registered one also its name, its place and what it can give."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "on", "limit_a": 16, "for_s": 3600}]})
 
-    status: Literal["on", "off", "active", "inactive", "activo", "inactivo"] | None = None
+    status: SwitchWord | None = None
     limit_a: Ampere | None = Field(None, description="what it may draw per phase, in A")
     for_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = Field(
         None, description="for so long; absent: until somebody says otherwise"
     )
+    name: StationName | None = None
+    location: StationPlace | None = None
+    max_kw: StationKw | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "StationChange":
-        if self.status is None and self.limit_a is None:
-            raise ValueError("nothing is wanted: add status or limit_a")
+        if self.status is None and self.limit_a is None and not self.describes:
+            raise ValueError("nothing is wanted: add status, limit_a; or name, location, max_kw")
         return self
+
+    @property
+    def describes(self) -> bool:
+        """Whether it says what a registered station is."""
+        return not (self.name is None and self.location is None and self.max_kw is None)
 
     @property
     def switch(self) -> str | None:
         """``on``, ``off`` or nothing."""
-        return None if self.status is None else "on" if self.status in _ON else "off"
+        return None if self.status is None else _switch(self.status)
 
 
 class StationCommand(JsonBody):
@@ -192,17 +251,12 @@ class DeviceEntry(JsonBody):
 class IdTagFields(Body):
     """What is known of an id tag."""
 
-    label: Text = Field("", description="whose it is, in words")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"label": "Van 3", "status": "Blocked"}]})
+
+    label: Annotated[Text, AfterValidator(_line)] = Field("", description="whose it is, in words")
     status: Literal["Accepted", "Blocked"] = "Accepted"
     until: str | None = Field(None, max_length=40, description="not after this time; absent: for ever")
     parent: Tag | None = Field(None, description="its group: one tag of a group may end what another began")
-
-    @field_validator("label")
-    @classmethod
-    def _printable(cls, value: str) -> str:
-        if not value.isprintable():
-            raise ValueError("one line of text")
-        return value
 
     @field_validator("until")
     @classmethod

@@ -35,10 +35,12 @@ from agent.api.auth import Auth, Caller
 from agent.api.bodies import CommandEnvelope, DeviceEntry, StationChange, StationCommand
 from agent.api.paging import DeviceId, Page, PageSize, needed, page_of
 from agent.api.problems import RejectedError
+from agent.api.station_registry_routes import StationId, add_station_registry_routes, change_details
 from agent.api.times import parse_time
 from agent.api.users import Role
 from agent.api.view import GatewayView, SiteEditor, SitePorts
 from agent.control.model import DEFAULT_TTL_S, Command, Control, Outcome, Station
+from agent.control.registered import Registered
 from agent.core.errors import ConfigError
 from agent.core.model import Number
 from agent.core.ports import Latest
@@ -48,8 +50,8 @@ MAX_HISTORY = 1000
 _ID_BYTES = 8
 _THERE = "there is a device {!r} already: PUT replaces it (one that was just taken out is gone within some seconds)"
 
-StationId = Annotated[str, Path(min_length=1, max_length=100)]
 ChargePointId = Annotated[str, Path(pattern=r"^[^\s/?#%]{1,48}$")]
+_Register = tuple[Mapping[str, Registered], Mapping[str, int]]
 Limit = Annotated[int, Query(ge=1, le=MAX_HISTORY, description="at most so many")]
 
 
@@ -64,6 +66,7 @@ def add_site_routes(routes: Routes, view: GatewayView, ports: SitePorts, auth: A
     routes.add("GET", f"{path}/why", one.why, Role.VIEWER, summary="Why a station is as it is", **tag)
     routes.add("GET", f"{path}/history", one.history, Role.VIEWER, summary="What was decided about a station", **tag)
     routes.add("POST", f"{path}/commands", one.command, Role.OPERATOR, summary="Command a station", **tag)
+    add_station_registry_routes(routes, ports, auth, one.switch, one.show)
     routes.add("POST", "/api/commands", one.envelope, Role.OPERATOR, summary="Command a station or device", **tag)
     devices = _DeviceRoutes(view, ports, auth)
     tag = {"tags": ["devices"]}
@@ -87,16 +90,25 @@ class _StationRoutes:
     async def index(self, page: Page = 1, page_size: PageSize = 100) -> StationPage:
         """List stations in the order of the configuration, with what they draw now."""
         stations = self._control.stations()
-        items = [self._station(station) for station in page_of(stations, page, page_size)]
+        registered = self._registered()
+        items = [self._station(station, registered) for station in page_of(stations, page, page_size)]
         return StationPage(total=len(stations), page=page, page_size=page_size, items=items)
 
     async def get(self, station_id: StationId) -> StationOut:
         """Tell what a station is, does and can."""
-        return self._station(self._known(station_id))
+        return self.show(station_id)
+
+    def show(self, station_id: str) -> StationOut:
+        """A station as it is shown. Raises 404 where there is none."""
+        return self._station(self._known(station_id), self._registered())
+
+    async def switch(self, station_id: str, action: str, caller: Caller) -> None:
+        """Switch it in the caller's name, for as long as nobody says otherwise. Raises ``RejectedError``."""
+        await self._execute(Command(_new_id(), station_id, action, {}, issuer=caller.issuer), caller)
 
     async def change(self, station_id: StationId, body: StationChange, caller: CallerOf) -> StationChanged:
         """Say by hand what is wanted of a station. It holds until ``for_s`` is over or somebody says otherwise."""
-        self._known(station_id)
+        await change_details(self._ports, self._auth, self.show(station_id), body, caller)
         lasting: dict[str, object] = {} if body.for_s is None else {"for_s": body.for_s}
         # The limit first: a station that is switched on must not draw more than is wanted in between.
         wanted: list[tuple[str, dict[str, object]]] = []
@@ -108,7 +120,7 @@ class _StationRoutes:
         for action, args in wanted:
             command = Command(_new_id(), station_id, action, args, issuer=caller.issuer)
             results.append(await self._execute(command, caller))
-        return StationChanged(station=self._station(self._known(station_id)), results=results)
+        return StationChanged(station=self.show(station_id), results=results)
 
     async def why(self, station_id: StationId) -> DecisionsOut:
         """Tell the decisions behind its present state, newest first, with everybody's wishes."""
@@ -158,13 +170,19 @@ class _StationRoutes:
         items = [DecisionOut.of(decision) for decision in self._control.why(station_id, limit)]
         return DecisionsOut(station=station_id, items=items)
 
-    def _station(self, station: Station) -> StationOut:
+    def _registered(self) -> _Register:
+        """The registered stations by id, and everybody's numbers."""
+        stations = self._ports.registered
+        return ({}, {}) if stations is None else ({one.id: one for one in stations.all()}, stations.numbers())
+
+    def _station(self, station: Station, register: _Register) -> StationOut:
         power, status = self._latest(station, "power_w"), self._latest(station, "charger_status")
         label = None
         if status is not None and isinstance(status.value, int):
             label = status.signal.labels.get(status.value)
         power_w = self._sum_of_outlets(station) if power is None else power.value
-        return StationOut.of(station, power_w, label)
+        registered, numbers = register
+        return StationOut.of(station, power_w, label, numbers.get(station.id), registered.get(station.id))
 
     def _sum_of_outlets(self, station: Station) -> Number | None:
         """What a charger draws that only tells it of each outlet."""

@@ -12,9 +12,11 @@ from typing import Protocol
 from agent.control.alarm_model import Alarms
 from agent.control.load_model import LoadStatus
 from agent.control.model import Control
+from agent.control.registered import RegisteredStations
 from agent.control.timed_event_model import TimedEventBook
 from agent.core.model import Event, Number, Session, Signal
 from agent.core.ports import Latest, Notebook
+from agent.insight.service import Insight
 from agent.pipeline.health import Health, UnitState, WireState
 from agent.pipeline.hub import Subscription
 from agent.store.audit import Row
@@ -242,6 +244,9 @@ class PostedDevices(Protocol):
     def devices(self) -> Sequence[str]:
         """Their names, sorted."""
 
+    def oldest_us(self) -> int:
+        """From when on raw readings are kept; what is older is refused."""
+
     async def post(self, rows: Sequence[PostedRow]) -> Taken:
         """Store rows, each (device, time) once for ever. Returns after the commit."""
 
@@ -259,6 +264,7 @@ class SitePorts:
     notify: Channels | None = None
     events: TimedEventBook | None = None
     editor: SiteEditor | None = None
+    registered: RegisteredStations | None = None  #: stations without a wire
     sessions: SessionBook | None = None
     ledger: AuditBook | None = None
     notebook: Notebook | None = None  #: where the id tags stand: notes of kind ``id_tag``, by the tag casefolded
@@ -272,4 +278,5 @@ class SitePorts:
     #: A charger that was taken out must be adopted again before it is served again. Raises ``StoreError``.
     forget: Callable[[str], Awaitable[None]] | None = None
     posted: PostedDevices | None = None
+    insight: Insight | None = None
     record: Callable[[Event], None] = lambda event: None  # noqa: ARG005 - told to nobody

@@ -11,7 +11,7 @@ Rules of this file:
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.control.station import Target
@@ -120,37 +120,31 @@ class RegisteredStations:
     async def add(self, stations: Sequence[Registered], who: str) -> list[Registered]:
         """Register them; their numbers are given here. Raises ``CommandRejected`` and ``StoreError``."""
         made: list[Registered] = []
-        async with self._turn:
+        async with self._changing():
             if len(self.all()) + len(stations) > MAX_REGISTERED:
                 hint = f"there are {MAX_REGISTERED} at most: take out what is not used"
                 raise CommandRejected("register a station", Refusal.OUT_OF_RANGE, hint)
-            try:
-                for one in stations:
-                    station = replace(one, number=self._highest() + 1, created_us=self.clock.now_us())
-                    event = Event("station.registered", station.created_us, station.id, {"by": who, **_data(station)})
-                    await self._write(station.number, _data(station), event)
-                    made.append(station)
-            finally:
-                if made:
-                    await self.changed()
+            for one in stations:
+                station = replace(one, number=self._highest() + 1, created_us=self.clock.now_us())
+                event = Event("station.registered", station.created_us, station.id, {"by": who, **_data(station)})
+                await self._write(station.number, _data(station), event)
+                made.append(station)
         return made
 
     async def change(self, station: Registered, who: str) -> None:
         """Give one another name, place or power. Raises ``StoreError``."""
-        async with self._turn:
+        async with self._changing():
             event = Event("station.changed", self.clock.now_us(), station.id, {"by": who, **_data(station)})
             if self.find(station.id) is not None:  # else it was taken out meanwhile
                 await self.notebook.write(NOTE, str(station.number), _data(station), [event])
-            await self.changed()
 
     async def remove(self, station: Registered, who: str) -> None:
         """Take one out. Raises ``StoreError``."""
-        async with self._turn:
+        async with self._changing():
             event = Event("station.unregistered", self.clock.now_us(), station.id, {"by": who, "name": station.name})
             gone = {"removed_us": event.t_us} if station.number == self._highest() else None
             await self.notebook.write(NOTE, str(station.number), gone, [event])
             self._obedient.pop(station.number, None)
-            await self.changed()
 
     async def number(self, chargers: Collection[str]) -> None:
         """Give numbers to those that have none. Raises ``StoreError``."""
@@ -159,6 +153,15 @@ class RegisteredStations:
             for name in chargers:
                 if name not in known:
                     await self._write(self._highest() + 1, {"device": name})
+
+    @contextlib.asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """One change, after which control is told; also when only a part of it came about."""
+        try:
+            async with self._turn:
+                yield
+        finally:
+            await self.changed()  # not in our turn: who applies a configuration waits for it to give numbers
 
     def _highest(self) -> int:
         return max((int(key) for key in self.notebook.notes(NOTE) if key.isdecimal()), default=0)
@@ -169,6 +172,11 @@ class RegisteredStations:
         if "removed_us" in (self.notebook.note(NOTE, str(number - 1)) or {}):
             with contextlib.suppress(StoreError):  # it is in nobody's way
                 await self.notebook.write(NOTE, str(number - 1), None)
+
+
+def may_be_registered(station: str) -> bool:
+    """Whether a registered station has this name, or may once have it."""
+    return station.startswith(PREFIX) and station.removeprefix(PREFIX).isdecimal()
 
 
 def _data(one: Registered) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -34,11 +35,11 @@ class StationCounts:
     unrated: int
 
 
-def count_stations(stations: Sequence[Station], rated_w: Mapping[str, Number] | None = None) -> StationCounts:
-    """Count stations. ``rated_w``: what is known of their power, by station; else what they can be set to counts."""
+def count_stations(stations: Sequence[Station], known_w: Mapping[str, Number] | None = None) -> StationCounts:
+    """Count stations. ``known_w``: what is known of their power, by station; else what they can be set to counts."""
     split = {one.device for one in stations if one.outlet}
     ends = [one for one in stations if one.outlet or one.device not in split]
-    powers = [_rated_w(one, rated_w or {}) for one in ends]
+    powers = [rated_w(one, known_w or {}) for one in ends]
     on = [one.on is not False for one in ends]
     known = [(power, active) for power, active in zip(powers, on, strict=True) if power is not None]
     return StationCounts(
@@ -51,9 +52,10 @@ def count_stations(stations: Sequence[Station], rated_w: Mapping[str, Number] | 
     )
 
 
-def _rated_w(station: Station, rated_w: Mapping[str, Number]) -> float | None:
-    if station.id in rated_w:
-        return float(rated_w[station.id])
+def rated_w(station: Station, known_w: Mapping[str, Number] = MappingProxyType({})) -> float | None:
+    """What a station can deliver, in W: what is known of it, else what it can be set to; None where nobody knows."""
+    if station.id in known_w:
+        return float(known_w[station.id])
     power = station.settings.get("power_limit_w")
     if power is not None:
         return float(power.max)

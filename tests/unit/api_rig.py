@@ -5,6 +5,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,8 @@ from agent.api.users import Role, UserBook
 from agent.api.view import Adopted, SitePorts
 from agent.control.alarm_model import Alarms
 from agent.control.memory import Memory
+from agent.control.model import Station
+from agent.control.registered import RegisteredStations, may_be_registered
 from agent.control.timed_events import TimedEvents
 from agent.core.clock import FakeClock
 from agent.core.model import Event, Session
@@ -110,8 +113,10 @@ class Rig:
     def restart(self) -> None:
         """A new process over the same folder."""
         self.auth = quick_auth(self.folder, self.clock, self.told.append)
+        self.registered = RegisteredStations(self.clock, self.notebook, self._stations_changed)
         ports = SitePorts(
             control=self.control,
+            registered=self.registered,
             alarms=self.alarms,
             events=self.events,
             editor=self.editor,
@@ -127,6 +132,15 @@ class Rig:
             **self.ports,
         )
         self.app = create_app(self.view, self.clock, self.auth, ports)
+
+    async def _stations_changed(self) -> None:
+        """Control knows the registered stations, as the composition root has it."""
+        there = {one.id: one.name for one in self.registered.targets()}
+        for name in [name for name in self.control.known if may_be_registered(name) and name not in there]:
+            del self.control.known[name]
+        for name, called in there.items():
+            known = self.control.known.get(name) or Station(name, name, 0, called, {}, {})
+            self.control.known[name] = replace(known, name=called)
 
     async def _adopt(self, identity: str) -> Adopted:
         self.adopted.append(identity)
@@ -171,7 +185,7 @@ class Rig:
     def audit(self) -> list[tuple[object, object, object, object]]:
         """(who, what, of what, result) of each."""
         assert all(event.kind == "audit" for event in self.told)
-        told = [event.data for event in (*self.told, *self.notebook.events)]
+        told = [event.data for event in (*self.told, *self.notebook.events) if event.kind == "audit"]
         return [(data["who"], data["what"], data["target"], data["result"]) for data in told]
 
 

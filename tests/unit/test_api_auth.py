@@ -30,7 +30,9 @@ PUBLIC = {
 }
 #: The least role of each route that is no viewer's.
 OPERATOR = {
+    ("post", "/api/stations"),
     ("patch", "/api/stations/{station_id}"),
+    ("delete", "/api/stations/{station_id}"),
     ("post", "/api/stations/{station_id}/commands"),
     ("post", "/api/commands"),
     ("post", "/api/scheduler/run"),
