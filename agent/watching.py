@@ -1,6 +1,6 @@
 """From the configuration to what is watched and who is told: alarms, ready-made ones, rules, channels, the gateway."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -59,11 +59,12 @@ class Watched:
             if one.enabled:
                 old = before.get(one.id)
                 same = old is not None and old[0] is one
-                self._made[one.id] = old if old is not None and same else (one, _spec(one))
+                self._made[one.id] = old if old is not None and same else (one, rule_spec(one))
         return [spec for _, spec in self._made.values()]
 
 
-def _spec(one: Alarm | Rule) -> RuleSpec:
+def rule_spec(one: Alarm | Rule) -> RuleSpec:
+    """One alarm or rule of the configuration."""
     return _alarm(one) if isinstance(one, Alarm) else _rule(one)
 
 
@@ -105,17 +106,6 @@ def _rule(one: Rule) -> RuleSpec:
         shadow=one.mode == "shadow",
         device=_device(when),
     )
-
-
-def strangers(config: cfg.Config, known: Callable[[str], bool]) -> list[tuple[str, str]]:
-    """Rule and full name of each signal that a condition reads and nobody has."""
-    rules: list[Alarm | Rule] = [*config.alarms, *config.rules]
-    found = []
-    for one in rules:
-        when, clear = one.conditions()
-        names = when.signals | (clear.signals if clear else frozenset())
-        found += [(one.id, name) for name in sorted(names) if not known(name)]
-    return found
 
 
 def _device(when: Condition) -> str:
