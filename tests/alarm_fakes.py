@@ -51,7 +51,7 @@ class FakeStations:
         self.log: list[tuple[str, tuple[Wish, ...]]] = []
         can = {"stop": Action("stop")}
         self.known = [Station("cp1", "cp1", 0, "", {}, can), Station("cp1.2", "cp1", 2, "", {}, can)]
-        self.known += [Station("cp2", "cp2", 0, "", {}, {})]
+        self.known += [Station("cp2", "cp2", 0, "", {}, {}), Station("cp3.2", "cp3", 2, "", {}, can)]
 
     def derive(self, key: str, wishes: Sequence[Wish]) -> None:
         self.log.append((key, tuple(wishes)))

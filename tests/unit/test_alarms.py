@@ -189,7 +189,7 @@ def test_an_order_for_all_goes_to_each_charger_that_can_do_it() -> None:
     async def check() -> None:
         rig = Rig([hot("x" * 128, acts=(RuleAct(ALL, do="stop"),))]).start()
         await rig.heat(60)
-        assert [command.target for command in rig.commands] == ["cp1"], "not to its outlet, not to who can't"
+        assert [command.target for command in rig.commands] == ["cp1", "cp3.2"], "not to its outlet"
         assert len(rig.commands[0].id) <= 128, "what a command's id may have"
         assert rig.told("alarm.raised").data["done"] == ["all stations stop"]
         await rig.book.close()
@@ -555,20 +555,60 @@ def test_another_delay_begins_anew_with_what_is_known() -> None:
     run(check)
 
 
+def test_who_explains_whom_follows_the_configuration_without_a_word_too_many() -> None:
+    async def check() -> None:
+        cold = parse("battery1.temperature_max_degc < 0")
+        first, second = hot("first", clear_for_s=100), replace(hot("second"), when=cold, clear=None, latch=False)
+        explained = hot("explained", clear=None, suppressed_by=("first", "second"), clear_for_s=1000)
+        rig = Rig([explained, first, second]).start()
+        await rig.heat(60)
+        assert rig.status("explained").suppressed_by == "first"
+        await rig.heat(-5)
+        rig.book.apply([explained, replace(first, clear_for_s=0), second], SIGNALS)
+        assert rig.status("explained").suppressed_by == "second"
+        assert not rig.status("first").active
+        rig.book.apply([replace(explained, suppressed_by=()), second], SIGNALS)
+        assert rig.status("explained").state is AlarmState.UNACKNOWLEDGED
+        rig.book.apply([explained, second], SIGNALS)
+        assert rig.status("explained").suppressed_by == "second"
+        await settle()
+        told = [event.kind for event in rig.heard if event.subject == "explained"]
+        assert told == ["alarm.raised", "alarm.suppressed", "alarm.unsuppressed", "alarm.suppressed"]
+        await rig.book.close()
+
+    run(check)
+
+
+def test_what_waits_for_the_disk_goes_with_what_a_person_does() -> None:
+    async def check() -> None:
+        rig = Rig([hot()]).start()
+        rig.put(60)
+        await rig.book.acknowledge("hot", ANA)
+        await settle()
+        assert [event.kind for event in rig.notebook.events] == ["alarm.raised", "alarm.acknowledged"]
+        assert rig.notebook.writes == 1
+        await rig.heat(40)
+        assert [event.kind for event in rig.ledger] == rig.kinds
+        await rig.book.close()
+
+    run(check)
+
+
+@pytest.mark.announced_warnings
 def test_an_alarm_that_becomes_a_rule_begins_anew() -> None:
     async def check() -> None:
         rig = Rig([hot()]).start()
         await rig.heat(60)
+        rig.notebook.failing = True  # so that the note of the alarm is still to be deleted when the rule has one
         rig.book.apply([hot(severity=None, origin=Origin.RULE)], SIGNALS)
         assert rig.stations.off == {"rule:hot"}
         await settle()
+        rig.notebook.failing = False
+        await rig.wait(30)
         assert rig.kinds == ["alarm.raised", "alarm.cleared", "rule.active"]
         note = rig.notebook.note("alarm", "hot")
         assert note is not None
         assert (note["alarm"], note["active"]) == (False, True)
-        rig.notebook.failing = False
-        await rig.wait(30)
-        assert rig.notebook.note("alarm", "hot") is not None
         await rig.book.close()
 
     run(check)
