@@ -109,10 +109,12 @@ def _check_body(request: Request) -> None:
 
 
 def _check_query(request: Request, asked: frozenset[str]) -> None:
-    """A filter that is misspelt must not be taken for no filter."""
-    unknown = sorted({*request.query_params} - asked)
-    if unknown:
-        raise RequestValidationError([{"type": "unknown_query", "loc": ("query", name[:100])} for name in unknown[:10]])
+    """A filter that is misspelt must not be taken for no filter, nor one of two for the other."""
+    sent = [name for name, _ in request.query_params.multi_items()]
+    wrong = [("unknown_query", name) for name in sorted({*sent} - asked)]
+    wrong += [("repeated_query", name) for name in sorted(asked) if sent.count(name) > 1]
+    if wrong:
+        raise RequestValidationError([{"type": kind, "loc": ("query", name[:100])} for kind, name in wrong[:10]])
 
 
 def media_type(request: Request) -> str:

@@ -125,6 +125,7 @@ FIELDS: Mapping[str, str] = {
     "IdTag.status": "whether it may charge",
     "IdTagFields.status": "whether it may charge",
     "IdTagOut.status": "whether it may charge: Accepted or Blocked",
+    "inserted": "how many rows are new and on disk",
     "items": "what is on this page",
     "key": "who wishes it: a new wish under the same key takes the place of the old one",
     "kind": "what it is",
@@ -136,6 +137,7 @@ FIELDS: Mapping[str, str] = {
     "limit_a": "what it may draw per phase, in A; null: nothing is said about that",
     "location": "where it stands, in words",
     "max": "the highest value",
+    "max_kw": "what it can draw at most, in kW",
     "meter": "the signal source that is held below the limit",
     "min": "the lowest value",
     "name": "what it is called",
@@ -265,7 +267,7 @@ def _statuses(path: str, method: str, operation: dict[str, Any], parameters: lis
     reads, proving = method == "get", "auth" in operation.get("tags", [])
     if operation.get("x-role") != PUBLIC or (proving and not reads):
         found |= {*_PROVED}
-    if "{" in path or "signal" in {one["name"] for one in parameters} or not reads:
+    if "{" in path or parameters or not reads or operation.get("x-role") == PUBLIC:
         found.add(HTTPStatus.NOT_FOUND)
     if not reads:
         found.add(HTTPStatus.CONFLICT)

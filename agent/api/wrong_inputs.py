@@ -30,6 +30,7 @@ _WORDS: Mapping[str, str] = {
     "model_attributes_type": "must be an object",
     "model_type": "must be an object",
     "none_required": "must be null",
+    "repeated_query": "may be given once",
     "string_pattern_mismatch": "must match {pattern}",
     "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must have at least {min_length} characters",
