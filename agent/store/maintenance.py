@@ -142,14 +142,15 @@ class MaintenanceTable:
         with self._readers.snapshot() as connection:
             return _rows(connection, newest, ())
 
-    def switches(self, stations: Sequence[str]) -> dict[int, int]:
-        """How often any of them was switched on, by days since 1970 UTC. Blocks; raises ``StoreError``."""
-        marks = ", ".join("?" for _ in stations)
+    def switches(self, device: str) -> dict[int, int]:
+        """How often a device or an outlet of it was switched on, by days since 1970 UTC. Blocks; raises as ``page``."""
+        outlets = f"{device}."
         with self._readers.snapshot() as connection:
             return dict(
                 connection.execute(
-                    f"SELECT day, sum(count) FROM switched WHERE station IN ({marks}) GROUP BY day",  # noqa: S608 - marks
-                    tuple(stations),
+                    """SELECT day, sum(count) FROM switched WHERE station = ? OR substr(station, 1, ?) = ?
+                        GROUP BY day ORDER BY day""",
+                    (device, len(outlets), outlets),
                 ).fetchall()
             )
 

@@ -1,0 +1,308 @@
+"""Maintenance of the site's machines: the log, the plans, what is due, and who is told of it.
+
+Rules of this file:
+
+1. What is written to the log is never changed: a correction is another entry (``agent/store/maintenance.py``).
+2. What the machine's counters showed at the time of the work is written with it, where they are known.
+3. ``maintenance.due`` and ``maintenance.overdue`` are told once each for a plan and machine since it was done last, or
+   since the plan was changed: the event and the note that says so are one commit, so a kill repeats and loses nothing.
+4. While the clock was never set nothing is told.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from agent.control.notes import GOOD_CLOCK_US
+from agent.core.clock import Clock
+from agent.core.errors import CommandRejected, Refusal
+from agent.core.model import Event, Number
+from agent.core.ports import Notebook
+from agent.insight.counters import Counters, Tally
+from agent.insight.machines import Machine, MachineBook
+from agent.insight.maintenance_due import Counted, Due, by_counter, by_date, last_done, midnight_us, soonest
+from agent.insight.maintenance_model import (
+    COUNTERS,
+    MAX_PLANS,
+    NOTE,
+    READY_MADE,
+    STATES,
+    Measure,
+    Plan,
+    plan_data,
+    read_plan,
+)
+from agent.insight.periods import DAY_US
+from agent.store.maintenance import Asked, Entry
+
+TOLD = "maintenance_told"
+LOOK_S = 3600.0
+KEEP_S = 600.0
+TICK_S = 60.0
+#: Work that was done tomorrow was not done: half the world is a day ahead at most.
+_AHEAD_US = DAY_US
+_ID_BYTES = 6
+_SHOWN: tuple[Measure, ...] = tuple(one for one in COUNTERS if one != "contactor")
+
+
+class Log(Protocol):
+    """The maintenance log: ``agent.store.maintenance.MaintenanceTable``."""
+
+    async def add(self, entry: Entry, event: Event) -> tuple[Entry | None, bool]:
+        """Store it with its event; the one that has its key, and False; None: what it corrects can't be."""
+
+    def page(self, asked: Asked, limit: int, offset: int) -> tuple[int, list[Entry]]:
+        """How many there are, and one page, the latest first. Blocks."""
+
+    def entry(self, number: int) -> Entry | None:
+        """One of them. Blocks."""
+
+    def last(self) -> list[Entry]:
+        """The latest that counts of each machine, kind and plan. Blocks."""
+
+    async def count_switches(self) -> None:
+        """Count what the ledger has got since."""
+
+
+@dataclass(slots=True)
+class Maintenance:
+    """All of it. What blocks says so; all that writes raises ``StoreError``."""
+
+    clock: Clock
+    notebook: Notebook
+    machines: MachineBook
+    log: Log
+    counters: Counters
+    _kept: tuple[float, list[Due]] | None = None
+    _changes: int = 0
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    # -- the log
+
+    async def add(self, entry: Entry, who: str) -> tuple[Entry, bool]:
+        """Write down that something was done; the entry as it stands, and whether it is new (rule 2 of the table).
+
+        Raises ``CommandRejected``: no such machine or plan (``not_capable``), a date that can't be (``out_of_range``),
+        something else was corrected meanwhile (``duplicate``).
+        """
+        machine = self._check(entry)
+        known: Mapping[str, Number] = {}
+        if machine is not None and machine.device and not entry.void:
+            known = await asyncio.to_thread(self.readings, entry.machine, entry.t_us)
+        now_us = self.clock.now_us()
+        whole = replace(entry, counters={**known, **entry.counters}, created_us=now_us, created_by=who)
+        kind = "maintenance.logged" if entry.corrects is None else "maintenance.corrected"
+        stored, new = await self.log.add(whole, Event(kind, now_us, entry.machine, _told(whole, who)))
+        if stored is None:
+            hint = "the last one of the chain can be corrected: GET /api/maintenance lists them"
+            raise CommandRejected("correct an entry", Refusal.DUPLICATE, "it was corrected already", hint)
+        self.forget()
+        return stored, new
+
+    def readings(self, device: str, at_us: int) -> dict[str, Number]:
+        """What the counters of a device showed at a time, as far as that is known. Blocks."""
+        found = {one: self.counters.reading(device, one, at_us) for one in _SHOWN}
+        return {name: round(value, 3) for name, value in found.items() if value is not None}
+
+    def _check(self, entry: Entry) -> Machine | None:
+        op, machine = "write down maintenance", self.machines.machine(entry.machine)
+        if machine is None and entry.corrects is None:
+            raise CommandRejected(op, Refusal.NOT_CAPABLE, f"there is no machine {entry.machine!r}")
+        if entry.plan and self.plan(entry.plan) is None:
+            raise CommandRejected(op, Refusal.NOT_CAPABLE, f"there is no plan {entry.plan!r}")
+        if entry.t_us > self.clock.now_us() + _AHEAD_US >= GOOD_CLOCK_US:
+            raise CommandRejected(op, Refusal.OUT_OF_RANGE, "its date is in the future", "write down what was done")
+        return machine
+
+    # -- plans
+
+    def plans(self) -> list[Plan]:
+        """The ready-made ones as they hold here, then the site's own by name."""
+        written = {key: plan for key, data in self.notebook.notes(NOTE).items() if (plan := read_plan(key, data))}
+        ready = [written.get(one.id, one) for one in READY_MADE.values()]
+        own = [one for one in written.values() if not one.ready_made]
+        return ready + sorted(own, key=lambda one: (one.name.casefold(), one.id))
+
+    def plan(self, plan_id: str) -> Plan | None:
+        """One of them."""
+        return next((one for one in self.plans() if one.id == plan_id), None)
+
+    async def add_plan(self, plan: Plan, who: str) -> Plan:
+        """Make a plan; its id is given here. Raises ``CommandRejected``."""
+        op = "make a maintenance plan"
+        async with self._turn:
+            if len(self.notebook.notes(NOTE)) >= MAX_PLANS:
+                raise CommandRejected(op, Refusal.DUPLICATE, f"there are {MAX_PLANS} plans already")
+            made = replace(plan, id=secrets.token_hex(_ID_BYTES), changed_us=self.clock.now_us(), ready_made=False)
+            await self._write_plan("maintenance.plan_created", made, None, who)
+        return made
+
+    async def change_plan(self, plan_id: str, edit: Callable[[Plan], Plan], who: str) -> Plan:
+        """Give a plan other intervals, or switch it off. Raises ``CommandRejected`` (``not_capable``: no such)."""
+        async with self._turn:
+            old = self._known_plan(plan_id)
+            new = replace(edit(old), id=old.id, ready_made=old.ready_made, changed_us=old.changed_us)
+            if new != old:
+                new = replace(new, changed_us=self.clock.now_us())
+                await self._write_plan("maintenance.plan_changed", new, old, who)
+        return new
+
+    async def remove_plan(self, plan_id: str, who: str) -> None:
+        """Delete a plan; a ready-made one becomes again what it was. Raises as ``change_plan`` does."""
+        async with self._turn:
+            old = self._known_plan(plan_id)
+            if self.notebook.note(NOTE, plan_id) is None:
+                return
+            told = {"by": who, "old": plan_data(old), "new": None}
+            event = Event("maintenance.plan_removed", self.clock.now_us(), plan_id, told)
+            await self.notebook.write(NOTE, plan_id, None, [event])
+        self.forget()
+
+    async def _write_plan(self, kind: str, new: Plan, old: Plan | None, who: str) -> None:
+        told = {"by": who, "old": None if old is None else plan_data(old), "new": plan_data(new)}
+        await self.notebook.write(NOTE, new.id, plan_data(new), [Event(kind, self.clock.now_us(), new.id, told)])
+        self.forget()
+
+    def _known_plan(self, plan_id: str) -> Plan:
+        plan = self.plan(plan_id)
+        if plan is None:
+            raise CommandRejected(f"maintenance plan {plan_id}", Refusal.NOT_CAPABLE, "there is no such plan")
+        return plan
+
+    # -- what is due
+
+    async def due(self) -> list[Due]:
+        """What is due when, the worst and soonest first; worked out ten minutes ago at most. Raises ``StoreError``."""
+        async with self._turn:
+            now_s = self.clock.monotonic_s()
+            if self._kept is None or now_s - self._kept[0] > KEEP_S:
+                await self.log.count_switches()
+                changes = self._changes
+                found = await asyncio.to_thread(self.work_out, self.clock.now_us())
+                if changes != self._changes:
+                    return found  # something was changed meanwhile: who asks next shall see it
+                self._kept = now_s, found
+            return self._kept[1]
+
+    def forget(self) -> None:
+        """Something was changed: what is due is worked out anew when somebody asks."""
+        self._kept = None
+        self._changes += 1
+
+    def work_out(self, now_us: int) -> list[Due]:
+        """What is due. Blocks for some ms for each counter and year of its history."""
+        plans, last = self.plans(), self.log.last()
+        found: list[Due] = []
+        for machine in self.machines.machines():
+            concerned = [one for one in plans if one.concerns(machine)]
+            done = {one.id: last_done(one, machine.code, last) for one in concerned}
+            tallies = self._tallies(machine, concerned, done, now_us)
+            for plan in concerned:
+                entry = done[plan.id]
+                counted = tuple(
+                    _count(plan, place, machine, entry, tallies, now_us) for place in range(len(plan.intervals))
+                )
+                found.append(Due(machine.code, machine.name, plan, counted, entry))
+        return soonest(found)
+
+    def _tallies(
+        self, machine: Machine, plans: list[Plan], done: Mapping[str, Entry | None], now_us: int
+    ) -> dict[Measure, Tally | None]:
+        """The counters that the plans need, each read once, from the earliest time that any of them needs."""
+        from_us: dict[Measure, int] = {}
+        for plan in plans:
+            entry = done[plan.id]
+            since_us = 0 if entry is None else min(entry.t_us, now_us - 31 * DAY_US)
+            for one in plan.intervals:
+                if one.by != "days":
+                    from_us[one.by] = min(since_us, from_us.get(one.by, now_us))
+        if not machine.device:
+            return {}
+        return {by: self.counters.tally(machine.code, by, max(0, begin), now_us) for by, begin in from_us.items()}
+
+    # -- telling of it
+
+    async def run(self) -> None:
+        """Keep what devices say of themselves, and look once an hour what is due, until cancelled."""
+        look_s = self.clock.monotonic_s() + TICK_S  # the start has other work
+        while True:
+            await self.machines.keep()
+            if self.clock.monotonic_s() >= look_s:
+                await self.look()
+                look_s = self.clock.monotonic_s() + LOOK_S
+            await self.clock.sleep_s(TICK_S)
+
+    async def look(self) -> None:
+        """Tell what has become due or overdue since the last look."""
+        if self.clock.now_us() < GOOD_CLOCK_US:
+            return
+        self.forget()
+        found = await self.due()
+        for due in found:
+            await self._tell(due)
+        keys = {_key(one) for one in found}
+        for key in set(self.notebook.notes(TOLD)) - keys:
+            await self.notebook.write(TOLD, key, None)
+
+    async def _tell(self, due: Due) -> None:
+        if due.state not in {"due", "overdue"}:
+            return
+        since = f"{0 if due.entry is None else due.entry.id}:{due.plan.changed_us}"
+        told = self.notebook.note(TOLD, _key(due)) or {}
+        before = str(told.get("state")) if told.get("since") == since else "ok"
+        if before in STATES and STATES.index(due.state) <= STATES.index(before):
+            return
+        event = Event(f"maintenance.{due.state}", self.clock.now_us(), due.machine, _due_data(due))
+        await self.notebook.write(TOLD, _key(due), {"since": since, "state": due.state}, [event])
+
+
+def _count(
+    plan: Plan,
+    place: int,
+    machine: Machine,
+    entry: Entry | None,
+    tallies: Mapping[Measure, Tally | None],
+    now_us: int,
+) -> Counted:
+    interval = plan.intervals[place]
+    done_us = None if entry is None else entry.t_us
+    if interval.by == "days":
+        return by_date(interval, midnight_us(machine.installed) if done_us is None else done_us, now_us)
+    return by_counter(interval, tallies.get(interval.by), done_us, now_us)
+
+
+def _key(due: Due) -> str:
+    return f"{due.machine}/{due.plan.id}"
+
+
+def _due_data(due: Due) -> dict[str, object]:
+    by = due.by
+    data: dict[str, object] = {
+        "plan": due.plan.id,
+        "name": due.plan.name,
+        "machine_name": due.name,
+        "due_us": due.due_us,
+    }
+    if by is not None:
+        data |= {"by": by.interval.by, "every": by.interval.every, "used": by.used, "due_us": by.due_us}
+    return data
+
+
+def _told(entry: Entry, who: str) -> dict[str, object]:
+    """What the ledger says of an entry: all of it, for the ledger is what can be verified."""
+    return {
+        "by": who,
+        "t_us": entry.t_us,
+        "kind": entry.kind,
+        "description": entry.description,
+        "technician": entry.technician,
+        "cost": entry.cost,
+        "currency": entry.currency,
+        "parts": list(entry.parts),
+        "counters": dict(entry.counters),
+        "plan": entry.plan,
+        "corrects": entry.corrects,
+        "void": entry.void,
+    }
