@@ -9,8 +9,10 @@ from agent.config import Config
 from agent.core.model import Kind, Number, Signal
 from agent.core.ports import Latest
 from agent.devices import Prepared
+from agent.insight.machines import Facts
 from agent.pipeline.hub import Hub, Subscription
 from agent.pipeline.supervisor import Health, Supervisor
+from agent.site_machines import facts_of
 from agent.store.buckets import Bucket
 from agent.store.db import Store
 
@@ -30,6 +32,7 @@ class Overview:
         self._supervisor = supervisor
         self._config: Config | None = None
         self._prepared: Sequence[Prepared] = ()
+        self._machines: Mapping[str, Facts] = {}
         self._planned: Sequence[Signal] = ()
         self._signals: Sequence[Signal] = ()
         self._by_name: Mapping[tuple[str, str], Signal] = {}
@@ -41,6 +44,7 @@ class Overview:
         """This configuration is the present one. ``planned`` signals it names, ``learnt`` ones were found out."""
         self._config = config
         self._prepared = prepared
+        self._machines = facts_of(prepared)
         self._planned = planned
         self.learn(learnt)
         if config.uplink is None:
@@ -86,6 +90,10 @@ class Overview:
         units = {unit.device: unit for unit in self._supervisor.unit_states()}
         found = [one.configured for one in self._prepared]
         return [DeviceInfo(one.id, one.driver, wires.get(one.id), units.get(one.id)) for one in found]
+
+    def machines(self) -> Mapping[str, Facts]:
+        """What the configuration and its profiles say of each device."""
+        return self._machines
 
     def latest(self, signals: Iterable[Signal]) -> list[Latest]:
         """The newest values."""
