@@ -32,6 +32,9 @@ from agent.core.errors import ConfigError, StoreError
 from agent.core.model import Event, Signal, SignalSpec
 from agent.core.ports import Listener
 from agent.devices import Plans, Prepared, Preparer, central_of, plan_all
+from agent.insight.counters import Counters
+from agent.insight.machines import MachineBook
+from agent.insight.maintenance import Maintenance
 from agent.insight.service import Insight
 from agent.overview import Overview
 from agent.pipeline import gate as pipeline_gate
@@ -125,6 +128,7 @@ class Gateway:
                 running.supervisor.add_part("control", running.run_control)
                 running.supervisor.add_part("timed events", running.control.events.run)
                 running.supervisor.add_part("notifications", running.notifier.run)
+                running.supervisor.add_part("maintenance", running.maintenance.run)
             running.supervisor.start()
             yield running.supervisor
         finally:
@@ -246,6 +250,9 @@ class _Running:
         self._changing = asyncio.Lock()  #: what the stations are made of is changed
         self.registered = RegisteredStations(clock, store, self._stations_changed)
         self.control = ControlService(clock, store, self.record, hub, self.overview.find, self.notifier.hear, boot_id())
+        counters = Counters(store, store.maintenance)
+        machines = MachineBook(clock, store, self.overview.machines)
+        self.maintenance = Maintenance(clock, store, machines, store.maintenance, counters)
         if make_listeners is None:
             flow.watcher = self.control.alarms.engine
 
@@ -258,6 +265,7 @@ class _Running:
         """Put an event on the ledger. What the ledger can't take is the store's trouble, which its health tells."""
         self._store.record(event).add_done_callback(lambda future: future.exception())
         self.control.hear(event)
+        self.maintenance.machines.hear(event)
 
     async def _declare(self, specs: Sequence[SignalSpec]) -> Sequence[Signal]:
         """Numbers for what a wire turned out to bring. Raises ``StoreError``."""
@@ -475,6 +483,7 @@ class _Running:
             identity_of=self._central.identity_of,
             forget=self._central.forget,
             record=self.record,
+            maintenance=self.maintenance,
             posted=self.posted,
             insight=self.insight,
         )

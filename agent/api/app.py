@@ -28,6 +28,8 @@ from agent.api.event_routes import add_event_routes
 from agent.api.guard import Guard
 from agent.api.live import LiveStreams
 from agent.api.load_routes import add_load_routes
+from agent.api.machine_routes import add_machine_routes
+from agent.api.maintenance_routes import add_maintenance_routes
 from agent.api.models import (
     DeviceLatestOut,
     DeviceOut,
@@ -89,6 +91,8 @@ def create_app(
     add_load_routes(routes, ports, auth)
     add_session_routes(routes, ports, auth)
     add_audit_routes(routes, ports, auth)
+    add_machine_routes(routes, ports)
+    add_maintenance_routes(routes, view, ports, clock)
     app.include_router(routes.router)
     app.include_router(pages.router())
     problems.install(app)

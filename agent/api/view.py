@@ -16,6 +16,7 @@ from agent.control.registered import RegisteredStations
 from agent.control.timed_event_model import TimedEventBook
 from agent.core.model import Event, Number, Session, Signal
 from agent.core.ports import Latest, Notebook
+from agent.insight.maintenance import Maintenance
 from agent.insight.service import Insight
 from agent.pipeline.health import Health, UnitState, WireState
 from agent.pipeline.hub import Subscription
@@ -279,4 +280,5 @@ class SitePorts:
     forget: Callable[[str], Awaitable[None]] | None = None
     posted: PostedDevices | None = None
     insight: Insight | None = None
+    maintenance: Maintenance | None = None  #: machines, what was done to them and what is due
     record: Callable[[Event], None] = lambda event: None  # noqa: ARG005 - told to nobody
