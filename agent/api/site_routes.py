@@ -232,6 +232,11 @@ class _DeviceRoutes:
 
     async def adopt(self, charge_point_id: ChargePointId, caller: CallerOf) -> AdoptedOut:
         """Let a charger in that is configured and waits: what it presented is its proof from now on, or it gets one."""
+        pending = self._ports.pending() if self._ports.pending is not None else ()
+        known = {self._identity(device.id) for device in self._view.devices()} | {one.identity for one in pending}
+        if charge_point_id not in known:
+            detail = f"no charger calls as {charge_point_id!r}, and none is configured: POST /api/devices adds one"
+            raise HTTPException(HTTPStatus.NOT_FOUND, detail)
         return await self._adopt(caller, charge_point_id)
 
     async def _adopt(self, caller: Caller, identity: str) -> AdoptedOut:

@@ -108,7 +108,7 @@ class Contract:
     def ask(self, case: schemathesis.Case) -> None:
         self._gateway.prove()
         headers = {"authorization": f"Bearer {self._gateway.token}"}
-        answer = case.call(base_url=self._gateway.url, session=self._session, headers=headers)
+        answer = case.call(base_url=self._gateway.url, session=self._session, headers=headers, timeout=60)
         label = case.operation.label
         self.statuses[label, answer.status_code] += 1
         excluded = [CHECKS.get_one(name) for name in OTHERWISE]

@@ -406,3 +406,10 @@ def test_schedules_are_listed_and_done_out_of_turn(rig: Rig) -> None:
     assert [one["outcome"] for one in answer.json()["results"]] == ["rejected", "done"]
     assert rig.control.ran == ["night_off"]
     assert rig.audit() == [("user:operator", "run schedule", "night_off", "rejected, done")]
+
+
+def test_nobody_waits_for_a_charger_that_neither_calls_nor_is_configured(rig: Rig) -> None:
+    problem(rig.call("POST", "/api/chargers/CP-0009/adopt", Role.ADMIN), 404, "no charger calls as 'CP-0009'")
+    assert rig.adopted == []
+    rig.call("POST", "/api/chargers/CP-7/adopt", Role.ADMIN)
+    assert rig.adopted == ["CP-7"], "it is configured"
