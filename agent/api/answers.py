@@ -210,7 +210,7 @@ class DecisionOut(Model):
             status=None if decision.on is None else "on" if decision.on else "off",
             limit_a=decision.limit_a,
             reason=decision.reason,
-            result=decision.result,
+            result=decision.outcome,
             winner=None if decision.winner is None else WishOut.of(decision.winner),
             wishes=[WishOut.of(wish) for wish in decision.wishes],
             inputs=dict(decision.inputs),
