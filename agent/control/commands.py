@@ -18,7 +18,7 @@ Rules of this file:
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent.control.arbiter import who
 from agent.control.execution import Answer, attempt, in_time
@@ -31,6 +31,7 @@ from agent.control.station import StationRunner
 from agent.control.stations import Stations
 from agent.core.clock import Clock
 from agent.core.errors import Refusal
+from agent.core.model import Event
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +53,12 @@ _ARGS = {
 
 
 class Commands:
-    """Executes commands on stations and devices."""
+    """Executes commands on stations and devices. ``record`` takes what the store could not take at once."""
 
-    def __init__(self, clock: Clock, memory: Memory, stations: Stations) -> None:
+    def __init__(self, clock: Clock, memory: Memory, stations: Stations, record: Callable[[Event], None]) -> None:
         self._clock = clock
         self._stations = stations
-        self._records = Records(memory, clock)
+        self._records = Records(memory, clock, record)
         self._running: dict[str, asyncio.Task[Result]] = {}
         self._stopping = False
 

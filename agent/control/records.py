@@ -5,13 +5,15 @@ Rules of this file:
 1. A record without an outcome that is found at start was being done when the gateway stopped: it has failed.
 2. ``KEPT`` records are kept, those of ``KEPT_S`` at most; but none is dropped before every command of its time has run
    out (``MAX_TTL_S``): a replayed one would be done again.
+3. The outcome and the event that tells of it are one commit. What the store does not take goes on the ledger as soon as
+   it can, and into the record with a later command.
 """
 
 import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent.control.execution import Answer
@@ -30,8 +32,8 @@ KEPT_S = 7 * 86400.0
 #: So many within ``MAX_TTL_S``, and no more are taken.
 MAX_RECENT = 10_000
 MAX_REASON = 1000
-#: With one more record, so many old ones are dropped at most.
-_DROPPED_AT_ONCE = 4
+#: With one more record, so many old ones are dropped, and so many that the store did not take are written, at most.
+_DROPPED_AT_ONCE = _OWED_AT_ONCE = 4
 
 STOPPED = "the gateway stopped while it was done"
 
@@ -51,9 +53,11 @@ class Record:
 class Records:
     """All records, oldest first."""
 
-    def __init__(self, memory: Memory, clock: Clock) -> None:
+    def __init__(self, memory: Memory, clock: Clock, record: Callable[[Event], None]) -> None:
         self._memory = memory
         self._clock = clock
+        self._record = record
+        self._owed: dict[str, Mapping[str, object]] = {}  # records whose outcome is not on disk, ``KEPT`` at most
         self._records: dict[str, Record] = {}
         notes = memory.notebook.notes(COMMAND).items()
         read = [record for key, data in notes if (record := _read(key, data)) is not None]
@@ -114,7 +118,21 @@ class Records:
         event_data = {"id": record.id, **record.data, **came_to, **change}
         event = Event("command.result", result.t_us, str(record.data["target"]), event_data)
         kept = {"essence": record.essence, "t_us": record.t_us, "ended_us": result.t_us, "data": redacted(result.data)}
-        await self._memory.write(COMMAND, record.id, {**record.data, **came_to, **kept}, [event])
+        note = {**record.data, **came_to, **kept}
+        if await self._memory.write(COMMAND, record.id, note, [event]) is None:
+            await self._pay()
+            return
+        self._record(event)
+        self._owed[record.id] = note
+        if len(self._owed) > KEPT:
+            del self._owed[next(iter(self._owed))]
+
+    async def _pay(self) -> None:
+        """Write what the store did not take before."""
+        for command_id, note in list(self._owed.items())[:_OWED_AT_ONCE]:
+            if await self._memory.write(COMMAND, command_id, note) is not None:
+                return
+            self._owed.pop(command_id, None)
 
     async def _drop_old(self) -> None:
         for record in list(self._records.values())[:_DROPPED_AT_ONCE]:
@@ -122,6 +140,7 @@ class Records:
             if self._is_young(record) or record.result is None or not (old or len(self._records) > KEPT):
                 return
             del self._records[record.id]
+            self._owed.pop(record.id, None)
             if await self._memory.write(COMMAND, record.id, None) is not None:
                 return
 

@@ -49,7 +49,7 @@ class ControlService:
         self._clock = clock
         memory = Memory(notebook)
         self._stations = Stations(Surroundings(clock, memory, record, latest, find))
-        self._commands = Commands(clock, memory, self._stations)
+        self._commands = Commands(clock, memory, self._stations, record)
         self._scheduler = Scheduler(clock, memory, record, self._commands.execute, self._chargers)
         self.alarms = AlarmBook(clock, memory, record, self._stations, self._commands.execute, tell)
         self.events = TimedEvents(clock, memory, self._stations)

@@ -434,3 +434,46 @@ def test_no_secret_text_passes(args: dict[str, str]) -> None:
     assert set(shown) == set(args)
     for name in ("id_tag", "password"):
         assert name not in shown or shown[name] == HIDDEN
+
+
+@pytest.mark.announced_warnings
+def test_what_came_of_a_local_stop_is_told_though_the_store_fails_and_is_told_once() -> None:
+    """Trials C11, C2: the stop is allowed without the disk; its one result is on the ledger as soon as it can."""
+
+    async def check() -> None:
+        rig = await Rig().start()
+        async with rig.service:
+            rig.notebook.failing = True
+            stop = rig.command("off")
+            result = await rig.service.execute(stop)
+            assert result.outcome is Outcome.DONE
+            assert [event.data["id"] for event in rig.told("command.result")] == [stop.id]
+            rig.notebook.failing = False
+            await rig.do("limit", limit_a=10)
+        after = await rig.restarted().start()
+        assert after.told("command.result") == [], "the record says what came of it"
+        async with after.service:
+            assert (await after.service.execute(stop)).outcome is Outcome.DONE
+
+    run(check)
+
+
+@pytest.mark.announced_warnings
+def test_a_command_that_was_recorded_before_the_store_failed_has_one_result() -> None:
+    async def check() -> None:
+        rig = await Rig().start()
+        async with rig.service:
+            rig.charger.gate = asyncio.Event()
+            command = rig.command("reset")
+            task = asyncio.create_task(rig.service.execute(command))
+            await settle()
+            rig.notebook.failing = True
+            rig.charger.gate.set()
+            assert (await task).outcome is Outcome.DONE
+            rig.notebook.failing = False
+            await rig.do("limit", limit_a=10)
+        told = [event.data for event in rig.told("command.result") if event.data["id"] == command.id]
+        assert [data["outcome"] for data in told] == ["done"]
+        assert (await rig.restarted().start()).told("command.result") == []
+
+    run(check)
