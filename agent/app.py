@@ -25,8 +25,9 @@ from agent.central import Central
 from agent.config import OWN_DEVICE, Config, OcppDevice, Report, load_config
 from agent.config_api import split_address
 from agent.config_changes import changes_of
+from agent.consumption import Consumption
 from agent.control.registered import RegisteredStations
-from agent.control.service import ControlService
+from agent.control.service import TICK_S, ControlService
 from agent.core.clock import Clock
 from agent.core.errors import ConfigError, StoreError
 from agent.core.model import Event, Signal, SignalSpec
@@ -453,6 +454,10 @@ class _Running:
         if self._backend is not None:
             await self._backend.client.run()
 
+    def _event_interval_s(self) -> float:
+        backend = self._config.event_backend
+        return TICK_S if backend is None else backend.every_s
+
     def _api(self, config: Config) -> Callable[[], Awaitable[None]]:
         made: list[ApiServer] = []
 
@@ -470,6 +475,7 @@ class _Running:
             control=self.control,
             alarms=self.control.alarms,
             events=self.control.events,
+            event_interval_s=self._event_interval_s,
             load=self.control.loads.status,
             notify=ToldChannels(self.notifier),
             ledger=self._store,
@@ -486,6 +492,7 @@ class _Running:
             maintenance=self.maintenance,
             posted=self.posted,
             insight=self.insight,
+            energy=Consumption(self._clock, self._store, self.posted, self.insight.changed),
         )
 
     def _uplink(self, config: Config) -> Callable[[], Awaitable[None]]:

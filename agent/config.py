@@ -14,6 +14,7 @@ from zoneinfo import available_timezones
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from agent.config_api import Api
 from agent.config_control import (
     Alarm,
     AlarmSet,
@@ -24,6 +25,7 @@ from agent.config_control import (
     Schedule,
     StationSwitching,
 )
+from agent.config_energy import InsightSection, TariffSection
 from agent.config_ocpp import OcppKeys, OcppSection, linkable
 from agent.core.errors import ConfigError
 from agent.yamlfile import Document, Json, Problem, Section, complaint, parse, read_text
@@ -35,7 +37,6 @@ from drivers.serial_meter.settings import MeterSettings
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0)]
 
-MAX_PORT = 65535
 #: M-Bus addresses have one byte.
 MAX_ADDRESS = 255
 #: The profile of devices that say themselves what they have.
@@ -45,21 +46,6 @@ OWN_DEVICE = "gateway"
 ENV_PREFIX = "ENLACE_"
 #: Variables that are no configuration key: they are read by the command line.
 ENV_OTHER = {"ENLACE_CONFIG"}
-
-
-class Api(Section):
-    """The local HTTP API."""
-
-    listen: str = Field("127.0.0.1:8080", description="address and port; port 0 takes a free one and logs it")
-
-    @field_validator("listen")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        try:
-            split_address(value)
-        except ValueError as error:
-            raise complaint(f"`{value}` is no address", str(error)) from error
-        return value
 
 
 class Site(Section):
@@ -333,6 +319,8 @@ class Config(Section):
     event_backend: EventBackend | None = Field(
         None, description="a server that knows timed events; absent: only those made here"
     )
+    tariff: TariffSection | None = Field(None, description="what energy costs; absent: figures without money")
+    insight: InsightSection = Field(InsightSection(), description="what recommendations should know of the site")
     store: StoreSection = Field(StoreSection(), description="what is kept, and for how long")
     uplink: UplinkSection | None = Field(None, description="the central server; absent: none")
     log: Log = Field(Log(), description="logging")
@@ -366,12 +354,14 @@ class Config(Section):
             for name in alarm.notify or ():
                 if name not in channels:
                     raise complaint(f"alarm `{alarm.id}` tells `{name}`", "add that channel under `notify:`")
+        devices = {one.id for one in self.devices}
+        if self.insight.grid is not None and self.insight.grid not in devices:
+            raise complaint(f"insight names `{self.insight.grid}`: there is no such device", "add it, or name another")
         load = self.load_management
         if load is None:
             return self
         if self.site.import_limit_a is None:
             raise complaint("load management needs the limit that it keeps", "add `import_limit_a:` under `site:`")
-        devices = {one.id for one in self.devices}
         for name in (load.meter, *load.batteries, *(one.station.partition(".")[0] for one in load.stations)):
             if name not in devices:
                 raise complaint(f"load management names `{name}`: there is no such device", "add it, or name another")
@@ -426,14 +416,6 @@ def dotenv(path: Path) -> dict[str, str]:
 def env_names() -> dict[str, tuple[str, ...]]:
     """Each environment variable and the key that it overrides."""
     return {ENV_PREFIX + "_".join(path).upper(): path for path, _ in scalars(Config)}
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """``host:port`` as its two parts; IPv6 hosts stand in brackets. Raises ValueError."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > MAX_PORT:
-        raise ValueError("write address:port, such as 127.0.0.1:8080 or [::1]:8080")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def scalars(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:

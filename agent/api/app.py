@@ -24,6 +24,7 @@ from agent.api.answers import StatusOut
 from agent.api.audit_routes import add_audit_routes
 from agent.api.auth import Auth, DeniedError
 from agent.api.auth_routes import add_auth_routes
+from agent.api.energy_routes import add_energy_routes, add_station_stats_route
 from agent.api.event_routes import add_event_routes
 from agent.api.guard import Guard
 from agent.api.live import LiveStreams
@@ -47,8 +48,10 @@ from agent.api.paging import DeviceFilter, DeviceId, Name, NameFilter, Page, Pag
 from agent.api.schedule_routes import add_schedule_routes
 from agent.api.session_routes import CsvResponse, add_session_routes
 from agent.api.site_routes import add_site_routes
+from agent.api.telemetry_routes import add_telemetry_routes
 from agent.api.times import iso
 from agent.api.users import Role
+from agent.api.vehicle_routes import add_vehicle_routes
 from agent.api.view import DeviceInfo, GatewayView, History, SitePorts
 from agent.core.clock import Clock
 from agent.core.errors import StoreError
@@ -84,6 +87,7 @@ def create_app(
     routes = Routes(auth)
     add_auth_routes(routes, auth, clock)
     _Readings(view, clock, auth, live or LiveStreams(view, clock)).add(routes)
+    add_station_stats_route(routes, ports)
     add_site_routes(routes, view, ports, auth)
     add_alarm_routes(routes, ports)
     add_schedule_routes(routes, ports, auth)
@@ -91,6 +95,9 @@ def create_app(
     add_load_routes(routes, ports, auth)
     add_session_routes(routes, ports, auth)
     add_audit_routes(routes, ports, auth)
+    add_telemetry_routes(routes, ports, clock)
+    add_vehicle_routes(routes, view, ports, clock)
+    add_energy_routes(routes, view, ports, clock)
     add_machine_routes(routes, ports)
     add_maintenance_routes(routes, view, ports, clock)
     app.include_router(routes.router)

@@ -26,6 +26,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent.api.throttle import TooFastError
 
 MAX_BODY_BYTES = 64 * 1024
+#: Paths whose bodies may be longer: the batches of rows that clients post.
+LONG_BODIES: Mapping[str, int] = MappingProxyType({"/api/telemetry": 8 << 20})
 _LENGTH_DIGITS = 9  # more are too many anyway
 
 SECURITY_HEADERS = {
@@ -40,6 +42,9 @@ SECURITY_HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 
+#: A year, for this name alone; only with a certificate that browsers trust (RFC 6797, 8.4 and 11.3).
+HSTS = "max-age=31536000"
+
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -47,7 +52,7 @@ class Guard:
     """ASGI middleware. ``hosts`` are the names beside those of the loopback that this gateway answers to.
 
     ``any_address``: it answers to every IP address as well, because it is reached from the network. ``admit`` raises
-    ``TooFastError`` for who asks too often.
+    ``TooFastError`` for who asks too often. ``hsts``: browsers shall come by TLS only.
     """
 
     def __init__(
@@ -57,9 +62,11 @@ class Guard:
         *,
         any_address: bool = False,
         admit: Callable[[Request], None] = lambda _: None,
+        hsts: bool = False,
     ) -> None:
         self._app = app
         self._admit = admit
+        self._headers = SECURITY_HEADERS | ({"strict-transport-security": HSTS} if hsts else {})
         self._turn = asyncio.Lock()
         self._any_address = any_address
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
@@ -73,17 +80,18 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
         async with self._turn:
             await asyncio.sleep(0)
-        refusal = self._refusal(Headers(scope=scope)) or self._too_fast(Request(scope))
+        most = LONG_BODIES.get(scope["path"], MAX_BODY_BYTES)
+        refusal = self._refusal(Headers(scope=scope), most) or self._too_fast(Request(scope))
         await (refusal or self._app)(scope, receive, send_guarded)
 
-    def _refusal(self, headers: Headers) -> Response | None:
+    def _refusal(self, headers: Headers, max_bytes: int) -> Response | None:
         name = headers.get("host", "").lower()
         host = host_name(name)
         if host not in self._hosts and not (self._any_address and is_address(host)):
@@ -92,8 +100,8 @@ class Guard:
         if "transfer-encoding" in headers:
             return _refuse(HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length")
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or len(length) > _LENGTH_DIGITS or int(length) > MAX_BODY_BYTES:
-            return _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes")
+        if not length.isdecimal() or len(length) > _LENGTH_DIGITS or int(length) > max_bytes:
+            return _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {max_bytes} bytes here")
         return None
 
     def _too_fast(self, request: Request) -> Response | None:

@@ -232,18 +232,41 @@ class PostedRow:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of posted rows; ``refused``: the place of each that was not taken, and why."""
+    """What became of posted rows; ``refused``: the place of each that was not taken, and why.
+
+    Of consumption, ``late`` ones are inserted at the time of the newest, and ``conflicts`` are refused because another
+    energy was posted for their time.
+    """
 
     inserted: int
     duplicates: int
     refused: Sequence[tuple[int, str]] = ()
+    late: int = 0
+    conflicts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PostedEnergy:
+    """Consumption that a client posts: where it stood, of whom, how much, and the time that names its interval."""
+
+    place: int
+    device: str
+    t_us: int
+    kwh: float
+
+
+class EnergyPosts(Protocol):
+    """Takes posted consumption."""
+
+    async def post(self, rows: Sequence[PostedEnergy]) -> Taken:
+        """Count postings, each (device, time) once for ever. Returns after the commit. Raises ``StoreError``."""
 
 
 class PostedDevices(Protocol):
     """Devices whose rows clients post. All raise ``StoreError``."""
 
     def devices(self) -> Sequence[str]:
-        """Their names, sorted."""
+        """The names of those that post telemetry, sorted."""
 
     def oldest_us(self) -> int:
         """From when on raw readings are kept; what is older is refused."""
@@ -264,6 +287,7 @@ class SitePorts:
     load: Callable[[], LoadStatus | None] | None = None
     notify: Channels | None = None
     events: TimedEventBook | None = None
+    event_interval_s: Callable[[], float] | None = None  #: how often another server is asked for events
     editor: SiteEditor | None = None
     registered: RegisteredStations | None = None  #: stations without a wire
     sessions: SessionBook | None = None
@@ -280,5 +304,6 @@ class SitePorts:
     forget: Callable[[str], Awaitable[None]] | None = None
     posted: PostedDevices | None = None
     insight: Insight | None = None
+    energy: EnergyPosts | None = None
     maintenance: Maintenance | None = None  #: machines, what was done to them and what is due
     record: Callable[[Event], None] = lambda event: None  # noqa: ARG005 - told to nobody

@@ -122,6 +122,8 @@ _ALL = (
     Point("fan_speed_rpm", "rpm", _G, "speed of the device's fan"),
     Point("session_energy_wh", "Wh", _C, "energy of the present charging session"),
     Point("session_duration_s", "s", _C, "length of the present charging session"),
+    # Vehicles
+    Point("odometer_km", "km", _C, "distance that the vehicle has covered so far"),
     # Inverters
     Point("dc_power_w", "W", _G, "power of the DC side, positive = drawn from the site"),
     Point("dc_voltage_v", "V", _G, "voltage of the DC side"),

@@ -67,13 +67,18 @@ class Insight:
         self._settings = settings or InsightSettings()
         self._lock = threading.Lock()
         self._costly = threading.Lock()
-        self._kept: dict[Hashable, tuple[float, object]] = {}
+        self._kept: dict[tuple[Hashable, ...], tuple[float, object]] = {}
 
     def configure(self, settings: InsightSettings) -> None:
         """From now on these hold; what was worked out with others is forgotten."""
         with self._lock:
             self._settings = settings
             self._kept.clear()
+
+    def changed(self, device: str) -> None:
+        """Something was added to the energy of a device just now: what was counted of it is forgotten."""
+        with self._lock:
+            self._kept = {key: kept for key, kept in self._kept.items() if key[:2] != ("energy", device)}
 
     def warm(self) -> None:
         """Sum up what was stored since the last question: called now and then, the next question need not.
@@ -200,7 +205,7 @@ class Insight:
     def _signals(self, device: str) -> list[Signal]:
         return [one for one in self._reader.catalog()[1] if one.device == device]
 
-    def _keep(self, key: Hashable, work: Callable[[], T]) -> T:
+    def _keep(self, key: tuple[Hashable, ...], work: Callable[[], T]) -> T:
         """The answer that was worked out less than a minute ago, or a new one."""
         now_s = self._clock.monotonic_s()
         with self._lock:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from agent.core.clock import Clock
 from agent.core.model import Batch, Column
-from agent.pipeline.columns import Memory, Rows, Spots
+from agent.pipeline.columns import Memory, Rows, Spots, rows_of
 from agent.pipeline.gate import Gate
 from agent.pipeline.hub import Hub
 
@@ -44,6 +44,14 @@ class Flow:
         if self.watcher is not None:
             self.watcher.rows(rows, now_s)
         return self._keep(self._gate.put_rows(rows, now_s))
+
+    def show(self, batch: Batch) -> None:
+        """Rows that stand in the store already, such as clients post: nothing is thinned out, and nothing kept."""
+        rows = rows_of(batch)
+        self._hub.update_rows(rows)
+        if self.watcher is not None:
+            self.watcher.rows(rows, self._clock.monotonic_s())
+        self._hub.publish(batch)
 
     def touch(self, ids: Column) -> int:
         """Signals that were read again unchanged. Gives the number of rows that were kept."""

@@ -27,7 +27,7 @@ from agent.store.notes import Kinds, Notes, load_notes
 from agent.store.opening import create_or_open, is_damage, move_aside, open_file
 from agent.store.posting import Fate, Posting
 from agent.store.readers import Readers
-from agent.store.schema import NUMBERS_FROM, set_mark
+from agent.store.schema import NUMBERS_FROM, get_mark, set_mark
 from agent.store.sessions import SessionTable, begin_numbers
 from agent.store.settings import Opened, StoreSettings, StoreStats
 from agent.store.transaction import transaction
@@ -161,6 +161,11 @@ class Store:
     def raw_from_us(self) -> int:
         """From when on raw readings are kept; posted rows before that are refused."""
         return self._clock.now_us() - round(self._raw_age_s * 1e6)
+
+    def raw_cut_us(self) -> int:
+        """Up to when raw readings were dropped for their size or age; 0 before. Blocks; raises ``StoreError``."""
+        with self._readers.snapshot() as connection:
+            return get_mark(connection, "raw_cut_us")
 
     def newest_posted_us(self, device: str) -> int | None:
         """The newest time for which a row of that device was posted. Blocks; raises ``StoreError``."""
