@@ -1,10 +1,12 @@
 """The maintenance table of a store over a database in memory: its own code, without a disk."""
 
+import asyncio
+import functools
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, ParamSpec, cast
 
 from agent.core.model import Event
 from agent.store import ledger, schema
@@ -14,6 +16,17 @@ from agent.store.transaction import transaction
 from agent.store.writer import Writer
 
 BOOT = 1
+P = ParamSpec("P")
+
+
+def in_loop(scenario: Callable[P, Coroutine[None, None, None]]) -> Callable[P, None]:
+    """A test that runs on an event loop of its own."""
+
+    @functools.wraps(scenario)
+    def test(*args: P.args, **kwargs: P.kwargs) -> None:
+        asyncio.run(scenario(*args, **kwargs))
+
+    return test
 
 
 class MemoryStore:
