@@ -176,12 +176,15 @@ class Insight:
         too_new: list[str] = []
 
         def judge(signal: Signal, resolution: float, *series: Hours) -> None:
-            told = None
+            told: list[Finding] | None = None
             for one in series:
                 early = one.t_us < from_us
                 before, now = Hours(one.t_us[early], one.values[early]), Hours(one.t_us[~early], one.values[~early])
                 found = anomalies.unusual(signal.full_name, signal.unit, before, now, zone, resolution)
-                told = told if found is None else [*(told or []), *found]
+                # Where an hour has one reading, its lowest and its highest tell the same twice.
+                told_of = {(each.from_us, each.to_us, each.direction) for each in told or ()}
+                new = [each for each in found or () if (each.from_us, each.to_us, each.direction) not in told_of]
+                told = told if found is None else [*(told or []), *new]
             (too_new if told is None else known).append(signal.full_name)
             findings.extend(told or [])
 
