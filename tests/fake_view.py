@@ -144,6 +144,7 @@ class FakeControl:
     refusal: Refusal | None = None
     outcome: Outcome = Outcome.DONE
     ran: list[str] = field(default_factory=list)
+    schedules: list[JobInfo] | None = None  #: None: two of them
 
     def __post_init__(self) -> None:
         settings, actions = {"current_limit_a": LIMIT}, {"reset": RESET}
@@ -173,6 +174,8 @@ class FakeControl:
         return Result(command.id, self.outcome, "", None, {"set": dict(command.args)}, self.clock.now_us())
 
     def jobs(self) -> Sequence[JobInfo]:
+        if self.schedules is not None:
+            return self.schedules
         done = Result("schedule:night_off 1", Outcome.DONE, t_us=START_US)
         return [
             JobInfo("night_off", "0 22 * * *", None, None, START_US, running=False),

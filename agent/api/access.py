@@ -26,6 +26,8 @@ _ROLE = "x-role"
 _LOCAL = "x-local"
 
 LOGIN = "/api/auth/login"
+#: Where a form may be sent: nothing is given there that a browser keeps by itself.
+FORMS = frozenset({LOGIN, "/auth/login", "/auth/login/"})
 FORM = "application/x-www-form-urlencoded"
 
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -104,7 +106,7 @@ def _check_body(request: Request) -> None:
     if request.method in READING or request.headers.get("content-length", "0") == "0":
         return
     kind = media_type(request)
-    if kind != "application/json" and not (request.url.path == LOGIN and kind == FORM):
+    if kind != "application/json" and not (request.url.path in FORMS and kind == FORM):
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, with Content-Type: application/json")
 
 

@@ -158,6 +158,10 @@ class Logins:
         login = self._logins.get(name)
         return login is not None and self._user(login) is not None
 
+    def users(self) -> set[str]:
+        """The names of those who are logged in."""
+        return {login.user for login in self._logins.values() if self._user(login) is not None}
+
     async def end(self, name: str) -> None:
         """End a log-in."""
         if name in self._logins:

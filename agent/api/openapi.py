@@ -264,8 +264,8 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
 def _statuses(path: str, method: str, operation: dict[str, Any], parameters: list[dict[str, Any]]) -> set[HTTPStatus]:
     """The errors that it may answer with."""
     found = {*_ALL}
-    reads, proving = method == "get", "auth" in operation.get("tags", [])
-    if operation.get("x-role") != PUBLIC or (proving and not reads):
+    reads = method == "get"
+    if operation.get("x-role") != PUBLIC or not reads:
         found |= {*_PROVED}
     if "{" in path or parameters or not reads or operation.get("x-role") == PUBLIC:
         found.add(HTTPStatus.NOT_FOUND)

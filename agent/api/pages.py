@@ -3,6 +3,7 @@
 Scripts and styles are files of their own, because the content security policy forbids inline ones.
 """
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def router() -> APIRouter:
         content = (STATIC / name).read_bytes()
         result.add_api_route(path, partial(_serve, content, media_type), methods=["GET"])
     return result
+
+
+def front_page() -> Callable[[], Awaitable[Response]]:
+    """Who gives browsers the page at ``/``; programs get something else there."""
+    name, media_type = _FILES["/"]
+    return partial(_serve, (STATIC / name).read_bytes(), media_type)
 
 
 async def _serve(content: bytes, media_type: str) -> Response:

@@ -145,6 +145,7 @@ class JobInfo:
     next_us: int | None  #: None: held because the clock was never set, or never due
     running: bool
     results: Sequence[Result] = ()  #: of its last run by the clock in this process
+    toggles: bool = False  #: it toggles a station, or all
 
 
 class Control(Protocol):

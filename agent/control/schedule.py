@@ -221,7 +221,10 @@ class _Job:
     def info(self) -> JobInfo:
         """As it is now."""
         spec = self.spec
-        return JobInfo(spec.id, spec.cron, spec.every_s, self.last_us, self._next_us, self.running, self.results)
+        toggles = any(act.set == "toggle" for act in spec.acts)
+        return JobInfo(
+            spec.id, spec.cron, spec.every_s, self.last_us, self._next_us, self.running, self.results, toggles
+        )
 
     def due(self, now_us: int, now_s: float) -> tuple[int | None, int | None]:
         """What is to be done now, by its due time, and what was missed. Whatever is given was due, and is not again."""

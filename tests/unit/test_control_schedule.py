@@ -117,6 +117,16 @@ def done(rig: Rig) -> list[str]:
     return [str(event.data["id"]) for event in rig.told("command.result")]
 
 
+def test_a_schedule_says_whether_it_toggles_something() -> None:
+    async def check() -> None:
+        both = (Act("cp1", limit_a=10), Act("cp1", set="toggle"))
+        rig = await rig_of(ScheduleSpec("a", every_s=60, acts=both), ScheduleSpec("b", every_s=60, acts=OFF)).start()
+        async with rig.service:
+            assert [(job.id, job.toggles) for job in rig.service.jobs()] == [("a", True), ("b", False)]
+
+    run(check)
+
+
 def test_a_schedule_switches_when_it_is_due() -> None:
     async def check() -> None:
         rig = await rig_of(

@@ -34,7 +34,7 @@ def test_one_is_registered_switched_and_listed_among_the_chargers(rig: Rig) -> N
     )  # fmt: skip
     listed = rig.call("GET", "/api/stations", Role.VIEWER).json()["items"]
     assert [(one["id"], one["registered"], one["max_kw"]) for one in listed] == [
-        ("battery1", False, 32 * 3 * 0.23),
+        ("battery1", False, 22.08),
         ("meter1.2", False, None),
         ("station-1", True, 22.0),
     ]

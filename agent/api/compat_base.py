@@ -1,0 +1,62 @@
+"""What the translators of ``compat.py`` share: our own handlers by name, and bodies as former clients send them."""
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any
+
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict
+from starlette.routing import BaseRoute
+
+from agent.api.auth import Auth
+from agent.api.view import GatewayView, SitePorts
+from agent.core.clock import Clock
+
+X_TOTAL = "x-total-count"
+
+
+class System(StrEnum):
+    """The five systems; their tags in OpenAPI."""
+
+    STATIONS = "compat: charging stations"
+    BATTERY = "compat: battery and vehicle monitor"
+    MACHINES = "compat: machines and maintenance"
+    EVENTS = "compat: event states"
+    ENERGY = "compat: energy consumption"
+
+
+class FormerBody(BaseModel):
+    """Base of what former clients send: keys that Enlace has no place for are ignored, as those systems did."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class Canonical:
+    """The handlers of our own routes, by method and path: ``canonical("POST /api/stations")``."""
+
+    def __init__(self, routes: Iterable[BaseRoute]) -> None:
+        self._routes = {
+            f"{method} {route.path}": route
+            for route in routes
+            if isinstance(route, APIRoute)
+            for method in route.methods or set()
+        }
+
+    def __call__(self, name: str) -> Callable[..., Any]:
+        """The handler; a name that there is not is a bug, found when the application is made."""
+        return self._routes[name].endpoint
+
+    def body_of(self, name: str) -> dict[str, Any]:
+        """The description of the body, where the handler reads it by itself."""
+        return {"requestBody": (self._routes[name].openapi_extra or {})["requestBody"]}
+
+
+class Translator:
+    """Base of those who answer for one system."""
+
+    def __init__(self, canonical: Canonical, view: GatewayView, ports: SitePorts, auth: Auth, clock: Clock) -> None:
+        self.canonical = canonical
+        self.view = view
+        self.ports = ports
+        self.auth = auth
+        self.clock = clock
