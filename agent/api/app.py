@@ -45,6 +45,7 @@ from agent.api.models import (
     WiresOut,
 )
 from agent.api.paging import DeviceFilter, DeviceId, Name, NameFilter, Page, PageSize, Time, page_of, time_us
+from agent.api.public_routes import Published, add_public_routes
 from agent.api.schedule_routes import add_schedule_routes
 from agent.api.session_routes import CsvResponse, add_session_routes
 from agent.api.site_routes import add_site_routes
@@ -74,9 +75,10 @@ def create_app(
     hosts: Collection[str] = (),
     any_address: bool = False,
     live: LiveStreams | None = None,
+    published: Published | None = None,
 ) -> FastAPI:
     """The ASGI application. ``hosts`` and ``any_address``: under what it may be called, see ``Guard``."""
-    ports = ports or SitePorts()
+    ports, published = ports or SitePorts(), published or Published()
     app = FastAPI(
         title="Enlace",
         version="1",  # of the API: which version of Enlace this is, is told to who is logged in
@@ -86,6 +88,7 @@ def create_app(
     )
     routes = Routes(auth)
     add_auth_routes(routes, auth, clock)
+    add_public_routes(routes, clock, published)
     _Readings(view, clock, auth, live or LiveStreams(view, clock)).add(routes)
     add_station_stats_route(routes, ports)
     add_site_routes(routes, view, ports, auth)
@@ -103,7 +106,7 @@ def create_app(
     app.include_router(routes.router)
     app.include_router(pages.router())
     problems.install(app)
-    app.add_middleware(Guard, hosts=hosts, any_address=any_address, admit=auth.admit)
+    app.add_middleware(Guard, hosts=hosts, any_address=any_address, admit=auth.admit, hsts=published.always_tls)
     return app
 
 

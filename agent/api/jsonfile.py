@@ -65,7 +65,7 @@ class JsonFile(Generic[T]):
             with self._locked():
                 document = self.read().model_copy(deep=True)
                 result = edit(document)
-                self._write(document.model_dump_json(indent=1).encode())
+                replace_file(self.path, document.model_dump_json(indent=1).encode())
         except OSError as error:
             raise self._error("write", error.strerror or str(error)) from error
         return result
@@ -85,7 +85,7 @@ class JsonFile(Generic[T]):
     def _locked(self) -> Iterator[None]:
         handle = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._give_to_owner(handle)
+            _give_to_owner(handle, self.path.parent)
             pause = threading.Event()
             for _ in range(_LOCK_TRIES):
                 try:
@@ -99,29 +99,32 @@ class JsonFile(Generic[T]):
         finally:
             os.close(handle)
 
-    def _write(self, content: bytes) -> None:
-        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)  # mode 0600
-        draft = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                self._give_to_owner(file.fileno())
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.path)
-        finally:
-            draft.unlink(missing_ok=True)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def _give_to_owner(self, handle: int) -> None:
-        """What root writes belongs to the folder's owner: the gateway, which has a user of its own, must read it."""
-        if os.geteuid() == 0:
-            owner = self.path.parent.stat()
-            os.fchown(handle, owner.st_uid, owner.st_gid)
-
     def _error(self, what: str, reason: str) -> StoreError:
         return StoreError(f"{what} {self.path}", reason, self._hint)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, for its folder's owner alone; it is on disk afterwards. Raises ``OSError``."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            _give_to_owner(file.fileno(), path.parent)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _give_to_owner(handle: int, folder: Path) -> None:
+    """What root writes belongs to the folder's owner: the gateway, which has a user of its own, must read it."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(handle, owner.st_uid, owner.st_gid)

@@ -6,32 +6,44 @@ Rules of this file:
 2. While there is no admin, each start makes a one-time code for set-up and says it to who reads the log or the
    terminal; at whatever level is logged, for without it nobody gets in.
 3. It stops within ``STOP_S``, open event streams or not.
-4. A client that keeps us waiting is cut (``connections.py``): there are few places.
+4. A client that keeps us waiting is cut (``connections.py``): there are few places, and of one address fewer
+   (``door.py``).
 5. The socket is opened by us, so that a taken port is an ``Unavailable`` that the supervisor retries, and so that the
    address is known when port 0 took a free one.
+6. With certificates it speaks TLS, and takes new ones without a restart: open connections go on.
 """
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
+import ssl
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from agent.api.app import create_app
 from agent.api.auth import Auth
 from agent.api.connections import DEFAULT_PATIENCE, Sweep
+from agent.api.door import Door, redirect
+from agent.api.guard import Guard
 from agent.api.live import LiveStreams
 from agent.api.passwords import Passwords
+from agent.api.public_routes import Published
 from agent.api.view import GatewayView, SitePorts
+from agent.config_api import is_loopback
 from agent.core.clock import Clock
 from agent.core.errors import StoreError, Unavailable
+
+if TYPE_CHECKING:
+    from agent.api.tls import Certificates
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +53,22 @@ MAX_CONNECTIONS = 100
 KEEP_ALIVE_S = 20
 #: How often changes of the users beside us are looked for.
 LOOK_S = 1.0
+CERTIFICATES_S = 60.0
 BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """How it is met: by TLS only where there are certificates; ``contact`` is told of weak spots, as a URI."""
+
+    certificates: "Certificates | None" = None
+    contact: str = ""
 
 
 class ApiServer:
     """``run`` is a part for the supervisor. ``host`` and ``port`` are the configured ones.
 
-    ``data_dir`` is where users stand, ``ports`` is through what it acts, ``names`` are names beside the machine's own
-    under which it is called.
+    ``data_dir`` is where users stand, ``ports`` is through what it acts.
     """
 
     def __init__(
@@ -60,7 +80,7 @@ class ApiServer:
         data_dir: Path,
         ports: SitePorts | None = None,
         *,
-        names: Collection[str] = (),
+        face: Face | None = None,
         passwords: Passwords | None = None,
     ) -> None:
         self.patience = DEFAULT_PATIENCE  #: with slow clients, from the next ``run`` on
@@ -70,8 +90,11 @@ class ApiServer:
         self._port = port
         self._data_dir = data_dir
         self._ports = ports or SitePorts()
-        self._names = names
         self._passwords = passwords
+        face = face or Face()
+        self._certificates = face.certificates
+        self._contact = face.contact
+        self._stale = ""  #: why the certificate could not be renewed or read again
         self.address: tuple[str, int] | None = None  #: where it listens now; None while it does not
 
     @property
@@ -80,45 +103,39 @@ class ApiServer:
         if self.address is None:
             return ""
         host, port = self.address
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if self._certificates is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     async def run(self) -> None:
-        """Listen and serve until cancelled. Raises ``Unavailable`` when the port is taken."""
+        """Listen and serve until cancelled. Raises ``Unavailable`` when the port is taken, or the certificate bad."""
+        if self._certificates is not None:
+            await asyncio.to_thread(self._certificates.look)
         live = LiveStreams(self._view, self._clock)
         auth = await asyncio.to_thread(Auth, self._data_dir, self._clock, self._ports.record, self._passwords)
         local = is_loopback(self._host)
+        hosts: set[str] = set() if local else _own_names()
         app = create_app(
             self._view,
             self._clock,
             auth,
             self._ports,
-            hosts=self._names if local else {*self._names, *_own_names()},
+            hosts=hosts,
             any_address=not local,
             live=live,
+            published=self._published(),
         )
-        # Only errors: a broken request of some client is no warning of ours.
-        config = uvicorn.Config(
-            app,
-            loop="none",
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=STOP_S,
-            backlog=BACKLOG,
-        )
+        config = _config(app)
+        plain = _config(Guard(redirect, hosts, any_address=not local, admit=auth.admit))
         server = _Server(config)
+        inside, outside = partial(server.protocol, config), partial(server.protocol, plain)
+        door = Door(self._clock, server.connections, inside, outside, self._tls)
         with self._listen() as listening:
             self._offer_set_up(auth)
-            serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
+            serving = asyncio.create_task(server.serve(sockets=[]), name="uvicorn")
             sweep = Sweep(server.connections, self._clock, self.patience)
-            beside: asyncio.Future[Any] = asyncio.gather(sweep.run(), self._tell_changes(auth))
+            beside: asyncio.Future[Any] = asyncio.gather(
+                door.run(listening), sweep.run(), self._tell_changes(auth), self._mind_certificates()
+            )
             both: set[asyncio.Future[Any]] = {serving, beside}
             try:
                 await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -132,6 +149,32 @@ class ApiServer:
                 await self._drain(server, serving)
                 await serving
                 await asyncio.gather(beside, return_exceptions=True)
+
+    def _published(self) -> Published:
+        one = self._certificates
+        if one is None:
+            return Published(self._contact)
+        return Published(self._contact, lambda: one.authority_pem, always_tls=one.own is not None)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        return None if self._certificates is None else self._certificates.context
+
+    async def _mind_certificates(self) -> None:
+        """Renew ours in time, and read the site's own again when they change; the present ones serve meanwhile."""
+        if self._certificates is None:
+            return
+        while True:
+            await self._clock.sleep_s(CERTIFICATES_S)
+            try:
+                fresh = await asyncio.to_thread(self._certificates.look)
+            except Unavailable as error:
+                if str(error) != self._stale:
+                    logger.warning("api: the certificate that is there stays: %s", error)
+                self._stale = str(error)
+                continue
+            self._stale = ""
+            if fresh:
+                logger.info("api: new connections get a new certificate")
 
     async def _tell_changes(self, auth: Auth) -> None:
         """Tell the audit what is changed beside us, as long as we run."""
@@ -186,6 +229,9 @@ class ApiServer:
             self._port = port
             self.address = (host, port)
             logger.info("api: %s", self.url)
+            if self._certificates is not None and self._certificates.fingerprint:
+                told = self._certificates.fingerprint
+                logger.info("api: this gateway's own authority signed its certificate; SHA-256 %s", told)
             yield listening
 
 
@@ -194,6 +240,10 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave SIGINT and SIGTERM to the composition root."""
         yield
+
+    def protocol(self, config: uvicorn.Config) -> H11Protocol:
+        """One more connection, to the application of that configuration."""
+        return H11Protocol(config=config, server_state=self.server_state, app_state={})
 
     def connections(self) -> list[H11Protocol]:
         """Those that are open; ``http="h11"`` makes all of them."""
@@ -206,12 +256,23 @@ class _Server(uvicorn.Server):
                 connection.transport.abort()
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _config(app: ASGIApp) -> uvicorn.Config:
+    # Only errors: a broken request of some client is no warning of ours.
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_S,
+    )
 
 
 def _own_names() -> set[str]:

@@ -55,12 +55,12 @@ class Buckets:
 
     def wait_s(self, address: str) -> float:
         """How long until there is something in it; 0: there is."""
-        left = self._now(_site(address))
+        left = self._now(site_of(address))
         return 0.0 if left >= 1 else (1 - left) * self._refill_s
 
     def take(self, address: str) -> None:
         """Take a piece out."""
-        site, now_s = _site(address), self._clock.monotonic_s()
+        site, now_s = site_of(address), self._clock.monotonic_s()
         if not site:
             return
         self._left[site] = (self._now(site) - 1, now_s)
@@ -119,7 +119,7 @@ class Throttle:
         self._accounts.pop(account, None)
 
 
-def _site(address: str) -> str:
+def site_of(address: str) -> str:
     """Whose guesses are counted together: an IPv4 address, an IPv6 network of 64 bits; empty for this machine."""
     try:
         found = ipaddress.ip_address(address)

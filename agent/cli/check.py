@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from agent.cli.check_control import control_findings
 from agent.core.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _findings(path: Path) -> Iterator[Found]:
     if reading.config is None:
         return
     yield from _devices(reading, reading.config, path.resolve().parent)
-    yield from _ports(reading, reading.config)
+    yield from _ports(reading, reading.config, path.resolve().parent)
     yield from _ocpp(reading, reading.config, path.resolve().parent)
     yield from _schedules(reading, reading.config)
     yield from _data_dir(reading, reading.config)
@@ -111,10 +112,12 @@ def _devices(reading: "Reading", config: "Config", base: Path) -> Iterator[Found
         elif isinstance(device, ModbusDevice) and device.url.startswith("rtu:"):
             yield from _serial_port(reading, (*place, "url"), urlsplit(device.url).path)
     try:
-        can = plan_all(ready).can
+        plans = plan_all(ready, central, quirks)
     except ConfigError as error:
         yield "error", _at(reading, ("devices",), str(error))
         return
+    can = plans.can
+    yield from control_findings(config, plans.specs, base, lambda place, text: _at(reading, place, text))
     for wire in can.wires:
         messages = [message for one in wire for message in one.messages]
         bitrate = next((one.device.bitrate for one in wire if one.device.bitrate), None)
@@ -186,13 +189,18 @@ def frame_bits(message: "MessageDef") -> float:
     return _FRAME_BITS[message.extended] + data + (_STUFFED_BITS[message.extended] + data) / 10
 
 
-def _ports(reading: "Reading", config: "Config") -> Iterator[Found]:
-    from agent.config import split_address  # noqa: PLC0415 - see the package's docstring
+def _ports(reading: "Reading", config: "Config", base: Path) -> Iterator[Found]:
+    from agent.config_api import is_loopback, split_address  # noqa: PLC0415 - see the package's docstring
 
     host, port = split_address(config.api.listen)
-    if host not in {"127.0.0.1", "::1", "localhost"}:
-        text = f"passwords go in the clear to {host}: reach it through a VPN, or a proxy that speaks TLS"
+    if not config.api.encrypted and not is_loopback(host):
+        text = f"passwords go in the clear to {host}: delete `tls: off`, or reach it through a VPN only"
         yield "warning", _at(reading, ("api", "listen"), text)
+    if config.api.cert_file is not None and config.api.key_file is not None:
+        yield from _readable(reading, ("api", "cert_file"), base / config.api.cert_file, base / config.api.key_file)
+    elif config.api.encrypted:
+        text = "TLS with a certificate that this gateway makes: browsers ask until they trust its authority, see docs"
+        yield "info", _at(reading, ("api", "listen"), f"{text}/security.md")
     yield from _port(reading, ("api", "listen"), host, port)
 
 

@@ -20,8 +20,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from agent.api.connections import DEFAULT_PATIENCE, Patience, Sweep
 from agent.api.live import MAX_STREAMS
-from agent.api.server import ApiServer, is_loopback
+from agent.api.server import ApiServer
 from agent.api.users import Role, UserBook
+from agent.config_api import is_loopback
 from agent.core.clock import FakeClock, SystemClock
 from agent.core.errors import Unavailable
 from tests.fake_view import SOC, FakeView, quick_passwords

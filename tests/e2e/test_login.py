@@ -13,13 +13,13 @@ from tests.e2e import site
 CONFIG = """\
 data_dir: {folder}/data
 site: {{id: test}}
-api: {{listen: "{listen}"}}
+api: {{listen: "{listen}", tls: {tls}}}
 {more}"""
 
 
-def write_config(folder: Path, listen: str = "127.0.0.1:0", more: str = "") -> Path:
+def write_config(folder: Path, listen: str = "127.0.0.1:0", more: str = "", tls: str = "auto") -> Path:
     path = folder / "site.yaml"
-    path.write_text(CONFIG.format(folder=folder, listen=listen, more=more))
+    path.write_text(CONFIG.format(folder=folder, listen=listen, more=more, tls=tls))
     return path
 
 
@@ -90,7 +90,7 @@ def test_set_up_outlives_a_restart_and_so_does_a_log_in(tmp_path: Path) -> None:
 def test_the_code_is_said_at_every_level_and_other_machines_are_let_in(tmp_path: Path, level: str) -> None:
     log = tmp_path / "run.log"
     port = site.free_port()
-    config = write_config(tmp_path, f"0.0.0.0:{port}", f"log: {{level: {level}}}\n")
+    config = write_config(tmp_path, f"0.0.0.0:{port}", f"log: {{level: {level}}}\n", tls="off")
     with site.process("agent", "run", "--config", str(config), log=log):
         url = f"http://127.0.0.1:{port}"
         site.wait_until(lambda: "with the code" in log.read_text(), "the code")

@@ -54,8 +54,15 @@ def test_a_database_that_would_be_moved_aside_is_told_before(
     assert found[0].startswith("warning: site.yaml:1:11: the next start will move the database aside")
 
 
-def test_an_address_beyond_the_machine_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_beyond_the_machine_has_tls_or_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = check(tmp_path, capsys, BATTERY % 500_000, api='{listen: "0.0.0.0:0"}')
+    assert (code, len(found)) == (0, 1)
+    assert found[0].startswith("info: site.yaml:3:15: TLS with a certificate that this gateway makes")
+    api = '{listen: "0.0.0.0:0", cert_file: a.pem, key_file: a.key}'
+    code, found = check(tmp_path, capsys, BATTERY % 500_000, api=api)
+    assert code == 1
+    assert ["can't be read: a PEM file is wanted" in text for text in found] == [True, True]
+    code, found = check(tmp_path, capsys, BATTERY % 500_000, api='{listen: "0.0.0.0:0", tls: off}')
     assert code == 0
     assert len(found) == 1
     assert found[0].startswith("warning: site.yaml:3:15: passwords go in the clear to 0.0.0.0: ")

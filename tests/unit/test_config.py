@@ -12,8 +12,8 @@ from agent.config import (
     env_names,
     load_config,
     read_config,
-    split_address,
 )
+from agent.config_api import split_address
 from agent.core.errors import ConfigError
 
 GOOD = """\

@@ -28,7 +28,7 @@ OWNERS = {
     "ocpp": ("drivers/sim/",),
     "websockets": ("drivers/ocpp/", "drivers/sim/"),
     "fastjsonschema": ("drivers/ocpp/schemas.py", "drivers/ocpp/operations.py"),
-    "cryptography": ("drivers/ocpp/authority.py", "drivers/codec/dsmr_cipher.py"),
+    "cryptography": ("drivers/ocpp/authority.py", "drivers/codec/dsmr_cipher.py", "agent/api/tls.py"),
     "apscheduler": ("agent/control/",),
     "argon2": ("agent/api/",),
     "serial": ("drivers/line.py", "agent/cli/scan_targets.py"),
