@@ -110,11 +110,22 @@ class Pacer:
         self._saved_a = [min(a + b, c) for a, b, c in zip(saved, more, most, strict=True)]
 
     def _begin(self, now: Round) -> None:
-        """The first limit of a station: what it draws, where that is allowed, and at least its minimum."""
+        """The first limit of a station: what it draws and a little more, or its minimum, as far as there is room."""
+        drawn = {seat.id: max(now.drawn_a.get(seat.id, 0.0), seat.reserved_a or 0.0) for seat in now.seats}
+        used = [0.0] * len(now.site_a)
         for seat in now.seats:
-            if seat.id not in self.limits:
-                drawn_a = round_down(now.drawn_a.get(seat.id, 0.0) + LEAST_A, seat)
-                self._set(seat.id, min(now.goal[seat.id], drawn_a), now.now_s)
+            known = seat.id in self.limits
+            _add(used, seat, self._counts(seat, now) if known else drawn[seat.id])
+        new = [seat for seat in now.seats if seat.id not in self.limits]
+        for seat in sorted(new, key=lambda seat: (seat.need, drawn[seat.id] < LEAST_A, -seat.priority, seat.place)):
+            drawn_a = now.drawn_a.get(seat.id, 0.0)
+            limit_a = round_down(drawn_a + LEAST_A, seat)
+            room_a = min(now.safe_a[phase] - used[phase] for phase in seat.phases)
+            if limit_a - drawn[seat.id] > room_a + TRIFLE_A:
+                limit_a = round_down(drawn_a, seat) if drawn_a >= LEAST_A else 0.0
+            limit_a = min(now.goal[seat.id], limit_a)
+            _add(used, seat, max(limit_a - drawn[seat.id], 0.0))
+            self._set(seat.id, limit_a, now.now_s)
 
     def _too_much(self, now: Round) -> bool:
         standing = totals(self.limits, now.seats, len(now.site_a))
@@ -139,8 +150,7 @@ class Pacer:
         counted = {seat.id: self._counts(seat, now) for seat in now.seats}
         used = [0.0] * len(now.site_a)
         for seat in now.seats:
-            for phase in seat.phases:
-                used[phase] += counted[seat.id]
+            _add(used, seat, counted[seat.id])
         rising = [seat for seat in now.seats if self._may_rise(seat, now)]
         rising.sort(key=lambda seat: (seat.need, self.limits[seat.id] / seat.weight, -seat.priority, seat.place))
         for seat in rising:
@@ -157,9 +167,8 @@ class Pacer:
             small = old_a > 0 and new_a - old_a < LEAST_A and now.now_s < self.changed_s(seat.id) + SMALL_S
             if new_a <= old_a + TRIFLE_A or small:
                 continue
-            for phase in seat.phases:
-                used[phase] += max(new_a - counted[seat.id], 0.0)
-                self._saved_a[phase] -= new_a - old_a if ramped else 0.0
+            _add(used, seat, max(new_a - counted[seat.id], 0.0))
+            _add(self._saved_a, seat, old_a - new_a if ramped else 0.0)
             self._set(seat.id, new_a, now.now_s)
             self._round_s = now.now_s + ROUND_S
 
@@ -182,3 +191,8 @@ class Pacer:
             past.before_a = old_a if settled else max(old_a, past.before_a)
             past.lowered_s = now_s
         self.limits[name] = limit_a
+
+
+def _add(used: list[float], seat: Seat, amount_a: float) -> None:
+    for phase in seat.phases:
+        used[phase] += amount_a

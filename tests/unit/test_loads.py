@@ -95,6 +95,17 @@ def test_a_restart_interrupts_nobody() -> None:
     assert depot.limits(), "and they are managed"
 
 
+def test_a_restart_in_a_full_site_gives_nobody_what_is_not_there() -> None:
+    """One does not follow, two are paused, and the new process knows neither: it had 7 s of overload in a trial."""
+    chargers = [Charger(f"cp{n:02}", limit_a=6) for n in range(20)]
+    chargers[5] = Charger("cp05", deaf=True)
+    chargers[18].limit_a = chargers[19].limit_a = 0
+    depot = site(chargers, 160, steady(14))
+    depot.run(120)
+    assert depot.worst_a <= 0
+    assert sum(one.draws_a > 0 for one in chargers) >= 17
+
+
 def test_a_silent_meter_brings_all_to_their_failsafe_and_back() -> None:
     """Trials C12, target 10 s."""
     chargers = [Charger("cp1"), Charger("cp2", safe_a=None), Charger("cp3", safe_a=8)]
