@@ -90,6 +90,7 @@ class Maintenance:
         machine = self._check(entry)
         known: Mapping[str, Number] = {}
         if machine is not None and machine.device and not entry.void:
+            await self.log.count_switches()
             known = await asyncio.to_thread(self.readings, entry.machine, entry.t_us)
         now_us = self.clock.now_us()
         whole = replace(entry, counters={**known, **entry.counters}, created_us=now_us, created_by=who)
