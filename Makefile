@@ -28,11 +28,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-docs: $(READY)  ## docs/configuration.md, profiles.md, ocpp.md and the tables of alarms.md from the models
+docs: $(READY)  ## docs/configuration.md, profiles.md, ocpp.md, the tables of alarms.md and metrics.md from the models
 	$(BIN)/python -m docs.reference
 	$(BIN)/python -m docs.profiles
 	$(BIN)/python -m docs.chargers
 	$(BIN)/python -m docs.alarms
+	$(BIN)/python -m docs.metrics
 
 lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --all-extras --no-header --quiet pyproject.toml -o requirements.lock

@@ -5,6 +5,7 @@ thread, two at a time, so that a dashboard with many charts can't starve the wri
 """
 
 import asyncio
+import contextlib
 import csv
 import io
 from collections.abc import AsyncGenerator, Collection
@@ -24,6 +25,7 @@ from agent.api.answers import StatusOut
 from agent.api.audit_routes import add_audit_routes
 from agent.api.auth import Auth, DeniedError
 from agent.api.auth_routes import add_auth_routes
+from agent.api.compat import add_compat_routes
 from agent.api.energy_routes import add_energy_routes, add_station_stats_route
 from agent.api.event_routes import add_event_routes
 from agent.api.guard import Guard
@@ -46,9 +48,11 @@ from agent.api.models import (
 )
 from agent.api.paging import DeviceFilter, DeviceId, Name, NameFilter, Page, PageSize, Time, page_of, time_us
 from agent.api.public_routes import Published, add_public_routes
+from agent.api.request_figures import RequestFigures
 from agent.api.schedule_routes import add_schedule_routes
 from agent.api.session_routes import CsvResponse, add_session_routes
 from agent.api.site_routes import add_site_routes
+from agent.api.tally import Tally
 from agent.api.telemetry_routes import add_telemetry_routes
 from agent.api.times import iso
 from agent.api.users import Role
@@ -89,7 +93,8 @@ def create_app(
     routes = Routes(auth)
     add_auth_routes(routes, auth, clock)
     add_public_routes(routes, clock, published)
-    _Readings(view, clock, auth, live or LiveStreams(view, clock)).add(routes)
+    requests = RequestFigures(clock)
+    _Readings(view, clock, auth, live or LiveStreams(view, clock), ports, requests).add(routes)
     add_station_stats_route(routes, ports)
     add_site_routes(routes, view, ports, auth)
     add_alarm_routes(routes, ports)
@@ -103,22 +108,36 @@ def create_app(
     add_energy_routes(routes, view, ports, clock)
     add_machine_routes(routes, ports)
     add_maintenance_routes(routes, view, ports, clock)
+    add_compat_routes(routes, view, ports, auth, clock)
     app.include_router(routes.router)
     app.include_router(pages.router())
     problems.install(app)
     app.add_middleware(Guard, hosts=hosts, any_address=any_address, admit=auth.admit, hsts=published.always_tls)
+    app.add_middleware(requests.measured)
     return app
 
 
 class _Readings:
     """The handlers that only read: health, signals, devices, history, the live stream, metrics."""
 
-    def __init__(self, view: GatewayView, clock: Clock, auth: Auth, live: LiveStreams) -> None:
+    def __init__(
+        self,
+        view: GatewayView,
+        clock: Clock,
+        auth: Auth,
+        live: LiveStreams,
+        ports: SitePorts,
+        requests: RequestFigures,
+    ) -> None:
         self._view = view
         self._clock = clock
         self._auth = auth
         self._live = live
+        self._ports = ports
+        self._requests = requests
+        self._tally = None if ports.feed is None else Tally(ports.feed)
         self._started_s = clock.monotonic_s()
+        self._counting = asyncio.Lock()
         self._history_turns = asyncio.Semaphore(HISTORY_AT_ONCE)
 
     def add(self, routes: Routes) -> None:
@@ -259,8 +278,21 @@ class _Readings:
         return _EventStream(self._live.stream(device, partial(self._auth.still, caller)))
 
     async def metrics(self) -> Response:
-        """Counters of the wires, the store, the uplink and this process."""
-        return Response(metrics.render(self._view, self._clock, self._started_s), media_type=metrics.MEDIA_TYPE)
+        """Figures of all parts: docs/metrics.md lists them."""
+        running = None
+        # Without its store the gateway tells all other figures.
+        async with self._counting:
+            with contextlib.suppress(StoreError):
+                running = await asyncio.to_thread(self._look)
+        sources = metrics.Sources(self._view, self._ports, self._requests, self._tally, running)
+        return Response(metrics.render(sources, self._clock, self._started_s), media_type=metrics.MEDIA_TYPE)
+
+    def _look(self) -> int | None:
+        """Count what happened since the last look; how many sessions run. Raises ``StoreError``."""
+        if self._tally is not None:
+            self._tally.look()
+        sessions = self._ports.sessions
+        return None if sessions is None else sessions.list_sessions(running=True, limit=1)[0]
 
     async def _history(
         self, name: str, from_text: str | None, to_text: str | None, points: int

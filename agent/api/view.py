@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from agent.api.tally import EventFeed
 from agent.control.alarm_model import Alarms
 from agent.control.load_model import LoadStatus
 from agent.control.model import Control
@@ -306,4 +307,5 @@ class SitePorts:
     insight: Insight | None = None
     energy: EnergyPosts | None = None
     maintenance: Maintenance | None = None  #: machines, what was done to them and what is due
+    feed: EventFeed | None = None  #: the ledger in order, for counting
     record: Callable[[Event], None] = lambda event: None  # noqa: ARG005 - told to nobody
