@@ -48,7 +48,7 @@ from agent.reckoning import insight_settings
 from agent.site_editor import SiteEditor
 from agent.store.db import Store
 from agent.store.settings import DAY_S, StoreSettings
-from agent.watching import ToldChannels, Watched, alarm_sets, channels, self_watch
+from agent.watching import ToldChannels, Watched, alarm_sets, certificates, channels, self_watch
 from cloud_sync.notify import Notifier
 from drivers.can.bus import CanListener
 
@@ -394,8 +394,11 @@ class _Running:
                     for text in one.left_out:
                         logger.warning("%s: not read: %s", one.name, text)
             wanted.update(await self._central.wires(devices.plans.ocpp))
-            watch = self_watch(self._config, self._clock, self._store, self.overview, self.supervisor, self.notifier)
-            wanted[watch.name] = watch, (self._config.uplink is None, not self._config.notify)
+            base = self._path.parent
+            ports = self._clock, self._store, self.overview, self.supervisor, self.notifier
+            watch = self_watch(self._config, base, *ports)
+            watched = self._config.uplink is None, not self._config.notify, certificates(self._config, base)
+            wanted[watch.name] = watch, watched
         await self._drop_wires(wanted)
         self._rules = {one.configured.id: self._rule(one.configured.report) for one in devices.prepared}
         self._rules[OWN_DEVICE] = self._rule(Report())

@@ -5,7 +5,8 @@ Rules of this file:
 1. What is watched is given as *probes*: point -> a function that gives its value now, or None where it is not known.
    They are called together in a thread, so they may read a file or the store, and must not touch what only the event
    loop may. A probe that hangs leaves the device silent, which is an alarm like any other.
-2. A sensor that the machine does not have is no signal: what gives None when the watch is made is left out.
+2. A sensor that the machine does not have is no signal: what gives None when the watch is made is left out, but for
+   what is known ``later``.
 3. A probe raises ``OSError`` or ``AgentError`` at most; its value is unknown then.
 """
 
@@ -13,7 +14,7 @@ import asyncio
 import os
 import shutil
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from agent.core.clock import Clock
@@ -51,9 +52,9 @@ class SelfWatch:
     ``specs`` may be numbered beforehand, as those of planned devices are; ``run`` declares them in any case.
     """
 
-    def __init__(self, probes: Mapping[str, Probe], clock: Clock) -> None:
+    def __init__(self, probes: Mapping[str, Probe], clock: Clock, later: Collection[str] = ()) -> None:
         self._clock = clock
-        self._probes = {point: probe for point, probe in probes.items() if _value(probe) is not None}
+        self._probes = {point: probe for point, probe in probes.items() if point in later or _value(probe) is not None}
         self.specs: Sequence[SignalSpec] = [_spec(point) for point in (*self._probes, "loop_lag_s")]
 
     @property

@@ -122,7 +122,13 @@ def channels(config: cfg.Config, base: Path) -> list[ChannelSettings]:
 
 
 def self_watch(
-    config: cfg.Config, clock: Clock, store: Store, overview: Overview, supervisor: Supervisor, notifier: Notifier
+    config: cfg.Config,
+    base: Path,
+    clock: Clock,
+    store: Store,
+    overview: Overview,
+    supervisor: Supervisor,
+    notifier: Notifier,
 ) -> SelfWatch:
     """The gateway as a device: its disk, clock, store and parts, and where there are any its uplink and channels."""
 
@@ -140,9 +146,29 @@ def self_watch(
     if config.uplink is not None:
         probes["uplink_connected"] = connected
         probes["uplink_backlog"] = backlog
+    if certificates(config, base):
+        probes["certificate_days"] = lambda: certificate_days(certificates(config, base), clock)
     if config.notify:
         probes["notify_failing"] = lambda: sum(bool(one.last_error) for one in notifier.status())
-    return SelfWatch(probes, clock)
+    return SelfWatch(probes, clock, later=("certificate_days",))
+
+
+def certificates(config: cfg.Config, base: Path) -> list[Path]:
+    """The gateway's certificates, whose end somebody should know of; ``base`` is the configuration's folder."""
+    own = config.data_dir / "api-tls" / "server.pem"
+    found = [base / (config.api.cert_file or own.absolute())] if config.api.encrypted else []
+    if config.uplink is not None and config.uplink.cert_file is not None:
+        found.append(config.uplink.cert_file)
+    if config.ocpp is not None:
+        found += [one.cert_file for one in config.ocpp.certificates]
+    return found
+
+
+def certificate_days(paths: Sequence[Path], clock: Clock) -> float | None:
+    """Days until the first of them ends; None: none can be read."""
+    from agent.api.tls import days_left  # noqa: PLC0415 - its library is loaded by who needs it only
+
+    return days_left(paths, clock)
 
 
 class ToldChannels:

@@ -6,7 +6,7 @@ Rules of this file:
    folder 0700 and files 0600, each key in one file with its certificate, so that a power cut leaves a pair that fits.
 2. The authority is made once and stays, for people trust it; it is fetched at ``/api/system/authority.pem``. It signs
    nothing but this gateway's server certificate. Its dates do not depend on the clock, which may not be set yet.
-3. The server certificate lives 397 days and is made anew 30 days before its end, when the clock turns out to have been
+3. The server certificate lives 397 days and is made anew 35 days before its end, when the clock turns out to have been
    wrong, and when the machine has got a name or address that it does not bear. Open connections are not concerned.
 4. The site's own pair is read again when its files change. One that can't be used is refused; the old one stays.
 5. TLS 1.2 or later, forward secrecy only, no compression, no renegotiation.
@@ -33,7 +33,7 @@ from agent.core.errors import Unavailable
 
 FOLDER = "api-tls"
 LEAF_DAYS = 397  # more is refused by browsers (CA/Browser Forum baseline requirements, 6.3.2)
-RENEW_DAYS = 30
+RENEW_DAYS = 35  # before the ready-made alarm, at 30
 
 #: The authority's dates, and the earliest of any: before any clock of ours that is right.
 _EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import hashlib
+import json
 import re
 import ssl
+import urllib.error
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -273,8 +275,32 @@ def test_a_gateway_that_others_can_reach_speaks_tls_from_its_first_start(tmp_pat
         for name in ("localhost", "127.0.0.1"):
             with urllib.request.urlopen(f"https://{name}:{port}/.well-known/security.txt", context=context) as answer:
                 assert f"Contact: {contact}\n" in answer.read().decode()
+        token = _token(port, log, context)
+        site.wait_until(lambda: _certificate_days(port, token, context)[-1:] == [396], "it watches its certificate")
         fingerprint = re.findall(r"SHA-256 (\S+)", log.read_text())[0]
         with urllib.request.urlopen(f"https://localhost:{port}/api/system/authority.pem", context=context) as answer:
             shown = hashlib.sha256(ssl.PEM_cert_to_DER_cert(answer.read().decode())).hexdigest()
         assert fingerprint.replace(":", "").lower() == shown
     assert "Traceback" not in log.read_text()
+
+
+def _token(port: int, log: Path, context: ssl.SSLContext) -> str:
+    """Of the first admin, made over TLS with the code of the log."""
+    code = re.findall(r"with the code (\S+)", log.read_text())[-1]
+    body = json.dumps({"code": code, "username": "ana", "password": PASSWORD}).encode()
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(f"https://localhost:{port}/api/auth/setup", body, headers, method="POST")
+    with urllib.request.urlopen(request, context=context) as answer:  # noqa: S310 - https, made above
+        return str(json.load(answer)["access_token"])
+
+
+def _certificate_days(port: int, token: str, context: ssl.SSLContext) -> list[float]:
+    """What the gateway knows of its certificate."""
+    url = f"https://localhost:{port}/api/history?signal=gateway.certificate_days"
+    request = urllib.request.Request(url, headers={"authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, context=context) as answer:  # noqa: S310 - https, made above
+            return [one["last"] for one in json.load(answer)["points"]]
+    except urllib.error.HTTPError as error:
+        with error:
+            return []  # there is no such signal yet

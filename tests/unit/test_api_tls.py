@@ -18,6 +18,8 @@ from agent.config import Config
 from agent.config_api import Api
 from agent.core.clock import FakeClock
 from agent.core.errors import Unavailable
+from agent.selfwatch import SelfWatch
+from agent.watching import certificates
 from agent.yamlfile import validate
 
 #: Later than any date that the program itself knows.
@@ -121,7 +123,7 @@ def test_a_restart_keeps_both(tmp_path: Path, clock: FakeClock) -> None:
     assert (leaf(tmp_path), second.authority_pem) == (before, first.authority_pem)
 
 
-def test_it_is_renewed_30_days_before_its_end_under_the_same_authority(tmp_path: Path, clock: FakeClock) -> None:
+def test_it_is_renewed_weeks_before_its_end_under_the_same_authority(tmp_path: Path, clock: FakeClock) -> None:
     made = ours(tmp_path, clock)
     made.look()
     before, trusted, old = leaf(tmp_path), made.authority_pem, made.context
@@ -250,6 +252,24 @@ def test_days_left_are_those_of_the_first_to_end(tmp_path: Path, clock: FakeCloc
     assert left == pytest.approx(-1, abs=0.01)
     assert days_left([tmp_path / "none.pem"], clock) is None
     assert days_left([], clock) is None
+
+
+def test_a_certificate_that_is_made_later_is_watched_from_the_first_start_on(clock: FakeClock) -> None:
+    watch = SelfWatch({"certificate_days": lambda: None, "cpu_pct": lambda: None}, clock, later=("certificate_days",))
+    assert [spec.name for spec in watch.specs] == ["certificate_days", "loop_lag_s"]
+
+
+def test_what_is_watched_are_the_gateways_own_certificates(tmp_path: Path) -> None:
+    def watched(text: str) -> list[Path]:
+        config, problems = validate(f"data_dir: /d\nsite: {{id: x}}\n{text}\n", "site.yaml", Config)
+        assert config is not None, problems
+        return certificates(config, tmp_path)
+
+    assert watched("") == []
+    assert watched('api: {listen: "0.0.0.0:1"}') == [Path("/d/api-tls/server.pem")]
+    assert watched('api: {listen: "0.0.0.0:1", cert_file: a.pem, key_file: a.key}') == [tmp_path / "a.pem"]
+    uplink = 'uplink: {broker: "mqtts://c", cert_file: /b.pem, key_file: /b.key}'
+    assert watched(uplink) == [Path("/b.pem")]
 
 
 def test_the_machine_knows_its_own_names() -> None:
