@@ -85,13 +85,15 @@ class Demand:
         self._read: tuple[float, float, bool] = (-math.inf, 0.0, False)  # when, how much, and whether that was all
         self._limits: deque[tuple[float, float]] = deque(maxlen=LIMITS)  # since when which, oldest first
 
-    def observe(self, seen: Sensed, limit_a: float | None, least_a: float, now_s: float, own: int = 0) -> None:
-        """Look. ``limit_a`` is what it is told now; ``least_a`` the least that it can draw at; ``own``: its phases.
+    def observe(
+        self, seen: Sensed, limit_a: float | None, told_s: float, least_a: float, now_s: float, own: int = 0
+    ) -> None:
+        """Look. ``limit_a`` is what it is told since ``told_s``, ``least_a`` the least that it can draw at.
 
-        ``limit_a`` None: it was never told any; ``own`` 0: not known.
+        ``own``: how many phases it has. ``limit_a`` None: it was never told any; ``own`` 0: not known.
         """
         if limit_a is not None and (not self._limits or self._limits[-1][1] != limit_a):
-            self._limits.append((now_s, limit_a))
+            self._limits.append((told_s, limit_a))
         heard = drawn(seen, now_s, limit_a, own)
         self._note_reading(seen, heard)
         self.drawn = heard

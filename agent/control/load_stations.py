@@ -5,7 +5,7 @@ is a part of the site's other load.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from agent.control.load_inputs import Find, sense
 from agent.control.load_model import KEY, LoadSettings, StationShare
 from agent.control.model import Station, Wish
 from agent.control.outputs import LIMIT, can_limit, pauses
+from agent.control.pacing import Pacer
 from agent.control.station import StationRunner
 from agent.core.ports import LatestView, Setting
 
@@ -75,8 +76,8 @@ class Takers:
         self._stations = stations
         self._demands: dict[str, Demand] = {}
 
-    def look(self, settings: LoadSettings, limits: Mapping[str, float], now_s: float, count: int) -> dict[str, Taker]:
-        """All, with what they draw now. ``limits``: what they are told; ``count``: of the grid's phases."""
+    def look(self, settings: LoadSettings, pacer: Pacer, now_s: float, count: int) -> dict[str, Taker]:
+        """All, with what they draw now. ``pacer``: what they are told, since when; ``count``: of the grid's phases."""
         found = {one.station.id: one for one in self._part_takers(settings, count)}
         self._demands = {name: one.demand for name, one in found.items()}
         for name, one in found.items():
@@ -84,7 +85,8 @@ class Takers:
             station = one.station
             seen = sense(self._view, self._find, station.device, station.outlet, now_s, whole=one.whole, phases=count)
             seen = replace(seen, off=one.off, follows=station.following)
-            one.demand.observe(seen, limits.get(name), one.least_a, now_s, len(one.own))
+            limit_a, told_s = pacer.limits.get(name), pacer.changed_s(name)
+            one.demand.observe(seen, limit_a, told_s, one.least_a, now_s, len(one.own))
         return found
 
     def _part_takers(self, settings: LoadSettings, count: int) -> list[Taker]:

@@ -110,7 +110,7 @@ class LoadManager:
             self._grid, self._heard_s = grid, now_s - grid.age_s
         count = len(self._grid.currents_a) if self._grid is not None else 3
         unsure_a = self._unsure_a(now_s, count)
-        ones = self._takers.look(settings, self._pacer.limits, now_s, count)
+        ones = self._takers.look(settings, self._pacer, now_s, count)
         seats: list[Seat] = []
         rest: _Rest | None = None
         if now_s - (self._start_s if self._heard_s is None else self._heard_s) > settings.silent_s:

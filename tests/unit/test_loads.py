@@ -106,6 +106,25 @@ def test_a_restart_in_a_full_site_gives_nobody_what_is_not_there() -> None:
     assert sum(one.draws_a > 0 for one in chargers) >= 17
 
 
+def test_one_that_follows_at_once_is_not_taken_as_deaf_by_its_first_reading() -> None:
+    """It lost its place in the queue by that, and was paused again."""
+    chargers = [Charger("cp1"), Charger("cp2")]
+    depot = site(chargers, 32, lambda now_s, phase: 20 if 100 < now_s < 200 else 2)
+    depot.run(190)
+    assert min(depot.limits().values()) == 0, "one is paused"
+    paused = min(depot.limits(), key=depot.limits().__getitem__)
+    while not depot.limits()[paused]:
+        depot.run(1)
+    depot.clock.advance(0.9)
+    for number in THREE:
+        depot.put(f"{paused}.current_l{number}_a", 3.0)
+    depot.clock.advance(0.1)
+    depot.manager.tick()
+    status = depot.manager.status()
+    assert status is not None
+    assert {one.station: one.follows for one in status.stations} == {"cp1": True, "cp2": True}
+
+
 def test_a_silent_meter_brings_all_to_their_failsafe_and_back() -> None:
     """Trials C12, target 10 s."""
     chargers = [Charger("cp1"), Charger("cp2", safe_a=None), Charger("cp3", safe_a=8)]
