@@ -23,7 +23,9 @@ class MachineFields(Body):
     type: TypeName | None = Field(None, description=f"charger, meter, inverter, battery, or any word; {_SAYS}")
     location: Text | None = Field(None, description="where it stands")
     status: Status | None = Field(None, description="null: active. For a retired one nothing is due any more")
-    installed: str | None = Field(None, max_length=10, description="ISO 8601 date: 2024-05-31")
+    installed: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = Field(
+        None, description="ISO 8601 date: 2024-05-31"
+    )
     maker: Text | None = Field(None, description=_SAYS)
     model: Text | None = Field(None, description=_SAYS)
     serial: Text | None = Field(None, description=_SAYS)
@@ -33,7 +35,12 @@ class MachineFields(Body):
     @field_validator("installed")
     @classmethod
     def _date(cls, value: str | None) -> str | None:
-        return None if value is None else date.fromisoformat(value).isoformat()
+        if value is not None:
+            try:
+                date.fromisoformat(value)
+            except ValueError as error:
+                raise ValueError(f"{value} is no day of the calendar") from error
+        return value
 
     @field_validator("name", "type", "location", "maker", "model", "serial", "firmware", "notes")
     @classmethod

@@ -1,6 +1,6 @@
 """What ``/api/maintenance`` is sent and answers."""
 
-from datetime import date
+import re
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -20,16 +20,13 @@ Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 #: 2026-11-20 (midnight UTC), or a time with its offset.
 Moment = Annotated[str, StringConstraints(max_length=40)]
 PlanId = Annotated[str, StringConstraints(max_length=64)]
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 Amount = Annotated[float, Field(ge=0, le=1e15)]
 
 
 def moment_us(text: str) -> int:
     """µs since 1970 of a date (its midnight, UTC) or of a time with its offset. Raises ``ValueError``."""
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        return parse_time(text)
-    return parse_time(f"{day.isoformat()}T00:00:00Z") if "-" in text else parse_time(text)
+    return parse_time(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text)
 
 
 class EntryFields(Body):
