@@ -45,6 +45,7 @@ from agent.pipeline.hub import Hub
 from agent.pipeline.supervisor import Supervisor
 from agent.posted import PostedDevices
 from agent.reckoning import insight_settings
+from agent.remote import RemoteOrders
 from agent.site_editor import SiteEditor
 from agent.store.db import Store
 from agent.store.settings import DAY_S, StoreSettings
@@ -506,9 +507,11 @@ class _Running:
             if not made and section is not None:
                 uplink = await asyncio.to_thread(_import_uplink)
                 settings = section.settings(config.site.id)
-                made.append(
-                    uplink(settings, self._store, self._clock, self.record, boot=self._store.boot, version=__version__)
-                )
+                # A replay acts on nothing: it takes no commands.
+                orders = RemoteOrders(self.control, self._clock, self._judging)
+                execute = orders.execute if self._make_listeners is None else None
+                parts = settings, self._store, self._clock, self.record
+                made.append(uplink(*parts, boot=self._store.boot, version=__version__, execute=execute))
             self.overview.uplink = made[0]
             await made[0].run()
 

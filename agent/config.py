@@ -262,6 +262,9 @@ class UplinkSection(Section):
     cert_file: Path | None = Field(None, description="PEM file of this gateway's certificate")
     key_file: Path | None = Field(None, description="PEM file of its key")
     keepalive_s: Annotated[int, Field(ge=5, le=3600)] = Field(30, description="MQTT keep-alive")
+    commands: Literal["auto", "yes", "no"] = Field(
+        "auto", description="take commands; auto: from a broker over mqtts or on this machine only, see docs/mqtt.md"
+    )
 
     @field_validator("broker")
     @classmethod
@@ -286,6 +289,7 @@ class UplinkSection(Section):
             cert_file=self.cert_file,
             key_file=self.key_file,
             keepalive_s=self.keepalive_s,
+            commands=self.commands,
         )
 
 

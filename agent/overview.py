@@ -143,6 +143,7 @@ class Overview:
                 "failures_total": status.failures,
                 "published_total": status.published,
                 "published_bytes_total": status.bytes_published,
+                **status.commands,
                 **{f"{name}_acked": stream.acked for name, stream in status.streams.items()},
                 **{f"{name}_backlog": stream.backlog for name, stream in status.streams.items()},
                 **{f"{name}_set_aside_total": stream.set_aside for name, stream in status.streams.items()},

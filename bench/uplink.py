@@ -26,10 +26,11 @@ from agent.core.model import Batch, Column, Event, Signal
 from agent.core.ports import Outbox, StoredBlock, StoredEvent
 from agent.store.blocks import encode
 from agent.store.db import Store
+from cloud_sync.downlink import Conversation
 from cloud_sync.link import MqttLink
 from cloud_sync.mqtt import LinkStats
 from cloud_sync.settings import UplinkSettings
-from cloud_sync.uplink import Publisher, Uplink
+from cloud_sync.uplink import Uplink
 
 ROOT = Path(__file__).resolve().parents[1]
 SIGNALS = [Signal("bms", f"cell_voltage_v.{index}", "V", scale=0.001, id=index + 1) for index in range(100)]
@@ -137,7 +138,7 @@ class _TimedUplink(Uplink):
 
     began_s = 0.0
 
-    async def serve(self, session: Publisher) -> None:
+    async def serve(self, session: Conversation) -> None:
         self.began_s = SystemClock().monotonic_s()
         await super().serve(session)
 

@@ -23,8 +23,10 @@ from dataclasses import dataclass
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.core.clock import Clock
 from agent.core.errors import BadData, Unavailable
@@ -47,6 +49,8 @@ _NOT_AUTHORIZED = 0x87
 _TAKEN_OVER = 0x8E
 _TOPIC_NAME_INVALID = 0x90
 _QUOTA_EXCEEDED = 0x97
+#: MQTT 5, 3.8.3.1: what is retained is sent to a new subscription only, not with each connection.
+_RETAINED_ONCE = 1
 #: A PUBACK with one of these says nothing of the record: every record would be refused now, so the connection ends.
 _REFUSES_ALL = frozenset({_NOT_AUTHORIZED, _TOPIC_NAME_INVALID, _QUOTA_EXCEEDED})
 
@@ -67,6 +71,8 @@ class Message:
     correlation_data: bytes = b""
     mid: int = 0
     qos: int = 0
+    received_s: float = 0.0  #: monotonic
+    expires_s: int | None = None  #: how long it is still good for, where the sender limited that (MQTT 5, 3.3.2.3.3)
 
 
 @dataclass(slots=True)
@@ -124,6 +130,7 @@ class Session:
         self._subscribing: dict[int, asyncio.Future[None]] = {}
         self._inbox: asyncio.Queue[Message] = asyncio.Queue(MAX_INBOX)
         self._window = MAX_IN_FLIGHT
+        self.resumed = False  #: the broker has kept the subscriptions, and what came meanwhile
         self.max_packet_bytes = (1 << 28) - 1  #: the largest message that the broker takes
         # Read by the thread too. ``_progress_s`` is written by both: either one's time will do.
         self._arriving = threading.Semaphore(MAX_INBOX)
@@ -145,22 +152,29 @@ class Session:
         """Messages that wait for their PUBACK."""
         return len(self._unacked)
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> "asyncio.Future[None]":
+    async def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, correlation_data: bytes = b""
+    ) -> "asyncio.Future[None]":
         """Wait for room in the window, hand the message to the network (QoS 1), and return the future of its PUBACK.
 
+        ``correlation_data`` goes along where the connection speaks MQTT 5.
         Raises ``Unavailable`` when the connection has ended: then the message was not handed over. The future fails
         with ``Unavailable`` when the connection ends before the PUBACK (the broker may have the message or not), with
         ``Refused`` when the broker refuses this message.
         """
         op = f"publish {topic}"
-        if len(payload) + len(topic) + 16 > self.max_packet_bytes:
+        if len(payload) + len(topic) + len(correlation_data) + 16 > self.max_packet_bytes:
             raise Refused(op, f"{len(payload)} bytes are more than the broker takes ({self.max_packet_bytes})")
         while not self._ended.done() and not self._fits(len(payload)):
             self._room.clear()
             await self._room.wait()
         if self._ended.done() or self._client is None:
             raise Unavailable(op, self._ended.result().reason if self._ended.done() else "not connected")
-        info = self._client.publish(topic, payload, qos=1, retain=retain)
+        properties = None
+        if correlation_data and self._version5:
+            properties = _properties(PacketTypes.PUBLISH)
+            properties.CorrelationData = correlation_data
+        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise Unavailable(op, paho.error_string(info.rc))
         acknowledged: asyncio.Future[None] = self._loop.create_future()
@@ -178,7 +192,11 @@ class Session:
         op = f"subscribe {' '.join(filters)}"
         if self._ended.done() or self._client is None:
             raise Unavailable(op, "not connected")
-        code, mid = self._client.subscribe([(topic_filter, 1) for topic_filter in filters])
+        if self._version5 and self._settings.session_expiry_s:
+            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=_RETAINED_ONCE)
+            code, mid = self._client.subscribe([(topic_filter, options) for topic_filter in filters])
+        else:
+            code, mid = self._client.subscribe([(topic_filter, 1) for topic_filter in filters])
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise Unavailable(op, paho.error_string(code))
         self._subscribing[mid] = self._loop.create_future()
@@ -227,10 +245,11 @@ class Session:
             self._on_end(End(Cause.CLOSED, "closed"))
         return self._ended.result()
 
-    def _on_opened(self, client: paho.Client, window: int, max_packet_bytes: int) -> None:
+    def _on_opened(self, client: paho.Client, window: int, max_packet_bytes: int, resumed: bool) -> None:  # noqa: FBT001
         if self._opened.done():
             return
         self._client = client
+        self.resumed = resumed
         self._window = min(MAX_IN_FLIGHT, window)
         self.max_packet_bytes = min(self.max_packet_bytes, max_packet_bytes)
         self._opened.set_result(True)
@@ -291,7 +310,10 @@ class Session:
         try:
             # paho finds a dead link within two of its keep-alives: three quarters give 1.5 of the configured one.
             if self._version5:
-                client.connect(settings.host, settings.port, keepalive_s * 3 // 4, clean_start=True)
+                clean, properties = not settings.session_expiry_s, self._connect_properties()
+                client.connect(
+                    settings.host, settings.port, keepalive_s * 3 // 4, clean_start=clean, properties=properties
+                )
             else:
                 client.connect(settings.host, settings.port, keepalive_s * 3 // 4)
             sock = client.socket()
@@ -307,6 +329,15 @@ class Session:
                 sock.close()
             _forget_callbacks(client)
         return self._why_ended(code)
+
+    def _connect_properties(self) -> Properties | None:
+        settings = self._settings
+        if not settings.session_expiry_s:
+            return None
+        properties = _properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = settings.session_expiry_s
+        properties.ReceiveMaximum = settings.receive_maximum
+        return properties
 
     def _overdue(self, client: paho.Client, began_s: float) -> End | None:
         now_s = self._clock.monotonic_s()
@@ -336,7 +367,7 @@ class Session:
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             settings.client_id,
-            clean_session=None if self._version5 else True,
+            clean_session=None if self._version5 else not settings.session_expiry_s,
             protocol=MQTTProtocolVersion.MQTTv5 if self._version5 else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
             manual_ack=True,
@@ -360,7 +391,12 @@ class Session:
         return client
 
     def _paho_connected(
-        self, client: paho.Client, _data: object, _flags: object, reason: ReasonCode, properties: Properties | None
+        self,
+        client: paho.Client,
+        _data: object,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
     ) -> None:
         if reason.is_failure:
             cause = Cause.VERSION if reason.value == _UNSUPPORTED_VERSION else Cause.LOST
@@ -369,7 +405,7 @@ class Session:
         self._stood = True
         window = getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT)
         max_packet_bytes = getattr(properties, "MaximumPacketSize", self.max_packet_bytes)
-        self._to_loop(self._on_opened, client, window, max_packet_bytes)
+        self._to_loop(self._on_opened, client, window, max_packet_bytes, flags.session_present)
 
     def _paho_disconnected(
         self, _client: paho.Client, _data: object, flags: paho.DisconnectFlags, reason: ReasonCode, _properties: object
@@ -410,6 +446,8 @@ class Session:
             correlation_data=getattr(message.properties, "CorrelationData", b""),
             mid=message.mid,
             qos=message.qos,
+            received_s=self._clock.monotonic_s(),
+            expires_s=getattr(message.properties, "MessageExpiryInterval", None),
         )
         self._to_loop(self._inbox.put_nowait, arrived)
 
@@ -420,6 +458,10 @@ class Session:
         # The loop may be closed already when an abandoned thread comes to its end.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *args)
+
+
+def _properties(kind: int) -> Properties:
+    return Properties(kind)  # type: ignore[no-untyped-call] # of paho
 
 
 def _fail(future: "asyncio.Future[None]", error: Exception) -> None:

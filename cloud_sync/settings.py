@@ -1,5 +1,6 @@
 """Where the broker is, who we are to it, and what we send: settings that can't work are refused with words."""
 
+import ipaddress
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,12 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 #: What a root or a site's id may not hold: MQTT's wildcards and separator, and its reserved first character.
 _UNSAFE_IN_TOPICS = frozenset("+#/$\0")
 _PAYLOADS = ("json", "blocks")
+_COMMANDS = ("auto", "yes", "no")
+#: How long the broker keeps what came for us while we are away. A command is older than its time to live long before;
+#: it is taken nonetheless, so that its sender is told that it expired.
+SESSION_EXPIRY_S = 86_400
+#: How many messages an MQTT 5 broker sends us that are not acknowledged.
+RECEIVE_MAXIMUM = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,10 @@ class LinkSettings:
     key_file: Path | None = None
     keepalive_s: int = 30
     will: Will | None = None
+    session_expiry_s: int = (
+        0  #: how long the broker keeps what we subscribed to while we are away (MQTT 3.1.1: for ever)
+    )
+    receive_maximum: int = RECEIVE_MAXIMUM
     host: str = field(init=False)
     port: int = field(init=False)
     tls: bool = field(init=False)
@@ -114,6 +125,8 @@ class UplinkSettings:
     cert_file: Path | None = None
     key_file: Path | None = None
     keepalive_s: int = 30
+    #: ``yes``, ``no``, or ``auto``: where nobody on the way to the broker can put one in.
+    commands: str = "auto"
 
     def __post_init__(self) -> None:
         for name, text in (("root", self.root), ("site id", self.site)):
@@ -125,14 +138,24 @@ class UplinkSettings:
                 )
         if self.payload not in _PAYLOADS:
             raise ConfigError(f"uplink payload {self.payload!r}", "is not known", f"take {' or '.join(_PAYLOADS)}")
+        if self.commands not in _COMMANDS:
+            raise ConfigError(f"uplink commands {self.commands!r}", "is not known", f"take {', '.join(_COMMANDS)}")
         self.link()
+
+    @property
+    def takes_commands(self) -> bool:
+        """Whether commands are taken from the broker."""
+        if self.commands == "auto":
+            link = self.link()
+            return link.tls or _is_loopback(link.host)
+        return self.commands == "yes"
 
     def topic(self, name: str) -> str:
         """``{root}/{site}/{name}``."""
         return f"{self.root}/{self.site}/{name}"
 
-    def link(self, will: Will | None = None) -> LinkSettings:
-        """The settings of the connection."""
+    def link(self, will: Will | None = None, *, commands: bool = False) -> LinkSettings:
+        """The settings of the connection. ``commands``: the broker keeps those that come while we are away."""
         return LinkSettings(
             url=self.broker_url,
             client_id=self.client_id or f"{self.root}-{self.site}",
@@ -143,7 +166,15 @@ class UplinkSettings:
             key_file=self.key_file,
             keepalive_s=self.keepalive_s,
             will=will,
+            session_expiry_s=SESSION_EXPIRY_S if commands else 0,
         )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from agent.core.clock import Clock
 from agent.core.errors import StoreError, Unavailable
 from agent.core.model import Event, Signal
 from agent.core.ports import Outbox, StoredBlock, StoredEvent
+from cloud_sync.downlink import Conversation, Downlink, Execute
 from cloud_sync.link import MqttLink
 from cloud_sync.mqtt import LinkStats, Refused
 from cloud_sync.payload import MAX_JSON_ROWS, encode_block, encode_catalog, encode_event, encode_json, encode_state
@@ -47,13 +48,6 @@ _SET_ASIDE = "uplink.set_aside"
 _Result = TypeVar("_Result")
 
 
-class Publisher(Protocol):
-    """One connection that stands, as the uplink sees it; ``cloud_sync.mqtt.Session`` is one."""
-
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> "asyncio.Future[None]":
-        """Wait for room, hand the message over, return the future of its PUBACK."""
-
-
 class Link(Protocol):
     """Connections, one after the other; ``cloud_sync.link.MqttLink`` is one."""
 
@@ -61,7 +55,7 @@ class Link(Protocol):
     def stats(self) -> LinkStats:
         """What the link has seen."""
 
-    async def run(self, serve: Callable[[Publisher], Awaitable[None]]) -> None:
+    async def run(self, serve: Callable[[Conversation], Awaitable[None]]) -> None:
         """Connect for ever; ``serve`` runs for the life of each connection."""
 
 
@@ -89,6 +83,7 @@ class UplinkStatus:
     published: int
     bytes_published: int
     streams: Mapping[str, StreamStatus]
+    commands: Mapping[str, int]  #: counters; empty: none are taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +138,9 @@ class _Stream:
 
 
 class Uplink:
-    """Everything that leaves the house. ``report`` puts an event on the ledger; it is called on the event loop."""
+    """Everything that leaves the house, and commands that come in. ``report`` puts an event on the ledger; it is called
+    on the event loop. ``execute`` carries commands out; without it, or where the settings say so, none are taken.
+    """  # noqa: D205 - one paragraph
 
     def __init__(
         self,
@@ -154,6 +151,7 @@ class Uplink:
         *,
         boot: str,
         version: str,
+        execute: Execute | None = None,
         link: Link | None = None,
     ) -> None:
         will = Will(settings.topic("state"), encode_state(online=False, since_us=None, version=version, boot=boot))
@@ -163,7 +161,9 @@ class Uplink:
         self._report = report
         self._boot = boot
         self._version = version
-        self._link: Link = link or MqttLink(settings.link(will), clock)
+        commands = execute is not None and settings.takes_commands
+        self._link: Link = link or MqttLink(settings.link(will, commands=commands), clock)
+        self._downlink = Downlink(settings.topic("command"), execute) if execute is not None and commands else None
         self._telemetry = _Stream("telemetry")
         self._events = _Stream("event")
         self._streams = (self._events, self._telemetry)
@@ -177,7 +177,11 @@ class Uplink:
     async def run(self) -> None:
         """Send until cancelled; says goodbye on a connection that stands."""
         self._loop = asyncio.get_running_loop()
-        await self._link.run(self.serve)
+        try:
+            await self._link.run(self.serve)
+        finally:
+            if self._downlink is not None:
+                await self._downlink.close()
 
     def status(self) -> UplinkStatus:
         """Where things stand. Reads the store: async callers use a thread. Raises ``StoreError``."""
@@ -198,9 +202,10 @@ class Uplink:
             published=link.published,
             bytes_published=link.bytes_published,
             streams=streams,
+            commands={} if self._downlink is None else self._downlink.counters(),
         )
 
-    async def serve(self, session: Publisher) -> None:
+    async def serve(self, session: Conversation) -> None:
         """Send on one connection until it ends. Never returns by itself; raises ``Unavailable``."""
         for stream in self._streams:
             stream.start(await self._from_store(self._outbox.acked, stream.name))
@@ -213,6 +218,7 @@ class Uplink:
                 self._send(session, self._events, self._read_events),
                 self._send(session, self._telemetry, self._read_blocks),
                 self._persist(),
+                *([] if self._downlink is None else [self._downlink.serve(session)]),
             )
         finally:
             await self._goodbye(session)
@@ -224,7 +230,7 @@ class Uplink:
 
     # State and catalogue.
 
-    async def _publish_state(self, session: Publisher, *, online: bool) -> None:
+    async def _publish_state(self, session: Conversation, *, online: bool) -> None:
         now_us = self._clock.now_us()
         payload = encode_state(online=online, since_us=now_us, version=self._version, boot=self._boot)
         try:
@@ -232,7 +238,7 @@ class Uplink:
         except Refused as error:
             raise Unavailable(error.op, error.reason, error.hint) from error
 
-    async def _publish_catalog(self, session: Publisher) -> None:
+    async def _publish_catalog(self, session: Conversation) -> None:
         """Publish the catalogue if it has grown, and wait for its PUBACK: records come after the names they need."""
         version, signals = await self._from_store(self._outbox.catalog)
         if version == self._catalog_version:
@@ -246,7 +252,7 @@ class Uplink:
             # Names can wait, values can't.
             self._report(Event("uplink.catalog_refused", self._clock.now_us(), "catalog", {"reason": error.reason}))
 
-    async def _goodbye(self, session: Publisher) -> None:
+    async def _goodbye(self, session: Conversation) -> None:
         goodbye = asyncio.ensure_future(self._publish_state(session, online=False))
         timeout = asyncio.ensure_future(self._clock.sleep_s(GOODBYE_S))
         await asyncio.wait((goodbye, timeout), return_when=asyncio.FIRST_COMPLETED)
@@ -259,9 +265,9 @@ class Uplink:
 
     async def _send(
         self,
-        session: Publisher,
+        session: Conversation,
         stream: _Stream,
-        read: Callable[[Publisher, int], Awaitable[Sequence[_Record]]],
+        read: Callable[[Conversation, int], Awaitable[Sequence[_Record]]],
     ) -> None:
         """Publish a stream from its cursor on, and move the cursor as acknowledgements come back in order."""
 
@@ -294,7 +300,7 @@ class Uplink:
         await _run_all(publish(), confirm())
 
     async def _publish_record(
-        self, session: Publisher, stream: _Stream, record: _Record
+        self, session: Conversation, stream: _Stream, record: _Record
     ) -> list["asyncio.Future[None]"]:
         """Hand all messages of a record over. A record that can't be sent at all is set aside and has none."""
         reason = ""
@@ -313,7 +319,7 @@ class Uplink:
         return []
 
     async def _publish_messages(
-        self, session: Publisher, stream: _Stream, seq: int, messages: Iterator[bytes], *, heavy: bool
+        self, session: Conversation, stream: _Stream, seq: int, messages: Iterator[bytes], *, heavy: bool
     ) -> list["asyncio.Future[None]"]:
         topic = self._settings.topic(stream.name)
         acknowledgements: list[asyncio.Future[None]] = []
@@ -324,7 +330,7 @@ class Uplink:
             stream.sent = max(stream.sent, seq)
             acknowledgements.append(await session.publish(topic, payload))
 
-    async def _read_blocks(self, session: Publisher, after_seq: int) -> list[_Record]:
+    async def _read_blocks(self, session: Conversation, after_seq: int) -> list[_Record]:
         blocks = await self._from_store(self._outbox.blocks, after_seq, BLOCKS_PER_READ)
         if blocks:
             # After the blocks: whatever signal they name is in it.
@@ -347,7 +353,7 @@ class Uplink:
             return _Record(block.seq, block.first_seq, report=True, messages=as_block, smaller=as_json)
         return _Record(block.seq, block.first_seq, report=True, messages=as_json, heavy=True)
 
-    async def _read_events(self, _session: Publisher, after_seq: int) -> list[_Record]:
+    async def _read_events(self, _session: Conversation, after_seq: int) -> list[_Record]:
         events = await self._from_store(self._outbox.events, after_seq, EVENTS_PER_READ)
         return [_event_record(event) for event in events]
 

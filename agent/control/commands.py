@@ -66,8 +66,13 @@ class Commands:
         """Tell what became of commands that were being done when the gateway stopped."""
         await self._records.recover()
 
-    async def execute(self, command: Command) -> Result:
-        """Do it; never raises."""
+    def remembers(self, command_id: str) -> bool:
+        """Whether the outcome of this id is certain: whenever it comes again, this is what is answered."""
+        record = self._records.find(command_id)
+        return record is not None and record.result is not None and command_id not in self._running
+
+    async def execute(self, command: Command, objection: Answer | None = None) -> Result:
+        """Do it; never raises. With an ``objection`` it is not done but has that as its outcome, if it is new."""
         task = self._running.get(command.id)
         known = self._records.find(command.id)
         if known is not None and known.essence != essence_of(command):
@@ -79,7 +84,7 @@ class Commands:
             return self._result(command, unfit)
         if task is None:
             record = self._records.begin(command)
-            task = asyncio.create_task(self._run(command, record), name=f"command {command.id}")
+            task = asyncio.create_task(self._run(command, record, objection), name=f"command {command.id}")
             self._running[command.id] = task
             task.add_done_callback(lambda done: self._ended(done, record))
         await asyncio.wait({task})
@@ -115,9 +120,9 @@ class Commands:
     def _result(self, command: Command, answer: Answer) -> Result:
         return Result(command.id, answer.outcome, answer.reason, answer.refusal, answer.data, self._clock.now_us())
 
-    async def _run(self, command: Command, record: Record) -> Result:
+    async def _run(self, command: Command, record: Record, objection: Answer | None) -> Result:
         old = self._decided(command.target)
-        answer = self._refusal(command) or await self._kept(command, record)
+        answer = objection or self._refusal(command) or await self._kept(command, record)
         if answer is None:
             rest_s = command.ttl_s - (self._clock.monotonic_s() - record.received_s)
             if rest_s <= 0:

@@ -31,6 +31,8 @@ KEPT = 1000
 KEPT_S = 7 * 86400.0
 #: So many within ``MAX_TTL_S``, and no more are taken.
 MAX_RECENT = 10_000
+#: An issuer's clock may be ahead of ours, by a minute (``agent/remote.py``).
+YOUNG_S = MAX_TTL_S + 60
 MAX_REASON = 1000
 #: With one more record, so many old ones are dropped, and so many that the store did not take are written, at most.
 _DROPPED_AT_ONCE = _OWED_AT_ONCE = 4
@@ -60,12 +62,12 @@ class Records:
         self._owed: dict[str, Mapping[str, object]] = {}  # records whose outcome is not on disk, ``KEPT`` at most
         self._records: dict[str, Record] = {}
         notes = memory.notebook.notes(COMMAND).items()
-        read = [record for key, data in notes if (record := _read(key, data)) is not None]
-        for record in sorted(read, key=lambda one: one.t_us):
-            self._records[record.id] = record
-        self._open = [record for record in self._records.values() if record.result is None]
-        for record in self._open:
-            record.result = Result(record.id, Outcome.FAILED, STOPPED, t_us=clock.now_us())
+        read = [one for key, data in notes if (one := _read(key, data)) is not None]
+        for one in sorted(read, key=lambda one: one.t_us):
+            self._records[one.id] = one
+        self._open = [one for one in self._records.values() if one.result is None]
+        for one in self._open:
+            one.result = Result(one.id, Outcome.FAILED, STOPPED, t_us=clock.now_us())
 
     def find(self, command_id: str) -> Record | None:
         """The record of an id."""
@@ -145,7 +147,9 @@ class Records:
                 return
 
     def _is_young(self, record: Record) -> bool:
-        return self._clock.monotonic_s() - record.received_s <= MAX_TTL_S
+        # After a restart its age is known by wall time only.
+        age_s = (self._clock.now_us() - record.t_us) / 1e6
+        return self._clock.monotonic_s() - record.received_s <= YOUNG_S or 0 <= age_s <= YOUNG_S
 
 
 def essence_of(command: Command) -> str:

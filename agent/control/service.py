@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from agent.control.alarms import AlarmBook
 from agent.control.commands import Commands
+from agent.control.execution import Answer
 from agent.control.load_model import LoadSettings
 from agent.control.loads import LoadManager
 from agent.control.memory import Memory
@@ -125,9 +126,16 @@ class ControlService:
         """The decisions behind its present state, newest first."""
         return self._stations.why(station_id, limit)
 
-    async def execute(self, command: Command) -> Result:
-        """Do it, within its time to live; never raises. A repeated id gives the result of the first time."""
-        return await self._commands.execute(command)
+    async def execute(self, command: Command, objection: Answer | None = None) -> Result:
+        """Do it, within its time to live; never raises. A repeated id gives the result of the first time.
+
+        With an ``objection`` it is not done but has that as its outcome, if it is new.
+        """
+        return await self._commands.execute(command, objection)
+
+    def remembers(self, command_id: str) -> bool:
+        """Whether the outcome of this id is certain: whenever it comes again, this is what is answered."""
+        return self._commands.remembers(command_id)
 
     def jobs(self) -> Sequence[JobInfo]:
         """The schedules, when they were and are due."""

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.control import records
+from agent.control.execution import Answer
 from agent.control.model import MAX_TTL_S, Command, Origin, Outcome
 from agent.control.redact import HIDDEN, redacted
 from agent.core.errors import CommandRejected, NoAnswer, Refusal
@@ -345,7 +346,7 @@ def test_records_are_bounded_but_none_is_dropped_that_could_come_again(monkeypat
             for _ in range(20):
                 await rig.do("reset")
             assert len(rig.notebook.notes("command")) == 20
-            rig.clock.advance(MAX_TTL_S + 1)
+            rig.clock.advance(records.YOUNG_S + 1)
             for _ in range(10):
                 await rig.do("reset")
             assert len(rig.notebook.notes("command")) == 10
@@ -353,6 +354,66 @@ def test_records_are_bounded_but_none_is_dropped_that_could_come_again(monkeypat
             for _ in range(5):
                 await rig.do("reset")
             assert len(rig.notebook.notes("command")) == 5
+
+    run(check)
+
+
+def test_nor_is_one_dropped_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "KEPT", 10)
+
+    async def check() -> None:
+        rig = await Rig().start()
+        async with rig.service:
+            first = rig.command("reset")
+            result = await rig.service.execute(first)
+            for _ in range(19):
+                await rig.do("reset")
+        again = await rig.restarted().start()
+        async with again.service:
+            for _ in range(5):
+                await again.service.execute(replace(again.command("reset"), id=f"new-{again._count}"))
+            done = len(rig.charger.acted)
+            assert await again.service.execute(first) == result
+            assert len(rig.charger.acted) == done
+            assert len(again.notebook.notes("command")) == 25
+
+    run(check)
+
+
+def test_one_with_an_objection_is_not_done_but_has_its_one_outcome() -> None:
+    async def check() -> None:
+        rig = await Rig().start()
+        async with rig.service:
+            done, refused = rig.command("reset"), rig.command("reset")
+            assert not rig.service.remembers(refused.id)
+            objection = Answer(Outcome.REJECTED, "it is retained", Refusal.OUT_OF_RANGE)
+            result = await rig.service.execute(refused, objection)
+            assert (result.outcome, result.reason) == (Outcome.REJECTED, "it is retained")
+            assert rig.service.remembers(refused.id)
+            assert await rig.service.execute(refused) == result
+            assert not rig.charger.acted
+            first = await rig.service.execute(done)
+            assert await rig.service.execute(done, objection) == first
+            assert len(rig.charger.acted) == 1
+            assert len(rig.told("command.result")) == 2
+
+    run(check)
+
+
+def test_an_outcome_that_is_not_certain_is_not_remembered() -> None:
+    async def check() -> None:
+        rig = await Rig().start()
+        rig.charger.gate = asyncio.Event()
+        command = rig.command("reset")
+        task = asyncio.ensure_future(rig.service.execute(command))
+        await settle()
+        assert not rig.service.remembers(command.id)
+        await rig.service.close()
+        assert (await task).outcome is Outcome.FAILED
+        assert not rig.service.remembers(command.id), "the next start tells it in other words"
+        again = await rig.restarted().start()
+        async with again.service:
+            assert again.service.remembers(command.id)
 
     run(check)
 

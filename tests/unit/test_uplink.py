@@ -123,7 +123,7 @@ def test_what_is_not_acknowledged_is_sent_again_under_the_same_numbers() -> None
             await site.connect(first)
             await site.until(lambda: len(first.waiting) == 10)
             for _ in range(4):
-                first.acknowledge()
+                first.puback()
             await site.until_acked(4)
             first.cut()
             second = await site.connect()
@@ -144,10 +144,10 @@ def test_the_cursor_never_moves_over_a_record_that_is_not_acknowledged() -> None
             await site.connect(session)
             await site.until(lambda: len(session.waiting) == 5)
             for index in (4, 3, 1):  # 5, 4 and 2: their PUBACKs overtake that of 1
-                session.acknowledge(index)
+                session.puback(index)
             await site.settle()
             assert site.uplink.status().streams["telemetry"].acked == 0
-            session.acknowledge(0)
+            session.puback(0)
             await site.until_acked(2)
             session.cut()
             await site.until(lambda: len(site.link.errors) == 1)
@@ -173,7 +173,7 @@ def test_the_backlog_stays_in_the_store() -> None:
             assert site.outbox.reads == reads, "it reads on while nothing moves"
             while site.uplink.status().streams["telemetry"].acked < 500:
                 if session.waiting:
-                    session.acknowledge()
+                    session.puback()
                 await asyncio.sleep(0)
             assert seqs(session) == list(range(1, 501))
             assert session.max_waiting == 10
@@ -410,7 +410,7 @@ def test_acknowledgements_that_come_last_are_counted() -> None:
         await site.connect(session)
         await site.until(lambda: len(session.waiting) == 5)
         for index in (4, 1, 0):  # 5, 2 and 1
-            session.acknowledge(index)
+            session.puback(index)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert site.outbox.cursors["telemetry"] == 2

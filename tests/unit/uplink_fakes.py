@@ -10,8 +10,8 @@ from agent.core.errors import StoreError, Unavailable
 from agent.core.model import Encoding, Event, Kind, Signal, float_to_word
 from agent.core.ports import StoredBlock, StoredEvent
 from agent.store.blocks import encode
-from cloud_sync.mqtt import LinkStats, Refused
-from cloud_sync.uplink import Publisher
+from cloud_sync.downlink import Conversation
+from cloud_sync.mqtt import LinkStats, Message, Refused
 
 BOOT = "00112233445566778899aabbccddeeff"
 T0_US = 1_700_000_000_000_000
@@ -108,7 +108,7 @@ class MemoryOutbox:
 
 
 class FakeSession:
-    """A connection whose broker does what the test says: ``acknowledge`` answers, ``cut`` ends it."""
+    """A connection whose broker does what the test says: ``puback`` answers, ``cut`` ends it."""
 
     def __init__(self, window: int = 100) -> None:
         self.sent: list[tuple[str, bytes, bool]] = []
@@ -118,10 +118,29 @@ class FakeSession:
         self.automatic = True
         self.limit = 1 << 28
         self.alive = True
+        self.resumed = False
+        self.correlations: list[bytes] = []
+        self.subscribed: list[str] = []
+        self.inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self.acknowledged: list[Message] = []
+        self.refuse_subscription = ""
         self._window = window
         self._room = asyncio.Event()
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> "asyncio.Future[None]":
+    async def subscribe(self, *filters: str) -> None:
+        if self.refuse_subscription:
+            raise Refused("subscribe", self.refuse_subscription)
+        self.subscribed += filters
+
+    async def next_message(self) -> Message:
+        return await self.inbox.get()
+
+    def acknowledge(self, message: Message) -> None:
+        self.acknowledged.append(message)
+
+    async def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, correlation_data: bytes = b""
+    ) -> "asyncio.Future[None]":
         if len(payload) > self.limit:
             raise Refused("publish", "too large")
         while self.alive and len(self.waiting) >= self._window:
@@ -130,6 +149,7 @@ class FakeSession:
         if not self.alive:
             raise Unavailable("publish", "connection lost")
         self.sent.append((topic, payload, retain))
+        self.correlations.append(correlation_data)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         reason = self.refuse(topic, payload)
         if reason:
@@ -142,7 +162,7 @@ class FakeSession:
             self.max_waiting = max(self.max_waiting, len(self.waiting))
         return future
 
-    def acknowledge(self, index: int = 0) -> None:
+    def puback(self, index: int = 0) -> None:
         self.waiting.pop(index)[1].set_result(None)
         self._room.set()
 
@@ -165,7 +185,7 @@ class FakeLink:
         self.sessions: asyncio.Queue[FakeSession] = asyncio.Queue(10)
         self.errors: list[Unavailable] = []
 
-    async def run(self, serve: Callable[[Publisher], Awaitable[None]]) -> None:
+    async def run(self, serve: Callable[[Conversation], Awaitable[None]]) -> None:
         while True:
             session = await self.sessions.get()
             try:
