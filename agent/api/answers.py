@@ -84,6 +84,25 @@ class UserPage(Model):
     items: list[UserOut]
 
 
+class ActiveOut(Model):
+    """A log-in that has not ended."""
+
+    username: str
+    role: RoleName
+    kind: Literal["browser", "program"]
+    since: str = Field(description="when it was opened")
+    last_seen: str = Field(description="its last request; after a restart of the gateway not before that")
+
+
+class ActivePage(Model):
+    """A page of open log-ins."""
+
+    total: int
+    page: int
+    page_size: int
+    items: list[ActiveOut]
+
+
 class SettingOut(Model):
     """Something that can be set."""
 

@@ -31,6 +31,7 @@ from agent.api.event_routes import add_event_routes
 from agent.api.guard import Guard
 from agent.api.live import LiveStreams
 from agent.api.load_routes import add_load_routes
+from agent.api.log_routes import add_log_routes
 from agent.api.machine_routes import add_machine_routes
 from agent.api.maintenance_routes import add_maintenance_routes
 from agent.api.models import (
@@ -93,6 +94,7 @@ def create_app(
     routes = Routes(auth)
     add_auth_routes(routes, auth, clock)
     add_public_routes(routes, clock, published)
+    app.state.log_level = add_log_routes(routes, auth, clock)
     requests = RequestFigures(clock)
     _Readings(view, clock, auth, live or LiveStreams(view, clock), ports, requests).add(routes)
     add_station_stats_route(routes, ports)

@@ -13,6 +13,7 @@ Rules of this file:
 """
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import secrets
@@ -23,8 +24,8 @@ from pathlib import Path
 
 from starlette.requests import Request
 
-from agent.api.logins import ACCESS_S, LOGIN_S, Logins
-from agent.api.passwords import Passwords, check_new
+from agent.api.logins import ACCESS_S, LOGIN_S, Logins, OpenLogin, ReuseError
+from agent.api.passwords import CostBook, Passwords, check_new
 from agent.api.throttle import ASKED_BUCKET, ASKED_REFILL_S, Buckets, Throttle, TooFastError
 from agent.api.users import Role, User, UserBook, UserError, digest
 from agent.core.clock import Clock
@@ -35,6 +36,11 @@ from agent.core.ports import Notebook
 CSRF_HEADER = "x-enlace-csrf"
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
+#: Refusals that the audit is told of: so many at once, and one in this time.
+EVENTS_BUCKET = 60.0
+EVENTS_REFILL_S = 20.0
+
+_ALL = "all"
 _COOKIE = "enlace_session"
 _CLI = "cli"
 #: Without the letters that look like others (Crockford's base 32): 16 of them are 80 bits.
@@ -89,12 +95,14 @@ class Auth:
         passwords: Passwords | None = None,
     ) -> None:
         self.users = UserBook(data_dir)
-        self.passwords = passwords or Passwords()
+        self.passwords = passwords or Passwords(costs=CostBook(data_dir, clock))
         self._clock = clock
         self._record = record
         self._logins = Logins(data_dir, clock, self.users.get)
         self._throttle = Throttle(clock)
         self._strangers = Buckets(clock, ASKED_BUCKET, ASKED_REFILL_S)
+        self._events = Buckets(clock, EVENTS_BUCKET, EVENTS_REFILL_S)
+        self._left_out = 0  #: refusals that the audit was not told of
         self._code: str | None = None  #: digest of the set-up code
 
     @property
@@ -117,7 +125,7 @@ class Auth:
             given = digest(code.upper().translate(_LOOKS_LIKE))
             if self._code is None or not hmac.compare_digest(given, self._code):
                 self._throttle.failed(None, address)
-                self.audit(None, "set-up", address, "refused: wrong code")
+                self._refused(None, "set-up", address, "refused: wrong code")
                 raise DeniedError(
                     403, "this is not the code", "the gateway logged it at its last start; a restart makes another"
                 )
@@ -137,17 +145,23 @@ class Auth:
             self._check_pace(account, address, "log-in")
             user = self.users.get(name)
             if not await self.passwords.verify(None if user is None else user.password, password):
-                self._throttle.failed(account, address)
-                self.audit(None if user is None else user.name, "log-in", address, "refused: wrong user or password")
+                who = None if user is None else user.name
+                self._refused(who, "log-in", address, "refused: wrong user or password")
+                self._count(account, who, address)
                 raise DeniedError(401, "wrong user or password")
-            self._throttle.succeeded(account)
+            self._throttle.succeeded(account, address)
+            await self._renew_hash(user, password)
         assert user is not None  # noqa: S101 - nobody's password is never right
         self.audit(user.name, "log-in", address, "done")
         return await self._grant(user, cookie=cookie)
 
-    async def refresh(self, token: str) -> Granted:
+    async def refresh(self, token: str, address: str) -> Granted:
         """New tokens for a refresh token, which is used up. Raises ``DeniedError``."""
-        renewed = await self._logins.renew(token)
+        try:
+            renewed = await self._logins.renew(token)
+        except ReuseError as error:
+            self._refused(error.user, "refresh", address, "refused: the token was used before, its log-in ends")
+            renewed = None
         if renewed is None:
             raise DeniedError(401, "this refresh token is not valid: its log-in has ended", "log in again")
         fresh, user = renewed
@@ -164,8 +178,8 @@ class Auth:
             self._check_pace(caller.name, address, "password")
             user = self.users.get(caller.name)
             if not await self.passwords.verify(None if user is None else user.password, old):
-                self._throttle.failed(caller.name, address)
-                self.audit(caller.name, "password", address, "refused: wrong password")
+                self._refused(caller.name, "password", address, "refused: wrong password")
+                self._count(caller.name, caller.name, address)
                 raise DeniedError(403, "the present password is wrong")
             check_new(caller.name, new)
             self.users.set_password(caller.name, await self.passwords.hash_in_thread(new))
@@ -214,6 +228,10 @@ class Auth:
             return False
         return not caller.login or self._logins.open_still(caller.login)
 
+    def open_logins(self) -> list[OpenLogin]:
+        """The log-ins that have not ended, the oldest first; API tokens are none."""
+        return self._logins.open_logins()
+
     def logged_in(self) -> set[str]:
         """The names of the users who are logged in; API tokens are none."""
         return self._logins.users()
@@ -253,8 +271,32 @@ class Auth:
         try:
             self._throttle.check(account, address)
         except TooFastError:
-            self.audit(None, what, address, "refused: too many wrong guesses")
+            self._refused(None, what, address, "refused: too many wrong guesses")
             raise
+
+    def _count(self, account: str, who: str | None, address: str) -> None:
+        """A guess was wrong: the next one has to wait, and the audit is told when that is long."""
+        locked_s = self._throttle.failed(account, address)
+        if locked_s > 0:
+            self._refused(who, "lock account", address, f"locked for {locked_s / 60:.0f} min after wrong guesses")
+
+    def _refused(self, who: str | None, what: str, address: str, result: str) -> None:
+        """Tell the audit of what strangers can bring about as often as they like: so often only, the rest as a sum."""
+        if self._events.wait_s(_ALL) > 0:
+            self._left_out += 1
+            return
+        self._events.take(_ALL)
+        more = {"left_out": self._left_out} if self._left_out else {}
+        self._left_out = 0
+        self.audit(who, what, address, result, **more)
+
+    async def _renew_hash(self, user: User | None, password: str) -> None:
+        """Give the hash the cost of the others. It is no harm when that can't be written now."""
+        if user is None or not self.passwords.outdated(user.password):
+            return
+        fresh = await self.passwords.hash_in_thread(password)
+        with contextlib.suppress(StoreError):
+            await asyncio.to_thread(self.users.renew_hash, user.name, user.password, fresh)
 
     async def _grant(self, user: User, *, cookie: bool) -> Granted:
         if cookie:

@@ -9,11 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from agent.api.access import FORM, LOGIN, CallerOf, Routes, media_type
-from agent.api.answers import MeOut, NewTokenOut, SetUpOut, TokensOut, UserOut, UserPage
+from agent.api.answers import ActiveOut, ActivePage, MeOut, NewTokenOut, SetUpOut, TokensOut, UserOut, UserPage
 from agent.api.auth import Auth, Granted, address_of, cookie_header, token_answer
 from agent.api.bodies import Credentials, NewToken, NewUser, PasswordChange, Refresh, SetUp, UserChange
 from agent.api.paging import Page, PageSize, page_of
 from agent.api.passwords import check_new
+from agent.api.times import iso
 from agent.api.users import Role, User
 from agent.core.clock import Clock
 
@@ -56,6 +57,7 @@ def add_auth_routes(routes: Routes, auth: Auth, clock: Clock) -> None:
     tag = {"tags": ["users"]}
     path = "/api/users/{name}"
     routes.add("GET", "/api/users", users.index, Role.ADMIN, summary="List users", **tag)
+    routes.add("GET", "/api/users/active", users.active, Role.ADMIN, summary="Who is logged in now", **tag)
     routes.add("POST", "/api/users", users.add, Role.ADMIN, summary="Add a user", status_code=201, **tag)
     routes.add("PATCH", path, users.change, Role.ADMIN, summary="Change a user", **tag)
     routes.add("DELETE", path, users.remove, Role.ADMIN, summary="Take a user out", status_code=204, **tag)
@@ -85,9 +87,9 @@ class _AuthRoutes:
         granted = await self._auth.log_in(body.username, body.password, address_of(request), cookie=body.cookie)
         return _granted(request, granted)
 
-    async def refresh(self, body: Refresh) -> TokensOut:
+    async def refresh(self, body: Refresh, request: Request) -> TokensOut:
         """Give new tokens. A refresh token is good once: a second use ends its log-in."""
-        return TokensOut.model_validate(token_answer(await self._auth.refresh(body.refresh_token)))
+        return TokensOut.model_validate(token_answer(await self._auth.refresh(body.refresh_token, address_of(request))))
 
     async def log_out(self, request: Request, caller: CallerOf) -> Response:
         """End the log-in whose token or cookie this request has."""
@@ -115,6 +117,22 @@ class _UserRoutes:
         users = self._users.all()
         items = [UserOut.of(user) for user in page_of(users, page, page_size)]
         return UserPage(total=len(users), page=page, page_size=page_size, items=items)
+
+    async def active(self, page: Page = 1, page_size: PageSize = 100) -> ActivePage:
+        """List the open log-ins, the one used last first. API tokens are none."""
+        now_us = self._clock.now_us()
+        found = sorted(self._auth.open_logins(), key=lambda one: one.idle_s)
+        items = [
+            ActiveOut(
+                username=one.user,
+                role=self._known(one.user).role.value,
+                kind="browser" if one.kind == "cookie" else "program",
+                since=iso(one.since_us),
+                last_seen=iso(now_us - round(one.idle_s * 1_000_000)),
+            )
+            for one in page_of(found, page, page_size)
+        ]
+        return ActivePage(total=len(found), page=page, page_size=page_size, items=items)
 
     async def add(self, body: NewUser, caller: CallerOf) -> UserOut:
         """Add a user. A password has at least ten characters and is not the name."""

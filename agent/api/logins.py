@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from agent.api.jsonfile import JsonFile
 from agent.api.users import User, digest
 from agent.core.clock import Clock
-from agent.core.errors import StoreError
+from agent.core.errors import AgentError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,24 @@ class Login(BaseModel):
     stamp: str
     digest: str
     created_us: int
+
+
+class ReuseError(AgentError):
+    """A refresh token came a second time; ``user`` is whose log-in has ended thereby."""
+
+    def __init__(self, user: str) -> None:
+        super().__init__("refresh", "this token was used before: its log-in has ended", "log in again")
+        self.user = user
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLogin:
+    """A log-in that has not ended."""
+
+    user: str
+    kind: str  #: ``refresh`` (a program) or ``cookie`` (a browser)
+    since_us: int
+    idle_s: float  #: since its last request; since the start of the gateway where none came
 
 
 class _Logins(BaseModel):
@@ -119,15 +137,22 @@ class Logins:
         return token
 
     async def renew(self, refresh_token: str) -> tuple[str, User] | None:
-        """The next refresh token, and whose it is; None when this one is good for nothing (and its log-in ends)."""
+        """The next refresh token, and whose it is; None when this one is good for nothing.
+
+        Raises ``ReuseError`` for one that was used before.
+        """
         name, _, secret = refresh_token.partition(".")
         login = self._logins.get(name)
         if login is None or login.kind != "refresh":
             return None
         user = self._user(login)
-        if user is None or not hmac.compare_digest(login.digest, digest(secret)):
+        fits = hmac.compare_digest(login.digest, digest(secret))
+        if user is None or not fits:
             await self.end(name)
+            if user is not None:
+                raise ReuseError(user.name)
             return None
+        self._used_s[name] = self._clock.monotonic_s()
         fresh = secrets.token_urlsafe(32)
         self._logins[name] = login.model_copy(update={"digest": digest(fresh)})
         await self._write()
@@ -139,7 +164,10 @@ class Logins:
         if access is None or access.until_s <= self._clock.monotonic_s() or access.login not in self._logins:
             return None
         user = self._user(self._logins[access.login])
-        return None if user is None else (access.login, user)
+        if user is None:
+            return None
+        self._used_s[access.login] = self._clock.monotonic_s()
+        return access.login, user
 
     def of_cookie(self, cookie: str) -> tuple[str, User] | None:
         """The log-in and user of a cookie."""
@@ -158,9 +186,19 @@ class Logins:
         login = self._logins.get(name)
         return login is not None and self._user(login) is not None
 
+    def open_logins(self) -> list[OpenLogin]:
+        """Those that have not ended, the oldest first."""
+        now_s = self._clock.monotonic_s()
+        found = [
+            OpenLogin(one.user, one.kind, one.created_us, now_s - self._used_s.get(one.id, self._started_s))
+            for one in self._logins.values()
+            if self._user(one) is not None
+        ]
+        return [one for one in found if one.kind != "cookie" or one.idle_s <= COOKIE_IDLE_S]
+
     def users(self) -> set[str]:
         """The names of those who are logged in."""
-        return {login.user for login in self._logins.values() if self._user(login) is not None}
+        return {one.user for one in self.open_logins()}
 
     async def end(self, name: str) -> None:
         """End a log-in."""

@@ -134,7 +134,11 @@ class ApiServer:
             serving = asyncio.create_task(server.serve(sockets=[]), name="uvicorn")
             sweep = Sweep(server.connections, self._clock, self.patience)
             beside: asyncio.Future[Any] = asyncio.gather(
-                door.run(listening), sweep.run(), self._tell_changes(auth), self._mind_certificates()
+                door.run(listening),
+                sweep.run(),
+                self._tell_changes(auth),
+                self._mind_certificates(),
+                app.state.log_level.run(),
             )
             both: set[asyncio.Future[Any]] = {serving, beside}
             try:

@@ -5,6 +5,8 @@ Rules of this file:
 1. Of one account: after each wrong guess a pause, 1, 2, 4 … 256 s, and ten guesses in any hour. The right password is
    not even looked at during the pause, or guessing would go on. It forgets after a day without guesses. The set-up code
    is no account: nobody can guess its 80 bits, but anybody could lock its owner out.
+   An address from which the right password came before has a count of its own for that account, and so has the machine
+   itself: strangers who guess lock strangers out, not who works there. Who is logged in is never concerned.
 2. Of one address: a bucket of 10 wrong guesses that fills by one every three minutes (at most 30 in an hour), and one
    of 100 requests that prove nothing, which fills by two every second. Who proves who he is, is served all the same.
    The machine itself has none: its console is never locked out, nor are those behind a proxy that runs here.
@@ -28,6 +30,8 @@ REFILL_S = 180.0
 ASKED_BUCKET = 100.0
 ASKED_REFILL_S = 0.5
 MAX_REMEMBERED = 1000
+#: Addresses that an account is known to log in from; the one not used for longest is forgotten first.
+MAX_PLACES = 8
 
 _DOUBLINGS = 10
 _IPV6_SITE_BITS = 64  # one customer has at least these to choose from
@@ -85,24 +89,25 @@ class Throttle:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[tuple[str, str | None], _Account] = {}  #: by name, and place where that is known
+        self._places: dict[str, dict[str, None]] = {}  #: by name, the one used last stands last
         self._buckets = Buckets(clock, BUCKET, REFILL_S)
 
     def check(self, account: str | None, address: str) -> None:
         """Raise ``TooFastError`` unless a guess may be made now."""
-        known = None if account is None else self._accounts.get(account)
+        known = None if account is None else self._accounts.get(self._key(account, address))
         wait_s = 0.0 if known is None else known.until_s - self._clock.monotonic_s()
         wait_s = max(wait_s, self._buckets.wait_s(address))
         if wait_s > 0:
             raise TooFastError(max(1.0, wait_s), "log in" if account else "set up")
 
-    def failed(self, account: str | None, address: str) -> None:
-        """A guess was wrong."""
+    def failed(self, account: str | None, address: str) -> float:
+        """A guess was wrong; for how long the account is locked now, 0 for a short pause only."""
         self._buckets.take(address)
         if account is None:
-            return
+            return 0.0
         now_s = self._clock.monotonic_s()
-        known = self._accounts.setdefault(account, _Account())
+        known = self._accounts.setdefault(self._key(account, address), _Account())
         if now_s - known.last_s > FORGET_S:
             known.failures = 0
         known.failures += 1
@@ -113,10 +118,25 @@ class Throttle:
             known.until_s = max(known.until_s, known.lately_s[0] + HOUR_S)
         if len(self._accounts) > MAX_REMEMBERED:
             del self._accounts[min(self._accounts, key=lambda name: self._accounts[name].until_s)]
+        wait_s = known.until_s - now_s
+        return wait_s if wait_s > MAX_PAUSE_S else 0.0
 
-    def succeeded(self, account: str) -> None:
-        """The right password came: the account's guesses are forgotten."""
-        self._accounts.pop(account, None)
+    def succeeded(self, account: str, address: str) -> None:
+        """The right password came: guesses from there are forgotten, and the place is known from now on."""
+        self._accounts.pop(self._key(account, address), None)
+        site = site_of(address)
+        places = self._places.pop(account, {})
+        places.pop(site, None)
+        places[site] = None
+        while len(places) > MAX_PLACES:
+            del places[next(iter(places))]
+        self._places[account] = places
+        while len(self._places) > MAX_REMEMBERED:
+            del self._places[next(iter(self._places))]
+
+    def _key(self, account: str, address: str) -> tuple[str, str | None]:
+        site = site_of(address)
+        return account, site if not site or site in self._places.get(account, ()) else None
 
 
 def site_of(address: str) -> str:

@@ -157,6 +157,16 @@ class UserBook:
 
         self._change(edit, "set password", name)
 
+    def renew_hash(self, name: str, old: str, new: str) -> None:
+        """Another hash of the same password; nothing ends. Nothing happens when the password changed meanwhile."""
+
+        def edit(users: _Users) -> None:
+            user = users.users.get(name)
+            if user is not None and user.password == old:
+                user.password = new
+
+        self._file.change(edit)
+
     def set_role(self, name: str, role: Role) -> None:
         """Give a user another role. Raises ``UserError``."""
 

@@ -44,15 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.core.clock import SystemClock  # noqa: PLC0415
 
     clock = SystemClock()
-    users = UserBook(_data_dir(arguments), clock.now_us)
+    folder = _data_dir(arguments)
+    users = UserBook(folder, clock.now_us)
     verb: str = arguments.verb
     if verb == "list":
         _list(users)
     elif verb == "add":
-        user = users.add(arguments.name, Role(arguments.role), _hash(arguments))
+        user = users.add(arguments.name, Role(arguments.role), _hash(arguments, folder))
         print(f"{user.name} is {user.role}")
     elif verb == "passwd":
-        users.set_password(arguments.name, _hash(arguments))
+        users.set_password(arguments.name, _hash(arguments, folder))
         print(f"the password of {arguments.name} is set; all log-ins and tokens of {arguments.name} have ended")
     elif verb == "remove":
         users.remove(arguments.name)
@@ -82,9 +83,10 @@ def _data_dir(arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def _hash(arguments: argparse.Namespace) -> str:
+def _hash(arguments: argparse.Namespace, folder: Path) -> str:
     """The hash of the password that is given."""
-    from agent.api.passwords import Passwords, check_new  # noqa: PLC0415 - see the package's docstring
+    from agent.api.passwords import CostBook, Passwords, check_new  # noqa: PLC0415 - see the package's docstring
+    from agent.core.clock import SystemClock  # noqa: PLC0415
 
     if arguments.password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
@@ -95,7 +97,7 @@ def _hash(arguments: argparse.Namespace) -> str:
         if getpass.getpass("once more: ") != password:
             raise Unavailable("read the password", "the two are not the same", "try again")
     check_new(arguments.name, password)
-    return Passwords().hash(password)
+    return Passwords(costs=CostBook(folder, SystemClock())).hash(password)
 
 
 def _list(users: "UserBook") -> None:

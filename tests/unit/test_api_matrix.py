@@ -30,11 +30,14 @@ viewer    POST    /api/auth/logout
 viewer    GET     /api/auth/me
 viewer    POST    /api/auth/password
 admin     GET     /api/users
+admin     GET     /api/users/active
 admin     POST    /api/users
 admin     PATCH   /api/users/{name}
 admin     DELETE  /api/users/{name}
 admin     POST    /api/users/{name}/tokens
 admin     DELETE  /api/users/{name}/tokens/{label}
+admin     GET     /api/system/log-level
+admin     PUT     /api/system/log-level
 viewer    GET     /metrics
 viewer    GET     /api/signals
 viewer    GET     /api/history
