@@ -44,7 +44,6 @@ from agent.api.models import (
     PartOut,
     SignalOut,
     SignalPage,
-    ValueOut,
     WiresOut,
 )
 from agent.api.paging import DeviceFilter, DeviceId, Name, NameFilter, Page, PageSize, Time, page_of, time_us
@@ -92,11 +91,12 @@ def create_app(
         redoc_url=None,
     )
     routes = Routes(auth)
+    requests = RequestFigures(clock)
+    # First those that are asked most: routes are tried in order.
+    _Readings(view, clock, auth, live or LiveStreams(view, clock), ports, requests).add(routes)
     add_auth_routes(routes, auth, clock)
     add_public_routes(routes, clock, published)
     app.state.log_level = add_log_routes(routes, auth, clock)
-    requests = RequestFigures(clock)
-    _Readings(view, clock, auth, live or LiveStreams(view, clock), ports, requests).add(routes)
     add_station_stats_route(routes, ports)
     add_site_routes(routes, view, ports, auth)
     add_alarm_routes(routes, ports)
@@ -147,10 +147,16 @@ class _Readings:
         add = partial(routes.add, "GET")
         signals: dict[str, Any] = {"role": Role.VIEWER, "tags": ["signals"]}
         devices: dict[str, Any] = {"role": Role.VIEWER, "tags": ["devices"]}
+        add(
+            "/api/devices/{device_id}/latest",
+            self.latest,
+            response_model=DeviceLatestOut,
+            summary="All values of a device",
+            **devices,
+        )
         add("/api/system/health", self.health, None, tags=["system"], summary="Health of the gateway")
         add("/api/signals", self.signals, summary="List signals", **signals)
         add("/api/devices", self.devices, summary="List devices with health and age", **devices)
-        add("/api/devices/{device_id}/latest", self.latest, summary="All values of a device", **devices)
         add("/api/history", self.history, summary="History of a signal, minima and maxima kept", **signals)
         add("/api/history.csv", self.history_csv, summary="The same as CSV", response_class=CsvResponse, **signals)
         add(
@@ -223,11 +229,11 @@ class _Readings:
         items = [self._device(device) for device in page_of(devices, page, page_size)]
         return DevicePage(total=len(devices), page=page, page_size=page_size, items=items)
 
-    async def latest(self, device_id: DeviceId) -> DeviceLatestOut:
+    async def latest(self, device_id: DeviceId) -> Response:
         """All signals of a device with their newest values."""
         device = self._known_device(device_id)
-        values = [ValueOut.of(latest) for latest in self._view.latest(self._signals_of(device_id))]
-        return DeviceLatestOut(device=self._device(device), values=values)
+        latest = self._view.latest(self._signals_of(device_id))
+        return Response(DeviceLatestOut.json_of(device, latest), media_type="application/json")
 
     async def history(
         self,
