@@ -5,7 +5,8 @@ Rules of this file:
 1. Once a second: what the meter shows, less what stations draw, is the rest of the site. The limit less the rest and a
    margin is the stations' (``sharing.py``); it reaches them step by step (``pacing.py``).
 2. A station's reading and the meter's are never of the same moment. So for what stands the lowest rest of the last
-   seconds counts, as long as the meter itself shows no overload; for what is raised the highest.
+   seconds counts, as long as the meter itself shows no overload; for what is raised the highest. In an overload what
+   stations drew at most in the last ``OBEY_S`` counts: the meter may not show yet what they obeyed meanwhile.
 3. The meter is silent for ``silent_s``: each station goes to its fail-safe, and none goes up. It is back: the limits
    rise from there, by fresh readings.
 4. Nothing is decided before the stations' readings are there, or ``START_S`` have passed: a restart interrupts nobody.
@@ -33,6 +34,7 @@ STEP_A = 0.5
 START_S, OVERLOADED_START_S = 15.0, 4.0
 #: How long the lowest, and the highest, rest of the site is remembered.
 LOW_S, HIGH_S = 12.0, 5.0
+OBEY_S = 3.0
 #: So much more than its minimum must be left before a paused station begins again.
 RESUME_A = 2.0
 #: A station without a vehicle that had to give up its standing limit gets it back so much later at the earliest.
@@ -68,6 +70,7 @@ class LoadManager:
         self._turns = Turns()
         self._batteries: dict[str, Battery] = {}
         self._rests: deque[tuple[float, list[float]]] = deque(maxlen=math.ceil(LOW_S) + 1)
+        self._drawn: deque[tuple[float, list[float]]] = deque(maxlen=math.ceil(OBEY_S) + 1)  # by all stations
         self._start_s = 0.0
         self._heard_s: float | None = None  # when the meter's reading was made
         self._grid: GridReading | None = None
@@ -140,11 +143,15 @@ class LoadManager:
         self, settings: LoadSettings, ones: Mapping[str, Taker], measured_a: Sequence[float], now_s: float
     ) -> _Rest:
         """The rest of the site now, and as it was in the last seconds."""
-        rest = list(measured_a)
+        drawn = [0.0] * len(measured_a)
         for one in ones.values():
             amount_a = one.demand.assumed_a(now_s)
-            for phase, current_a in on_grid(one.demand.drawn, amount_a, one.own, len(rest)).items():
-                rest[phase] -= current_a
+            for phase, current_a in on_grid(one.demand.drawn, amount_a, one.own, len(drawn)).items():
+                drawn[phase] += current_a
+        rest = [now_a - theirs_a for now_a, theirs_a in zip(measured_a, drawn, strict=True)]
+        self._drawn.append((now_s, drawn))
+        recent = [one for t_s, one in self._drawn if t_s > now_s - OBEY_S and len(one) == len(drawn)]
+        surely = [now_a - max(column) for now_a, *column in zip(measured_a, *recent, strict=True)]
         if not self._begun:
             self._rests.clear()  # stations that were not heard yet were counted as rest
         while self._rests and (self._rests[0][0] <= now_s - LOW_S or len(self._rests[0][1]) != len(rest)):
@@ -154,7 +161,7 @@ class LoadManager:
         high = [max(column) for column in zip(*(one for t_s, one in self._rests if t_s > now_s - HIGH_S), strict=True)]
         most_a = settings.limit_a - settings.kept_a / 2
         over = [current_a > most_a for current_a in measured_a]
-        return _Rest([max(a, b) if c else a for a, b, c in zip(low, rest, over, strict=True)], high)
+        return _Rest([max(a, b) if c else a for a, b, c in zip(low, surely, over, strict=True)], high)
 
     def _may_begin(
         self, settings: LoadSettings, ones: Mapping[str, Taker], measured_a: Sequence[float], now_s: float

@@ -125,6 +125,21 @@ def test_one_that_follows_at_once_is_not_taken_as_deaf_by_its_first_reading() ->
     assert {one.station: one.follows for one in status.stations} == {"cp1": True, "cp2": True}
 
 
+def test_chargers_that_obey_before_the_meter_shows_it_are_not_all_paused() -> None:
+    """A trial over real protocols: all of eleven were, where four had room."""
+    chargers = [Charger(f"cp{n:02}", limit_a=6, lag_s=0, meter_lag_s=0, deaf=n == 2) for n in range(12)]
+    chargers[2].limit_a = None
+    depot = site(chargers, 100, lambda now_s, phase: 40 if now_s > 100 else 10)
+    depot.meter_lag_s = 2
+    depot.run(100)
+    assert sum(one.draws_a > 0 for one in chargers) >= 9
+    told = []
+    depot.run(30, lambda: told.append(sum(limit_a > 0 for limit_a in depot.limits().values())))
+    assert min(told) == 5, "the deaf one, and four of 6 A"
+    assert depot.worst_a <= 30
+    assert depot.longest_s[0.1] <= 5
+
+
 def test_a_silent_meter_brings_all_to_their_failsafe_and_back() -> None:
     """Trials C12, target 10 s."""
     chargers = [Charger("cp1"), Charger("cp2", safe_a=None), Charger("cp3", safe_a=8)]
