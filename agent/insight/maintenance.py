@@ -22,13 +22,14 @@ from agent.core.model import Event, Number
 from agent.core.ports import Notebook
 from agent.insight.counters import Counters, Tally
 from agent.insight.machines import Machine, MachineBook
-from agent.insight.maintenance_due import Counted, Due, by_counter, by_date, last_done, midnight_us, soonest
+from agent.insight.maintenance_due import MEAN_US, Counted, Due, by_counter, by_date, last_done, midnight_us, soonest
 from agent.insight.maintenance_model import (
     COUNTERS,
     MAX_PLANS,
     NOTE,
     READY_MADE,
     STATES,
+    Interval,
     Measure,
     Plan,
     plan_data,
@@ -66,6 +67,18 @@ class Log(Protocol):
         """Count what the ledger has got since."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was worked out of a machine and a plan, and when (monotonic)."""
+
+    at_s: float
+    machine: Machine
+    due: Due
+
+    def holds(self, machine: Machine, plan: Plan, entry: Entry | None) -> bool:
+        return (self.machine, self.due.plan, self.due.entry) == (machine, plan, entry)
+
+
 @dataclass(slots=True)
 class Maintenance:
     """All of it. What blocks says so; all that writes raises ``StoreError``."""
@@ -77,6 +90,7 @@ class Maintenance:
     counters: Counters
     _kept: tuple[float, list[Due]] | None = None
     _changes: int = 0
+    _known: dict[tuple[str, str], _Known] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     # -- the log
@@ -188,39 +202,51 @@ class Maintenance:
             return self._kept[1]
 
     def forget(self) -> None:
-        """Something was changed: what is due is worked out anew when somebody asks."""
+        """Something was changed: it is looked at what that makes due when somebody asks."""
         self._kept = None
         self._changes += 1
 
     def work_out(self, now_us: int) -> list[Due]:
-        """What is due. Blocks for some ms for each counter and year of its history."""
+        """What is due. Blocks for some ms for each counter and year of its history.
+
+        Of machines and plans that are as they were, what was worked out some minutes ago holds.
+        """
         plans, last = self.plans(), self.log.last()
-        found: list[Due] = []
+        old_s, now_s = self.clock.monotonic_s() - KEEP_S, self.clock.monotonic_s()
+        known: dict[tuple[str, str], _Known] = {}
         for machine in self.machines.machines():
             concerned = [one for one in plans if one.concerns(machine)]
             done = {one.id: last_done(one, machine.code, last) for one in concerned}
-            tallies = self._tallies(machine, concerned, done, now_us)
+            new = []
             for plan in concerned:
+                key = machine.code, plan.id
+                kept = self._known.get(key)
+                if kept is not None and kept.at_s >= old_s and kept.holds(machine, plan, done[plan.id]):
+                    known[key] = kept
+                else:
+                    new.append(plan)
+            tallies = self._tallies(machine, new, done, now_us)
+            for plan in new:
                 entry = done[plan.id]
-                counted = tuple(
-                    _count(plan, place, machine, entry, tallies, now_us) for place in range(len(plan.intervals))
-                )
-                found.append(Due(machine.code, machine.name, plan, counted, entry))
-        return soonest(found)
+                counted = tuple(_count(one, machine, entry, tallies, now_us) for one in plan.intervals)
+                due = Due(machine.code, machine.name, plan, counted, entry)
+                known[machine.code, plan.id] = _Known(now_s, machine, due)
+        self._known = known
+        return soonest(one.due for one in known.values())
 
     def _tallies(
         self, machine: Machine, plans: list[Plan], done: Mapping[str, Entry | None], now_us: int
     ) -> dict[Measure, Tally | None]:
         """The counters that the plans need, each read once, from the earliest time that any of them needs."""
+        if not machine.device:
+            return {}
         from_us: dict[Measure, int] = {}
         for plan in plans:
             entry = done[plan.id]
-            since_us = 0 if entry is None else min(entry.t_us, now_us - 31 * DAY_US)
+            since_us = 0 if entry is None else min(entry.t_us, now_us - MEAN_US - DAY_US)
             for one in plan.intervals:
                 if one.by != "days":
                     from_us[one.by] = min(since_us, from_us.get(one.by, now_us))
-        if not machine.device:
-            return {}
         return {by: self.counters.tally(machine.code, by, max(0, begin), now_us) for by, begin in from_us.items()}
 
     # -- telling of it
@@ -260,14 +286,12 @@ class Maintenance:
 
 
 def _count(
-    plan: Plan,
-    place: int,
+    interval: Interval,
     machine: Machine,
     entry: Entry | None,
     tallies: Mapping[Measure, Tally | None],
     now_us: int,
 ) -> Counted:
-    interval = plan.intervals[place]
     done_us = None if entry is None else entry.t_us
     if interval.by == "days":
         return by_date(interval, midnight_us(machine.installed) if done_us is None else done_us, now_us)
@@ -286,6 +310,7 @@ def _due_data(due: Due) -> dict[str, object]:
         "machine_name": due.name,
         "due_us": due.due_us,
     }
+    data["last"] = None if due.entry is None else due.entry.id
     if by is not None:
         data |= {"by": by.interval.by, "every": by.interval.every, "used": by.used, "due_us": by.due_us}
     return data
