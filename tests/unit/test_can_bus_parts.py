@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.model import float_to_word
-from drivers.can.bus import MAX_PAUSE_S, MIN_PAUSE_S, Pace
+from drivers.can.bus import MAX_PAUSE_S, MAX_REST_S, MIN_PAUSE_S, REST, Pace
 from drivers.can.errorframes import BusState
 from drivers.can.missing import Missing
 from drivers.can.mmsg import SLOTS
@@ -192,16 +192,32 @@ def test_few_frames_are_taken_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("frames_s", "queue_frames", "expected_s"),
-    [(200, 4000, MIN_PAUSE_S), (2500, 4000, 0.01), (9000, 4000, MAX_PAUSE_S), (9000, 222, 0.4 * 222 / 9000)],
+    [
+        (200, 4000, MIN_PAUSE_S),
+        (2500, 4000, MIN_PAUSE_S),
+        (3750, 4000, (MIN_PAUSE_S + MAX_PAUSE_S) / 2),
+        (9000, 4000, MAX_PAUSE_S),
+        (9000, 222, 0.4 * 222 / 9000),
+    ],
 )
 def test_a_busy_bus_is_gathered_for_no_longer_than_the_queue_allows(
     frames_s: int, queue_frames: int, expected_s: float
 ) -> None:
     pace = Pace(queue_frames, 0.0)
-    pauses = [pace.after(frames_s // 100, tick * 0.01) for tick in range(1, 100)]
+    pauses = [pace.after(round(frames_s / 50), tick * 0.02) for tick in range(1, 50)]
     assert pauses[-1] == pytest.approx(expected_s)
     assert pace.rate * expected_s < queue_frames / 2
     assert pace.after(0, 0.99) is None
+
+
+def test_a_slow_machine_rests_between_drains() -> None:
+    def pause_s(took_s: float) -> float | None:
+        pace = Pace(4000, 0.0)
+        return [pace.after(10, tick * 0.01, took_s) for tick in range(1, 30)][-1]
+
+    assert pause_s(0.0001) == MIN_PAUSE_S
+    assert pause_s(0.0015) == pytest.approx(REST * 0.0015)
+    assert pause_s(5.0) == MAX_REST_S
 
 
 def test_a_full_drain_is_followed_by_another_at_once() -> None:
