@@ -5,7 +5,8 @@ Rules of this file:
 1. Events and the note that they lead to are one commit. What the store does not take goes on the ledger as soon as it
    can, and the note, as it is then, is tried again after ``RETRY_S``.
 2. One writes at a time: the task that writes what came by itself, or a person's act, which waits for its place.
-3. Of what toggles, ``BURST`` changes are told, and from then on one each ``PAUSE_S``.
+3. What it does with stations comes first: the note and the events begin some turns of the loop later.
+4. Of what toggles, ``BURST`` changes are told, and from then on one each ``PAUSE_S``.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from agent.core.model import Event
 BURST = 6
 PAUSE_S = 10.0
 RETRY_S = 10.0
+#: Turns of the loop in which a station's task finds out what to write, and begins to.
+_TURNS = 2
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +99,8 @@ class Keeper:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _write(self) -> None:
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         async with self.alone:
             while not self.kept:
                 version, events = self._version, self._events

@@ -3,7 +3,8 @@
 Rules of this file:
 
 1. Who must not go on before all is on disk waits; who protects somebody hurries him on: a stop never waits for a disk.
-2. What is replaced before it was written is not written, nor are its events: a slow disk gets the newest state of each
+2. Whatever is decided is written to the device first where it may be: the notes begin a turn of the loop later.
+3. What is replaced before it was written is not written, nor are its events: a slow disk gets the newest state of each
    note, with the events that tell of it. There are as many places as there are notes, so nothing piles up.
 """
 
@@ -18,7 +19,7 @@ from agent.core.model import Event
 logger = logging.getLogger(__name__)
 
 #: Turns of the loop until each of some tasks has surely done its first step.
-_TURNS = 3
+_TURNS = 4
 
 _Content = tuple[Mapping[str, object] | None, Sequence[Event]]
 
@@ -72,6 +73,7 @@ class Keeping:
         await asyncio.gather(*writing, return_exceptions=True)
 
     async def _write(self) -> None:
+        await asyncio.sleep(0)
         while self._pending:
             place = next(iter(self._pending))
             data, events = self._pending.pop(place)
