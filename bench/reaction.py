@@ -21,6 +21,7 @@ from pathlib import Path
 import can
 from pymodbus.server import ModbusTcpServer
 
+from agent.app import LOADED_S
 from agent.core.clock import SystemClock
 from drivers.sim.battery import Fault
 from drivers.sim.bms import SimulatedBms
@@ -33,6 +34,8 @@ ROUNDS = 150
 LOAD_FRAMES_S = 2000
 P50_TARGET_MS, P99_TARGET_MS = 3.0, 15.0
 GUARD_S = 1.0
+#: After this the gateway has put what it loaded out of the collector's sight; then the sender's process is up too.
+SETTLE_S = 2.0
 REDUCED_A = 6.0
 #: The message of dbc/demo_pack.dbc with the highest temperature.
 EXTREMES = 421
@@ -91,6 +94,7 @@ async def _measure(load: int) -> list[float]:
         with tempfile.TemporaryDirectory(prefix="enlace-bench-") as folder, _gateway(Path(folder), ports):
             await _settle(charger, bus, cool, hot)
             with _loaded(ports["bus"], load):
+                await asyncio.sleep(LOADED_S + SETTLE_S)
                 delays_ms: list[float] = []
                 while len(delays_ms) < ROUNDS:
                     with contextlib.suppress(TimeoutError):
@@ -167,7 +171,6 @@ def _loaded(port: int, frames_s: int) -> Iterator[None]:
         return
     sender = multiprocessing.get_context("spawn").Process(target=_send, args=(port, frames_s), daemon=True)
     sender.start()
-    time.sleep(2)
     try:
         yield
     finally:
@@ -176,9 +179,10 @@ def _loaded(port: int, frames_s: int) -> Iterator[None]:
 
 
 def _send(port: int, frames_s: int) -> None:
-    """Frames of the battery that say nothing about its temperature, changing from one to the next."""
+    """What a battery says in a minute but its highest temperature, again and again: its alive counter goes on."""
     bus = can.Bus(interface="udp_multicast", channel=GROUP, port=port, hop_limit=0, ignore_config=True)
-    frames = [frame for frame in SimulatedBms(seed=2).frames(60) if frame.can_id != EXTREMES]
+    bms = SimulatedBms(seed=2)
+    frames = [frame for second in range(60) for frame in bms.frames(second) if frame.can_id != EXTREMES]
     messages = [can.Message(arbitration_id=one.can_id, is_extended_id=False, data=one.data) for one in frames]
     began_s, sent = time.monotonic(), 0
     while True:
