@@ -33,7 +33,7 @@ READS_AT_ONCE = 2
 _AGAIN_S = "5"
 
 
-class PointOut(Model):
+class CommonPointOut(Model):
     """A name that a signal may have."""
 
     name: str
@@ -49,7 +49,7 @@ class PointPage(Model):
     total: int
     page: int
     page_size: int
-    items: list[PointOut]
+    items: list[CommonPointOut]
 
 
 def add_telemetry_routes(routes: Routes, ports: SitePorts, clock: Clock) -> None:
@@ -108,7 +108,7 @@ class _TelemetryRoutes:
         """List the names that posted values may have, with their units."""
         found = [point for point in POINTS.values() if name is None or name in point.name]
         items = [
-            PointOut(name=one.name, unit=one.unit, kind=one.kind, doc=one.doc, array=one.array)
+            CommonPointOut(name=one.name, unit=one.unit, kind=one.kind, doc=one.doc, array=one.array)
             for one in page_of(found, page, page_size)
         ]
         return PointPage(total=len(found), page=page, page_size=page_size, items=items)
