@@ -21,6 +21,7 @@ _FILES = {
     "/static/alarms.js": ("alarms.js", "text/javascript"),
     "/static/docs.js": ("docs.js", "text/javascript"),
     "/static/style.css": ("style.css", "text/css"),
+    "/static/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
 

@@ -9,8 +9,10 @@ function alarmRow(alarm) {
   let row = alarmRows.get(alarm.id);
   if (!row) {
     const line = element("tr", document.querySelector("#alarms tbody"));
-    row = { line, severity: element("td", line), what: element("td", line), state: element("td", line, "", "dim") };
-    const last = element("td", line);
+    const severity = element("td", line);
+    const about = element("td", line);
+    row = { line, severity, text: element("div", about), why: element("div", about, "", "dim"), state: element("div", about, "", "dim") };
+    const last = element("div", about);
     const says = document.createElement("span");
     const path = `/api/alarms/${encodeURIComponent(alarm.id)}`;
     if (may("operator")) {
@@ -28,7 +30,8 @@ function showAlarm(alarm) {
   const row = alarmRow(alarm);
   row.severity.textContent = alarm.severity + (alarm.shadow ? " (shadow)" : "");
   row.severity.className = alarm.severity === "critical" && alarm.active ? "bad" : "";
-  row.what.textContent = [alarm.text || alarm.id, alarm.why].filter(Boolean).join(": ");
+  row.text.textContent = alarm.text || alarm.id;
+  row.why.textContent = alarm.why;
   row.state.textContent = alarm.state + (alarm.since ? ` since ${new Date(alarm.since).toLocaleString()}` : "");
   row.line.parentNode.append(row.line); // keeps the order in which they came
 }
