@@ -44,7 +44,7 @@ from agent.pipeline.gate import Gate
 from agent.pipeline.hub import Hub
 from agent.pipeline.supervisor import Supervisor
 from agent.posted import PostedDevices
-from agent.reckoning import insight_settings
+from agent.reckoning import insight_settings, keep_warm
 from agent.remote import RemoteOrders
 from agent.site_editor import SiteEditor
 from agent.store.db import Store
@@ -130,6 +130,7 @@ class Gateway:
                 running.supervisor.add_part("control", running.run_control)
                 running.supervisor.add_part("timed events", running.control.events.run)
                 running.supervisor.add_part("notifications", running.notifier.run)
+                running.supervisor.add_part("insight", lambda: keep_warm(running.insight, self._clock))
                 running.supervisor.add_part("maintenance", running.maintenance.run)
             running.supervisor.start()
             yield running.supervisor

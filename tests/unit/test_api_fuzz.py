@@ -1,7 +1,7 @@
 """Any route, any input: an answer that is no bug, described errors, and no secret or tag in it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agent.api.users import Role
 from tests.alarm_fakes import Rig as AlarmRig
 from tests.alarm_fakes import hot, low
+from tests.posted_site import VIN, posted_site, row
 from tests.unit.api_rig import Json, Rig
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -29,6 +30,7 @@ KNOWN = [
     "303461",
     "tests",
     "hot",
+    VIN,
     "nobody",
     "",
     ".",
@@ -102,8 +104,12 @@ class Answers:
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
-    return Rig(Path(tmp_path_factory.mktemp("fuzz")), alarms=AlarmRig([hot(), low()]).start().book)
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with posted_site(Path(tmp_path_factory.mktemp("fuzz"))) as site:
+        site.rig.alarms = AlarmRig([hot(), low()]).start().book
+        site.rig.restart()
+        site.post(row())
+        yield site.rig
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +126,7 @@ def test_each_route_that_only_reads_answers_as_described(rig: Rig, answers: Answ
     for method, path, query, _ in operations(rig.app.openapi()):
         if method != "GET":
             continue
-        url = re.sub(r"\{(.*?)\}", lambda found: names[found[1]], path)
+        url = re.sub(r"\{(.*?)\}", lambda found: names.get(found[1], "battery1"), path)
         for role in (None, Role.ADMIN):
             answer = rig.call(method, url, role, params={"signal": "battery1.soc_pct"} if "signal" in query else {})
             answers.check(method, path, answer)
@@ -140,11 +146,13 @@ def test_no_input_is_a_bug_and_each_answer_is_as_described(rig: Rig, answers: An
     role = data.draw(st.sampled_from([None, Role.VIEWER, Role.OPERATOR, Role.ADMIN, Role.ADMIN, Role.ADMIN]))
     rig.clock.advance(10)  # so that nobody asks too often
     answer = rig.call(method, url, role, **more)
-    assert answer.status_code < 500, (method, url, more, answer.text)
+    # Of what this rig has no port for, it says so.
+    assert answer.status_code < 500 or "runs without" in answer.json()["detail"], (method, url, more, answer.text)
     if answer.status_code >= 400:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["status"] == answer.status_code
-    if "/./" not in f"{url}/":  # of which the client makes the path of another route
+    # A dot or nothing for a name make the path of another route of it.
+    if "/./" not in f"{url}/" and "//" not in f"{url}/":
         answers.check(method, path, answer)
     # Whatever was changed, the users that ask are still there.
     for one in Role:
