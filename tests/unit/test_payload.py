@@ -365,7 +365,14 @@ def test_the_schemas_describe_what_is_sent(name: str) -> None:
 
 
 def test_each_payload_has_its_schema() -> None:
-    assert sorted(path.stem for path in SCHEMAS.glob("*.json")) == ["catalog", "event", "state", "telemetry"]
+    assert sorted(path.stem for path in SCHEMAS.glob("*.json")) == [
+        "catalog",
+        "command",
+        "command_result",
+        "event",
+        "state",
+        "telemetry",
+    ]
 
 
 # Settings.
