@@ -119,7 +119,7 @@ class Gateway:
     async def running(self) -> AsyncIterator[Supervisor]:
         """Everything started; stopped in order at the end. Raises ``ConfigError`` and ``StoreError``."""
         devices = await asyncio.to_thread(_prepare, self._config, self._path.parent)
-        store = await asyncio.to_thread(self._open_store)
+        store = await asyncio.to_thread(open_store, self._config, self._clock)
         hub = Hub(self._clock)
         running = _Running(self._config, self._clock, store, hub, self._path, self._make_listeners, every=self._every)
         try:
@@ -140,29 +140,6 @@ class Gateway:
             hub.close()
             await running.supervisor.stop()
             await asyncio.to_thread(store.close, CLOSE_S)
-
-    def _open_store(self) -> Store:
-        folder, section = self._config.data_dir, self._config.store
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            hint = "create it for the user that runs enlace, or name another one with data_dir:"
-            raise StoreError(f"open {folder}", error.strerror or str(error), hint) from error
-        room_bytes = shutil.disk_usage(folder).free + _size(folder / DATABASE)
-        settings = StoreSettings(
-            commit_s=section.commit_s,
-            raw_age_s=section.keep_raw_days * DAY_S,
-            minute_age_s=section.keep_minutes_days * DAY_S,
-            hour_age_s=section.keep_hours_days * DAY_S,
-            max_bytes=section.max_bytes or round(DISK_SHARE * room_bytes),
-        )
-        store = Store.open(folder / DATABASE, self._clock, settings)
-        if store.opened.moved_to is not None:
-            moved_to, reason = store.opened.moved_to, store.opened.reason
-            logger.warning(
-                "the database could not be used (%s): it stands aside at %s, a new one begins", reason, moved_to
-            )
-        return store
 
     def _read_again(self) -> None:
         self._reread = True
@@ -186,6 +163,29 @@ class Gateway:
             else:
                 logger.info("the new configuration is applied")
                 running.record(Event("config.applied", self._clock.now_us(), "config", changes))
+
+
+def open_store(config: Config, clock: Clock) -> Store:
+    """The database of a site, as its configuration wants it kept. Raises ``StoreError``."""
+    folder, section = config.data_dir, config.store
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "create it for the user that runs enlace, or name another one with data_dir:"
+        raise StoreError(f"open {folder}", error.strerror or str(error), hint) from error
+    room_bytes = shutil.disk_usage(folder).free + _size(folder / DATABASE)
+    settings = StoreSettings(
+        commit_s=section.commit_s,
+        raw_age_s=section.keep_raw_days * DAY_S,
+        minute_age_s=section.keep_minutes_days * DAY_S,
+        hour_age_s=section.keep_hours_days * DAY_S,
+        max_bytes=section.max_bytes or round(DISK_SHARE * room_bytes),
+    )
+    store = Store.open(folder / DATABASE, clock, settings)
+    if store.opened.moved_to is not None:
+        moved_to, reason = store.opened.moved_to, store.opened.reason
+        logger.warning("the database could not be used (%s): it stands aside at %s, a new one begins", reason, moved_to)
+    return store
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,6 +484,7 @@ class _Running:
             load=self.control.loads.status,
             notify=ToldChannels(self.notifier),
             ledger=self._store,
+            feed=self._store,
             editor=SiteEditor(self._path),
             registered=self.registered,
             sessions=self._store,

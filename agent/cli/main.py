@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent import __version__
-from agent.cli import audit, check, decode, demo, meter, rehearse, replay, run, scan, user, why
+from agent.cli import audit, check, decode, demo, meter, rehearse, replay, run, scan, seed, user, why
 from agent.core.errors import AgentError, ConfigError
 
 #: sysexits.h EX_CONFIG: systemd does not restart on it.
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"enlace {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (run, demo, check, scan, decode, meter, replay, user, audit, why, rehearse):
+    for command in (run, demo, check, scan, decode, meter, replay, user, seed, audit, why, rehearse):
         command.add_parser(commands)
     for subparser in commands.choices.values():
         if "config" in {action.dest for action in subparser._actions}:  # noqa: SLF001 - argparse has no public way
