@@ -232,10 +232,6 @@ class Auth:
         """The log-ins that have not ended, the oldest first; API tokens are none."""
         return self._logins.open_logins()
 
-    def logged_in(self) -> set[str]:
-        """The names of the users who are logged in; API tokens are none."""
-        return self._logins.users()
-
     def audit(self, who: str | None, what: str, target: str, result: str, **change: object) -> None:
         """Tell the audit. ``change``: what it was before (``old``) and is now (``new``), where that is known."""
         self._record(self.audit_event(who, what, target, result, **change))

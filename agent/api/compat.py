@@ -100,7 +100,9 @@ ALIASES: tuple[Alias, ...] = (
     Alias(_BATTERY, "GET /api/vehicles/{vin}/summary", "GET /api/vehicles/{vin}/summary", _V),
     Alias(_MACHINES, "POST /api/auth/login", _LOGIN, _EVERYBODY),
     Alias(_MACHINES, "POST /api/auth/register", "POST /api/users", _EVERYBODY, "accounts.register", _REGISTER, 201),
-    Alias(_MACHINES, "GET /api/auth/usuarios/activos", "GET /api/users", _A, "accounts.active", "Who is logged in"),
+    Alias(
+        _MACHINES, "GET /api/auth/usuarios/activos", "GET /api/users/active", _A, "accounts.active", "Who is logged in"
+    ),
     Alias(_MACHINES, "GET /api/maquinas/listar", "GET /api/machines", _V, "machines.listar", "List machines"),
     Alias(_MACHINES, "POST /api/maquinas/agregar", "POST /api/machines", _O, "machines.agregar", "Add a machine"),
     Alias(_MACHINES, "GET /api/maquinas/buscar", "GET /api/machines", _V, "machines.buscar", "Find machines"),

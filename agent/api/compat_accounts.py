@@ -6,11 +6,12 @@ from fastapi import HTTPException, Request
 from pydantic import Field, StringConstraints
 from starlette.responses import Response
 
-from agent.api.answers import UserOut
+from agent.api.answers import ActivePage, UserOut
 from agent.api.auth import DeniedError, address_of
 from agent.api.bodies import NewUser, Password, RoleName, UserName
 from agent.api.compat_base import FormerBody, Translator
 from agent.api.models import Model
+from agent.api.paging import MAX_PAGE_SIZE
 from agent.api.users import Role
 
 HOW = "send the token of an admin, or, before there is an admin, the one-time code from the gateway's log as `code`"
@@ -38,6 +39,7 @@ class ActiveUser(Model):
 
     username: str
     role: RoleName
+    ultimo_acceso: str = Field(description="when he was seen last")
 
 
 class ActiveUsers(Model):
@@ -77,9 +79,11 @@ class Accounts(Translator):
         return RegisteredOut(mensaje="Usuario registrado", username=made.username, role=made.role)
 
     async def active(self) -> ActiveUsers:
-        """List the users who are logged in now."""
-        logged_in = self.auth.logged_in()
-        found = [
-            ActiveUser(username=one.name, role=one.role.value) for one in self.auth.users.all() if one.name in logged_in
-        ]
-        return ActiveUsers(total=len(found), usuarios=found)
+        """List the users who are logged in now, each once; who was seen last is the first."""
+        found: ActivePage = await self.canonical("GET /api/users/active")(page_size=MAX_PAGE_SIZE)
+        users: dict[str, ActiveUser] = {}
+        for one in found.items:
+            users.setdefault(
+                one.username, ActiveUser(username=one.username, role=one.role, ultimo_acceso=one.last_seen)
+            )
+        return ActiveUsers(total=len(users), usuarios=[*users.values()])

@@ -7,7 +7,7 @@ from fastapi import HTTPException, Path, Query, Response
 from pydantic import Field
 
 from agent.api.access import CallerOf
-from agent.api.answers import StationOut, StationPage
+from agent.api.answers import JobRunOut, ResultOut, StationOut, StationPage
 from agent.api.auth import Caller
 from agent.api.bodies import JobRun, NewStation, StationChange, StationCommand, StationKw, StationName, StationPlace
 from agent.api.compat_base import X_TOTAL, FormerBody, Translator
@@ -68,7 +68,7 @@ class ToggledOut(Model):
 
     message: str
     toggled: int = Field(description="stations that were toggled")
-    failed: int = Field(description="stations that could not be toggled")
+    failed: int = Field(description="stations that were not: refused, or somebody stronger wants otherwise")
     schedules: list[str] = Field(description="the schedules that were done; empty: registered stations were toggled")
 
 
@@ -108,28 +108,27 @@ class StationBackend(Translator):
         """
         jobs = [one.id for one in needed(self.ports.control, "control").jobs() if one.toggles]
         if jobs:
-            outcomes = [one for job in jobs for one in await self._do(job, caller)]
+            done = [one for job in jobs for one in await self._do(job, caller)]
         else:
             turns = asyncio.Semaphore(AT_ONCE)
             names = [one.id for one in registry(self.ports).all()]
-            outcomes = [*await asyncio.gather(*(self._toggle(name, caller, turns) for name in names))]
-        toggled = outcomes.count(Outcome.DONE)
-        failed = len(outcomes) - toggled
+            done = [*await asyncio.gather(*(self._toggle(name, caller, turns) for name in names))]
+        toggled = done.count(True)
+        failed = len(done) - toggled
         return ToggledOut(message=f"{toggled} stations were toggled", toggled=toggled, failed=failed, schedules=jobs)
 
-    async def _do(self, job: str, caller: Caller) -> list[str]:
-        ran = await self.canonical("POST /api/scheduler/run")(JobRun(id=job), caller)
-        return [one.outcome for one in ran.results]
+    async def _do(self, job: str, caller: Caller) -> list[bool]:
+        ran: JobRunOut = await self.canonical("POST /api/scheduler/run")(JobRun(id=job), caller)
+        return [_came_about(one) for one in ran.results]
 
-    async def _toggle(self, name: str, caller: Caller, turns: asyncio.Semaphore) -> str:
+    async def _toggle(self, name: str, caller: Caller, turns: asyncio.Semaphore) -> bool:
         command = self.canonical("POST /api/stations/{station_id}/commands")
         async with turns:
             try:
                 result = await command(name, StationCommand(action="toggle"), caller)
             except (RejectedError, HTTPException):  # one that is taken out meanwhile
-                return Outcome.REJECTED
-        outcome: str = result.outcome
-        return outcome
+                return False
+        return _came_about(result)
 
     def _name_of(self, text: str) -> str:
         """The id of the station with that number; what is no number is an id."""
@@ -137,3 +136,8 @@ class StationBackend(Translator):
             return text
         names = {str(number): name for name, number in self.ports.registered.numbers().items()}
         return names.get(text, text)
+
+
+def _came_about(result: ResultOut) -> bool:
+    """Whether a station is what was wished: somebody stronger may want something else."""
+    return result.outcome == Outcome.DONE and result.data.get("in_force") is not False

@@ -39,8 +39,8 @@ from agent.api.station_registry_routes import StationId, add_station_registry_ro
 from agent.api.times import parse_time
 from agent.api.users import Role
 from agent.api.view import GatewayView, SiteEditor, SitePorts
-from agent.control.model import DEFAULT_TTL_S, Command, Control, Outcome, Station
-from agent.control.registered import Registered
+from agent.control.model import DEFAULT_TTL_S, Command, Control, Origin, Outcome, Station
+from agent.control.registered import REGISTRATION, Registered
 from agent.core.errors import ConfigError
 from agent.core.model import Number
 from agent.core.ports import Latest
@@ -66,7 +66,7 @@ def add_site_routes(routes: Routes, view: GatewayView, ports: SitePorts, auth: A
     routes.add("GET", f"{path}/why", one.why, Role.VIEWER, summary="Why a station is as it is", **tag)
     routes.add("GET", f"{path}/history", one.history, Role.VIEWER, summary="What was decided about a station", **tag)
     routes.add("POST", f"{path}/commands", one.command, Role.OPERATOR, summary="Command a station", **tag)
-    add_station_registry_routes(routes, ports, auth, one.switch, one.show)
+    add_station_registry_routes(routes, ports, auth, one.begin, one.show)
     routes.add("POST", "/api/commands", one.envelope, Role.OPERATOR, summary="Command a station or device", **tag)
     devices = _DeviceRoutes(view, ports, auth)
     tag = {"tags": ["devices"]}
@@ -102,9 +102,10 @@ class _StationRoutes:
         """A station as it is shown. Raises 404 where there is none."""
         return self._station(self._known(station_id), self._registered())
 
-    async def switch(self, station_id: str, action: str, caller: Caller) -> None:
-        """Switch it in the caller's name, for as long as nobody says otherwise. Raises ``RejectedError``."""
-        await self._execute(Command(_new_id(), station_id, action, {}, issuer=caller.issuer), caller)
+    async def begin(self, station_id: str, action: str, caller: Caller) -> None:
+        """Switch a station that was just registered, until anybody says otherwise. Raises ``RejectedError``."""
+        command = Command(_new_id(), station_id, action, {}, Origin.SCHEDULE, REGISTRATION)
+        await self._execute(command, caller)
 
     async def change(self, station_id: StationId, body: StationChange, caller: CallerOf) -> StationChanged:
         """Say by hand what is wanted of a station. It holds until ``for_s`` is over or somebody says otherwise."""

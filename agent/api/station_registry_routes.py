@@ -26,7 +26,7 @@ StationId = Annotated[str, Path(min_length=1, max_length=100)]
 
 _W_PER_KW = 1000
 
-#: Switches a station, by hand: its id, ``on`` or ``off``, who wants it. Raises ``RejectedError``.
+#: Switches a new station: its id, ``on`` or ``off``, who registers it. Raises ``RejectedError``.
 Switch = Callable[[str, str, Caller], Awaitable[None]]
 #: The station as the API shows it; raises 404 where there is none.
 Show = Callable[[str], StationOut]
@@ -52,7 +52,8 @@ class _RegistryRoutes:
     async def create(self, body: NewStation, caller: CallerOf) -> StationOut:
         """Register a station that is no charger of this gateway. It is switched, scheduled and counted as others are.
 
-        It gets a number that no other station ever has; its id is made of it.
+        It gets a number that no other station ever has; its id is made of it. ``status`` is what it is until a schedule
+        or anybody else switches it.
         """
         wanted = Registered(0, body.name, body.location, _watts(body.max_kw))
         try:

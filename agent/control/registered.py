@@ -6,7 +6,9 @@ Rules of this file:
    highest one is taken out, its note stays and says so.
 2. It obeys at once: what is decided about it is what it is. It has no contactor that would need to be spared.
 3. What is written here is on disk before anybody is answered, and control knows of it.
-4. Chargers have numbers too, from the same sequence, for clients that know stations by numbers only.
+4. The state that one is registered with is wished as weakly as a schedule wishes, in the registration's name: then a
+   schedule can toggle it, and what somebody wants by hand goes before both.
+5. Chargers have numbers too, from the same sequence, for clients that know stations by numbers only.
 """
 
 import asyncio
@@ -25,6 +27,8 @@ NOTE = "registered_station"
 MAX_REGISTERED = 2000
 MAX_TEXT = 200
 PREFIX = "station-"
+#: Who wishes for the state that a station is registered with.
+REGISTRATION = "registration"
 
 _ENABLED = "charging_enabled"
 #: Nothing wears out by switching it.

@@ -12,6 +12,7 @@ from agent.control.loads import LoadManager
 from agent.control.memory import Memory
 from agent.control.model import Command, Decision, JobInfo, Origin, Result, Station, Wish
 from agent.control.power_return import PowerReturn
+from agent.control.registered import REGISTRATION
 from agent.control.schedule import Scheduler, ScheduleSpec, rights_of
 from agent.control.stations import Stations, Surroundings, Target
 from agent.control.timed_events import TimedEvents
@@ -74,7 +75,8 @@ class ControlService:
         zone = ZoneInfo(timezone)
         self._scheduler.apply(schedules, zone)
         await self._stations.apply(targets, zone)
-        await self._stations.retain(Origin.SCHEDULE, rights_of(schedules, self._chargers()))
+        first = {(REGISTRATION, one.id, "on") for one in targets}
+        await self._stations.retain(Origin.SCHEDULE, rights_of(schedules, self._chargers()) | first)
         self.loads.apply(load)
         if not self._begun:
             self._begun = True

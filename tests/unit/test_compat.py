@@ -219,12 +219,18 @@ def test_a_page_from_elsewhere_can_not_register_with_an_admins_cookie(rig: Rig) 
 
 def test_active_users_are_those_who_are_logged_in(rig: Rig) -> None:
     assert ok(rig.call("GET", "/api/auth/usuarios/activos", Role.ADMIN)) == {"total": 0, "usuarios": []}
-    tokens = rig.tokens_of("operator")
-    assert ok(rig.call("GET", "/api/auth/usuarios/activos", Role.ADMIN)) == {
-        "total": 1, "usuarios": [{"username": "operator", "role": "operator"}],
-    }  # fmt: skip
+    rig.tokens_of("operator")
+    rig.tokens_of("operator")
+    rig.clock.advance(5)
+    tokens = rig.tokens_of("viewer")
+    found = ok(rig.call("GET", "/api/auth/usuarios/activos", Role.ADMIN))
+    assert found["total"] == 2
+    assert [(one["username"], one["role"]) for one in found["usuarios"]] == [
+        ("viewer", "viewer"), ("operator", "operator"),
+    ]  # fmt: skip
+    assert parse_time(found["usuarios"][0]["ultimo_acceso"]) == rig.clock.now_us()
     rig.call("POST", "/api/auth/logout", token=tokens["access_token"])
-    assert ok(rig.call("GET", "/api/auth/usuarios/activos", Role.ADMIN))["total"] == 0
+    assert ok(rig.call("GET", "/api/auth/usuarios/activos", Role.ADMIN))["total"] == 1
 
 
 # Charging stations

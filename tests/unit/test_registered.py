@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from agent.control.model import Command, Outcome
-from agent.control.registered import MAX_REGISTERED, NOTE, Registered, RegisteredStations
+from agent.control.model import Command, Origin, Outcome
+from agent.control.registered import MAX_REGISTERED, NOTE, REGISTRATION, Registered, RegisteredStations
+from agent.control.schedule import Act, ScheduleSpec
 from agent.control.service import ControlService
 from agent.core.clock import FakeClock
 from agent.core.errors import CommandRejected, StoreError
-from tests.control_fakes import NOON_US, FakeNotebook, FakeValues
+from tests.control_fakes import NOON_US, FakeNotebook, FakeValues, settle
 
 
 def run(test: Callable[[RegisteredStations, FakeNotebook], Awaitable[None]]) -> None:
@@ -145,5 +146,41 @@ def test_control_is_told_of_each_change_and_of_what_was_done_before_a_fault() ->
         with pytest.raises(StoreError):
             await stations.add([Registered(0, "C"), Registered(0, "D")], "user:ana")
         assert told == [["C"]]
+
+    run(test)
+
+
+def test_a_schedule_toggles_what_was_registered_and_people_go_before_it() -> None:
+    async def test(stations: RegisteredStations, notebook: FakeNotebook) -> None:
+        clock = FakeClock(NOON_US)
+        first, second = [one.id for one in await stations.add([Registered(0, "A"), Registered(0, "B")], "user:ana")]
+        values = FakeValues(clock)
+        minutely = ScheduleSpec("toggle", every_s=60, acts=(Act("*", set="toggle"),))
+        async with ControlService(clock, notebook, lambda _: None, values, values.find) as control:
+            await control.apply(stations.targets(), [minutely], "UTC")
+
+            async def states_after_minutes(count: int) -> list[tuple[bool | None, bool | None]]:
+                seen = []
+                for _ in range(count):
+                    for _ in range(60):
+                        clock.advance(1)
+                        control.tick()
+                        await settle()
+                    one, other = control.stations()
+                    seen.append((one.on, other.on))
+                return seen
+
+            begin = Command("b", first, "off", {}, Origin.SCHEDULE, REGISTRATION)
+            assert (await control.execute(begin)).data["in_force"] is True
+            await control.execute(Command("c", second, "on", {}, Origin.SCHEDULE, REGISTRATION))
+            assert [one.on for one in control.stations()] == [False, True]
+            await control.apply(stations.targets(), [minutely], "UTC")  # another configuration takes nothing away
+            assert [one.on for one in control.stations()] == [False, True]
+            await states_after_minutes(1)
+            assert await states_after_minutes(4) == [(True, False), (False, True)] * 2
+            await control.execute(Command("d", first, "on", issuer="user:ana"))
+            assert await states_after_minutes(2) == [(True, False), (True, True)]
+            await control.execute(Command("e", first, "release", issuer="user:ana"))
+            assert {one for one, _ in await states_after_minutes(2)} == {True, False}
 
     run(test)

@@ -8,6 +8,7 @@ from agent.acting import strangers
 from agent.api.users import Role
 from agent.config import read_config
 from agent.control.model import Origin
+from agent.control.registered import REGISTRATION
 from agent.core.errors import Refusal
 from tests.unit.api_rig import Rig, problem
 
@@ -30,7 +31,7 @@ def test_one_is_registered_switched_and_listed_among_the_chargers(rig: Rig) -> N
     }  # fmt: skip
     (command,) = rig.control.commands
     assert (command.target, command.action, command.origin, command.issuer) == (
-        "station-1", "off", Origin.MANUAL, "user:operator",
+        "station-1", "off", Origin.SCHEDULE, REGISTRATION,
     )  # fmt: skip
     listed = rig.call("GET", "/api/stations", Role.VIEWER).json()["items"]
     assert [(one["id"], one["registered"], one["max_kw"]) for one in listed] == [
