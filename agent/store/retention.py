@@ -61,7 +61,7 @@ def by_size(connection: sqlite3.Connection, settings: StoreSettings, boot: int, 
             if dropped is None:
                 break
             yield dropped
-        yield from _forget_posted(connection, get_mark(connection, "raw_cut_us"))
+            yield from _forget_posted(connection, get_mark(connection, "raw_cut_us"))
     size, free = _pages(connection)
     while free and (size > settings.max_bytes or free > max(size * _FREE_SHARE, _FREE_BYTES)):
         # A pragma works row by row: it must be read to its end.

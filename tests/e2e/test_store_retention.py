@@ -12,6 +12,7 @@ import pytest
 from agent.core.clock import FakeClock
 from agent.core.model import Batch, Event, Session, SignalSpec
 from agent.store.db import Store
+from agent.store.posting import Fate, Posting
 from agent.store.settings import DAY_S, StoreSettings
 
 WAIT_S = 30.0
@@ -182,3 +183,35 @@ def test_unsent_data_goes_only_by_size(tmp_path: Path, clock: FakeClock) -> None
         numbers = [block.seq for block in store.blocks(0, 100)]
         assert numbers == list(range(13 - len(numbers), 13))
         assert 0 < len(numbers) < 6
+
+
+def post_a_day(store: Store, clock: FakeClock, seed: int) -> Posting:
+    """Rows that do not compress, sealed, and a day passes: what was posted."""
+    times = array("q", range(clock.now_us(), clock.now_us() + 8000))
+    words = array("q", np.random.default_rng(seed).integers(-(2**62), 2**62, 8000).tolist())
+    rows = Posting(["van"] * 8000, times, array("i", [1]) * 8000, array("i", [1]) * 8000, words)
+    assert set(store.post(rows).result(WAIT_S)) == {Fate.STORED}
+    tidy(store)
+    clock.advance(DAY_S)
+    return rows
+
+
+def test_what_was_posted_is_forgotten_with_the_raw_data_that_goes_for_its_size(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    with closing(Store.open(tmp_path / "enlace.db", clock, StoreSettings(max_bytes=600_000))) as store:
+        store.assign([SignalSpec("van", "x")])
+        days = [post_a_day(store, clock, seed) for seed in range(15)]
+        left = count(store, "posted")
+        assert 2 < left < 12  # of 15 minutes with posted rows
+        fates = [set(store.post(day).result(WAIT_S)) for day in days]
+        assert fates == [{Fate.TOO_OLD}] * (15 - left) + [{Fate.DUPLICATE}] * left
+        assert store.newest_posted_us("van") == days[-1].times_us[-1]
+
+
+def test_what_was_posted_is_forgotten_with_the_age_of_raw_data(store: Store, clock: FakeClock) -> None:
+    days = [post_a_day(store, clock, seed) for seed in range(5)]
+    tidy(store)
+    assert count(store, "posted") in {2, 3}  # raw data is kept for two days, and looked at once a day
+    assert set(store.post(days[0]).result(WAIT_S)) == {Fate.TOO_OLD}
+    assert set(store.post(days[-1]).result(WAIT_S)) == {Fate.DUPLICATE}
