@@ -9,6 +9,7 @@ Rules of this file:
    returns what is to be done once the COMMIT stands (publish memory, resolve futures).
 4. Nothing is given up because a commit failed: rows and jobs go back in front of the queue and are tried again, with
    a back-off. Both are bounded, and what the bound costs is counted and recorded.
+5. Who is told when his job fails is told at once while the back-off lasts: a stop must not wait for it several times.
 """
 
 import logging
@@ -36,6 +37,7 @@ T = TypeVar("T")
 #: Longest time that the thread sleeps when it has nothing to do: clocks may be stopped (suspend) or fake.
 _IDLE_S = 60.0
 _RETRY_S = 0.5
+FULL_HINT = "free some space or look at the disk"
 #: What SQLite and its binding raise about a statement's values, such as whole numbers beyond 64 bits.
 _CONTENT_ERRORS = (
     ValueError,
@@ -166,7 +168,7 @@ class Writer:
 
         job = Job(execute, future.set_exception, pace, rows, records, keep)
         with self._changed:
-            refusal = self._refusal()
+            refusal = self._refusal(keep=keep)
             if refusal is None:
                 self._jobs.append(job)
                 self._changed.notify()
@@ -193,9 +195,11 @@ class Writer:
             self._connection.interrupt()
             self._thread.join()
 
-    def _refusal(self) -> StoreError | None:
+    def _refusal(self, *, keep: bool) -> StoreError | None:
         if self._closing or self._closed:
             return StoreError("store", "it is closed")
+        if not keep and self.error is not None and self._clock.monotonic_s() < self._retry_at_s:
+            return StoreError("store", self.error, FULL_HINT)
         if len(self._jobs) >= self._settings.waiting_jobs:
             return StoreError("store", f"{len(self._jobs)} records wait for the disk: {self.error}", "free some space")
         return None
@@ -335,7 +339,7 @@ class Writer:
         self._begin_trouble(error)
         for job in group.jobs:
             if not job.keep:
-                job.fail(StoreError("store", str(error), "free some space or look at the disk"))
+                job.fail(StoreError("store", str(error), FULL_HINT))
 
     def _begin_trouble(self, error: sqlite3.Error) -> None:
         self._failures += 1

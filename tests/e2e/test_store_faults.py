@@ -3,6 +3,7 @@
 ``kill -9`` shows that acknowledging waits for the commit; that the commit is on the disk only a power cut could show.
 """
 
+import asyncio
 import logging
 import os
 import resource
@@ -87,6 +88,22 @@ def test_a_full_disk_is_waited_out(store: Store, caplog: pytest.LogCaptureFixtur
     assert [stored.event.kind for stored in store.events(0, 10)] == ["test.important", "store.recovered"]
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("agent.store")]
     assert [line.split(":")[0] for line in lines] == ["can't store", "storing again, after"]
+
+
+@pytest.mark.announced_warnings
+def test_a_note_that_can_not_be_written_says_so_at_once_however_long_the_disk_is_left_alone(tmp_path: Path) -> None:
+    """A local stop writes four of them: it was up to two minutes late while the disk was full."""
+    clock = FakeClock()
+    with closing(Store.open(tmp_path / "enlace.db", clock, StoreSettings(retry_max_s=3600))) as store:
+        fill_up(store)
+
+        async def write() -> None:
+            async with asyncio.timeout(WAIT_S):  # the clock stands: no try of the store's own comes
+                for number in range(5):
+                    with pytest.raises(StoreError, match="full"):
+                        await store.write("command", str(number), {"text": "x" * 5000})
+
+        asyncio.run(write())
 
 
 @pytest.mark.announced_warnings
