@@ -138,7 +138,7 @@ class _MaintenanceRoutes:
 
     async def plans(self, page: Page = 1, page_size: PageSize = 100) -> PlanPage:
         """List the plans: the ready-made ones as they hold here, then the site's own."""
-        found = self._maintenance.plans()
+        found = self._maintenance.plans.all()
         items = [PlanOut.of(one) for one in page_of(found, page, page_size)]
         return PlanPage(total=len(found), page=page, page_size=page_size, items=items)
 
@@ -147,15 +147,15 @@ class _MaintenanceRoutes:
         if body.machine is not None and self._maintenance.machines.machine(body.machine) is None:
             detail = f"there is no machine {body.machine!r}: /api/machines lists them"
             raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-        return PlanOut.of(await done(self._maintenance.add_plan(body.plan, caller.issuer)))
+        return PlanOut.of(await done(self._maintenance.plans.add(body.plan, caller.issuer)))
 
     async def change_plan(self, plan_id: PlanId, body: PlanChange, caller: CallerOf) -> PlanOut:
         """Give a plan other intervals, another name, or switch it off. What was told is told again if it is due."""
-        return PlanOut.of(await done(self._maintenance.change_plan(plan_id, partial(_edited, body), caller.issuer)))
+        return PlanOut.of(await done(self._maintenance.plans.change(plan_id, partial(_edited, body), caller.issuer)))
 
     async def remove_plan(self, plan_id: PlanId, caller: CallerOf) -> Response:
         """Delete a plan; one that came with the program becomes again what it was: switch it off instead."""
-        await done(self._maintenance.remove_plan(plan_id, caller.issuer))
+        await done(self._maintenance.plans.remove(plan_id, caller.issuer))
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def report(self, machine: MachineFilter = None, from_: From = None, to: When = None) -> HTMLResponse:

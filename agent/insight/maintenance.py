@@ -10,8 +10,7 @@ Rules of this file:
 """
 
 import asyncio
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -23,18 +22,8 @@ from agent.core.ports import Notebook
 from agent.insight.counters import Counters, Tally
 from agent.insight.machines import Machine, MachineBook
 from agent.insight.maintenance_due import MEAN_US, Counted, Due, by_counter, by_date, last_done, midnight_us, soonest
-from agent.insight.maintenance_model import (
-    COUNTERS,
-    MAX_PLANS,
-    NOTE,
-    READY_MADE,
-    STATES,
-    Interval,
-    Measure,
-    Plan,
-    plan_data,
-    read_plan,
-)
+from agent.insight.maintenance_model import COUNTERS, STATES, Interval, Measure, Plan
+from agent.insight.maintenance_plans import PlanBook
 from agent.insight.periods import DAY_US
 from agent.store.maintenance import Asked, Entry
 
@@ -44,7 +33,6 @@ KEEP_S = 600.0
 TICK_S = 60.0
 #: Work that was done tomorrow was not done: half the world is a day ahead at most.
 _AHEAD_US = DAY_US
-_ID_BYTES = 6
 _SHOWN: tuple[Measure, ...] = tuple(one for one in COUNTERS if one != "contactor")
 
 
@@ -88,10 +76,14 @@ class Maintenance:
     machines: MachineBook
     log: Log
     counters: Counters
+    plans: PlanBook = field(init=False)
     _kept: tuple[float, list[Due]] | None = None
     _changes: int = 0
     _known: dict[tuple[str, str], _Known] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.plans = PlanBook(self.clock, self.notebook, self.forget)
 
     # -- the log
 
@@ -125,66 +117,11 @@ class Maintenance:
         op, machine = "write down maintenance", self.machines.machine(entry.machine)
         if machine is None and entry.corrects is None:
             raise CommandRejected(op, Refusal.NOT_CAPABLE, f"there is no machine {entry.machine!r}")
-        if entry.plan and self.plan(entry.plan) is None:
+        if entry.plan and self.plans.find(entry.plan) is None:
             raise CommandRejected(op, Refusal.NOT_CAPABLE, f"there is no plan {entry.plan!r}")
         if entry.t_us > self.clock.now_us() + _AHEAD_US >= GOOD_CLOCK_US:
             raise CommandRejected(op, Refusal.OUT_OF_RANGE, "its date is in the future", "write down what was done")
         return machine
-
-    # -- plans
-
-    def plans(self) -> list[Plan]:
-        """The ready-made ones as they hold here, then the site's own by name."""
-        written = {key: plan for key, data in self.notebook.notes(NOTE).items() if (plan := read_plan(key, data))}
-        ready = [written.get(one.id, one) for one in READY_MADE.values()]
-        own = [one for one in written.values() if not one.ready_made]
-        return ready + sorted(own, key=lambda one: (one.name.casefold(), one.id))
-
-    def plan(self, plan_id: str) -> Plan | None:
-        """One of them."""
-        return next((one for one in self.plans() if one.id == plan_id), None)
-
-    async def add_plan(self, plan: Plan, who: str) -> Plan:
-        """Make a plan; its id is given here. Raises ``CommandRejected``."""
-        op = "make a maintenance plan"
-        async with self._turn:
-            if len(self.notebook.notes(NOTE)) >= MAX_PLANS:
-                raise CommandRejected(op, Refusal.DUPLICATE, f"there are {MAX_PLANS} plans already")
-            made = replace(plan, id=secrets.token_hex(_ID_BYTES), changed_us=self.clock.now_us(), ready_made=False)
-            await self._write_plan("maintenance.plan_created", made, None, who)
-        return made
-
-    async def change_plan(self, plan_id: str, edit: Callable[[Plan], Plan], who: str) -> Plan:
-        """Give a plan other intervals, or switch it off. Raises ``CommandRejected`` (``not_capable``: no such)."""
-        async with self._turn:
-            old = self._known_plan(plan_id)
-            new = replace(edit(old), id=old.id, ready_made=old.ready_made, changed_us=old.changed_us)
-            if new != old:
-                new = replace(new, changed_us=self.clock.now_us())
-                await self._write_plan("maintenance.plan_changed", new, old, who)
-        return new
-
-    async def remove_plan(self, plan_id: str, who: str) -> None:
-        """Delete a plan; a ready-made one becomes again what it was. Raises as ``change_plan`` does."""
-        async with self._turn:
-            old = self._known_plan(plan_id)
-            if self.notebook.note(NOTE, plan_id) is None:
-                return
-            told = {"by": who, "old": plan_data(old), "new": None}
-            event = Event("maintenance.plan_removed", self.clock.now_us(), plan_id, told)
-            await self.notebook.write(NOTE, plan_id, None, [event])
-        self.forget()
-
-    async def _write_plan(self, kind: str, new: Plan, old: Plan | None, who: str) -> None:
-        told = {"by": who, "old": None if old is None else plan_data(old), "new": plan_data(new)}
-        await self.notebook.write(NOTE, new.id, plan_data(new), [Event(kind, self.clock.now_us(), new.id, told)])
-        self.forget()
-
-    def _known_plan(self, plan_id: str) -> Plan:
-        plan = self.plan(plan_id)
-        if plan is None:
-            raise CommandRejected(f"maintenance plan {plan_id}", Refusal.NOT_CAPABLE, "there is no such plan")
-        return plan
 
     # -- what is due
 
@@ -211,7 +148,7 @@ class Maintenance:
 
         Of machines and plans that are as they were, what was worked out some minutes ago holds.
         """
-        plans, last = self.plans(), self.log.last()
+        plans, last = self.plans.all(), self.log.last()
         old_s, now_s = self.clock.monotonic_s() - KEEP_S, self.clock.monotonic_s()
         known: dict[tuple[str, str], _Known] = {}
         for machine in self.machines.machines():

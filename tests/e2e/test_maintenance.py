@@ -55,7 +55,7 @@ def test_what_is_due_over_the_real_store_and_after_a_restart(tmp_path: Path) -> 
             store.record(Event("station.decided", START + day, "cp1", {"on": on, "result": "done"}))
         store.flush().result(WAIT_S)
         interval = Interval("energy_wh", 24_000, 5000)
-        await one.add_plan(Plan("", "Filter", "preventive", (interval,), machine="cp1"), "user:ana")
+        await one.plans.add(Plan("", "Filter", "preventive", (interval,), machine="cp1"), "user:ana")
         entry, _ = await one.add(Entry("cp1", START + DAY_US, "preventive", key="k"), "user:ana")
         assert entry.counters == {"energy_wh": 23_000, "switches": 2}
         await one.look()

@@ -16,7 +16,7 @@ from agent.core.clock import FakeClock
 from agent.core.errors import CommandRejected, Refusal, StoreError
 from agent.core.model import Event, Kind, Session
 from agent.core.points import CHARGER_STATUS
-from agent.insight import maintenance as parts
+from agent.insight import maintenance_plans
 from agent.insight.counters import HOLD_US, Column, Counters
 from agent.insight.machines import Facts, MachineBook
 from agent.insight.maintenance import KEEP_S, LOOK_S, TICK_S, TOLD, Maintenance
@@ -351,7 +351,7 @@ class Site:
         self.maintenance = Maintenance(self.clock, self.notebook, machines, table, Counters(self.history, table))
 
     async def plan(self, plan: Plan = WEEKLY) -> Plan:
-        return await self.maintenance.add_plan(plan, "user:ana")
+        return await self.maintenance.plans.add(plan, "user:ana")
 
     async def done(self, ago_days: float = 0, **more: str) -> Entry:
         t_us = self.clock.now_us() - round(ago_days * DAY_US)
@@ -384,11 +384,11 @@ async def test_due_and_overdue_are_told_once_each_until_it_is_done() -> None:
     assert await site.told(300) == []
     await site.done()
     assert await site.told(8) == ["overdue"], "nobody looked while it was due"
-    await site.maintenance.change_plan(
+    await site.maintenance.plans.change(
         plan.id, lambda one: replace(one, intervals=(Interval("days", 30, 25),)), "user:ana"
     )
     assert await site.told() == ["due"], "it is another plan now"
-    await site.maintenance.remove_plan(plan.id, "user:ana")
+    await site.maintenance.plans.remove(plan.id, "user:ana")
     assert await site.told(1) == []
     assert site.notebook.kept[TOLD] == {}
 
@@ -476,7 +476,7 @@ async def test_what_is_changed_while_it_is_worked_out_is_seen_by_the_next_who_as
 
 @in_loop
 async def test_there_is_an_end_of_plans(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "MAX_PLANS", 2)
+    monkeypatch.setattr(maintenance_plans, "MAX_PLANS", 2)
     site = Site()
     await site.plan()
     await site.plan()
@@ -573,7 +573,7 @@ def test_whatever_is_killed_each_is_told_once_and_each_entry_is_there_once(
                 await site.done(number, key=key)
             elif what == "plan":
                 every_days = (Interval("days", number, 2),)
-                await site.maintenance.change_plan(plan_id, lambda one: replace(one, intervals=every_days), "user:ana")
+                await site.maintenance.plans.change(plan_id, lambda one: replace(one, intervals=every_days), "user:ana")
             else:
                 await site.maintenance.look()
 
@@ -587,7 +587,7 @@ def test_whatever_is_killed_each_is_told_once_and_each_entry_is_there_once(
     assert total == keys
     assert sorted(one.key for one in entries) == sorted(f"job-{number + 1}" for number in range(keys))
     assert len(site.store.events("maintenance.logged")) == keys
-    assert site.maintenance.plan(plan_id) is not None
+    assert site.maintenance.plans.find(plan_id) is not None
     # Between two entries or plans, no more than one due and then one overdue.
     (state,) = {
         one.state for one in asyncio.run(site.maintenance.due()) if one.plan.id == plan_id and one.machine == "cp1"
