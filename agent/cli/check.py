@@ -72,11 +72,31 @@ def _findings(path: Path) -> Iterator[Found]:
     yield from _ocpp(reading, reading.config, path.resolve().parent)
     yield from _schedules(reading, reading.config)
     yield from _data_dir(reading, reading.config)
-    if reading.config.uplink is not None:
-        try:
-            reading.config.uplink.settings(reading.config.site.id).link().check_files()
-        except ConfigError as error:
-            yield "error", _at(reading, ("uplink",), f"{error}")
+    yield from _uplink(reading, reading.config)
+
+
+def _uplink(reading: "Reading", config: "Config") -> Iterator[Found]:
+    from agent.config_api import is_loopback  # noqa: PLC0415 - see the package's docstring
+
+    if config.uplink is None:
+        return
+    settings = config.uplink.settings(config.site.id)
+    link = settings.link()
+    try:
+        link.check_files()
+    except ConfigError as error:
+        yield "error", _at(reading, ("uplink",), f"{error}")
+    place = ("uplink", "broker")
+    if not settings.takes_commands:
+        if settings.commands == "auto":
+            text = "no commands are taken: without TLS anybody on the way could give them; use mqtts://"
+            yield "info", _at(reading, place, text)
+    elif link.tls or is_loopback(link.host):
+        text = f"commands are taken: whoever may publish to {settings.topic('command')} switches stations"
+        yield "info", _at(reading, place, text)
+    else:
+        text = "commands are taken without TLS: anybody on the way to the broker can switch stations; use mqtts://"
+        yield "warning", _at(reading, place, text)
 
 
 def _at(reading: "Reading", place: Place, text: str) -> str:

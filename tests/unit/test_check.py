@@ -75,6 +75,28 @@ def test_files_of_the_uplink_are_read(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "none.pem: No such file or directory" in found[0]
 
 
+@pytest.mark.parametrize(
+    ("uplink", "found"),
+    [
+        (
+            '{broker: "mqtts://broker"}',
+            "info: site.yaml:4:18: commands are taken: whoever may publish to enlace/test/command",
+        ),
+        ('{broker: "mqtt://127.0.0.1"}', "info: site.yaml:4:18: commands are taken: "),
+        ('{broker: "mqtt://broker"}', "info: site.yaml:4:18: no commands are taken: without TLS"),
+        ('{broker: "mqtt://broker", commands: yes}', "warning: site.yaml:4:18: commands are taken without TLS"),
+        ('{broker: "mqtts://broker", commands: no}', ""),
+    ],
+)
+def test_who_may_give_commands_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], uplink: str, found: str
+) -> None:
+    code, said = check(tmp_path, capsys, BATTERY % 500_000, uplink=uplink)
+    assert code == 0
+    assert len(said) == bool(found)
+    assert not found or said[0].startswith(found)
+
+
 def test_a_damaged_dbc_is_told_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.dbc").write_text(
         'BO_ 1 One: 8 X\n SG_ Good : 0|8@1+ (1,0) [0|0] "" X\n SG_ Odd : 8|8@1+ (1,0 [0|0] "" X\n\n'
