@@ -26,7 +26,7 @@ from agent.api.users import Role, UserBook
 from tests.e2e import site
 from tests.e2e.test_login import url_of
 
-CASES, LONG_CASES = 6, 1000
+CASES, LONG_CASES = 3, 1000
 
 SITE = """\
 data_dir: {folder}/data
@@ -49,7 +49,6 @@ SAYABLE = (
     "is not known here",
     "must be a list",
     "must be a number",
-    "must be a whole number",
     "must be an object",
     "must be at least",
     "must be at most",
@@ -129,7 +128,7 @@ class Contract:
     def _note(self, case: schemathesis.Case[Any], answer: Any, failure: BaseException) -> None:  # noqa: ANN401 - the same
         what = type(failure).__name__
         said = str(answer.content[:400].decode(errors="replace"))
-        if what == "RejectedPositiveData" and not any(words in said for words in SAYABLE):
+        if what == "RejectedPositiveData" and makes_no_sense(answer):
             return
         if what == "AcceptedNegativeData" and any(tag.startswith(FORMER) for tag in case.operation.tags or ()):
             return
@@ -137,6 +136,15 @@ class Contract:
             f"{answer.request.method} {answer.request.url} {answer.request.body!r:.300} -> {answer.status_code} {said}"
         )
         self.broken.setdefault((case.operation.label, what), f"{shown}\n    {failure!s:.300}")
+
+
+def makes_no_sense(answer: Any) -> bool:  # noqa: ANN401 - the same
+    """Whether a refusal is, at least in part, about what no schema can say."""
+    try:
+        parts = answer.json()["detail"].split("; ")
+    except (ValueError, KeyError):
+        return False
+    return not all(any(words in part for words in SAYABLE) for part in parts)
 
 
 def hold(schema: Any, gateway: Gateway, cases: int) -> Contract:  # noqa: ANN401 - schemathesis' own

@@ -40,6 +40,29 @@ function showFields(parent, what, schema, schemas) {
   }
 }
 
+function exampleOf(content, schemas) {
+  if (content.example !== undefined) return content.example;
+  const model = schemas[typeOf(content.schema).split(" | ")[0].replace("[]", "")] || content.schema;
+  if (model.examples) return model.examples[0];
+  const fields = Object.entries(model.properties || {}).filter(([, detail]) => detail.examples);
+  return fields.length ? Object.fromEntries(fields.map(([name, detail]) => [name, detail.examples[0]])) : undefined;
+}
+
+function showExample(parent, content, schemas) {
+  const example = exampleOf(content, schemas);
+  if (example !== undefined) element("code", element("p", parent, "for example "), JSON.stringify(example));
+}
+
+// What goes wrong is said once for all operations: here stand the statuses, and when each is answered.
+function showProblems(parent, responses, problems) {
+  const found = Object.entries(responses).filter(([status]) => status >= "400");
+  const text = found.map(([status, answer]) => {
+    const problem = answer.$ref ? problems[answer.$ref.split("/").pop()] : answer;
+    return `${status} ${problem.description || ""}`;
+  });
+  if (text.length) element("p", parent, "problems: " + text.join(" · "), "dim");
+}
+
 async function draw() {
   const api = await (await fetch("/openapi.json")).json();
   document.getElementById("title").textContent = `${api.info.title} API ${api.info.version}`;
@@ -63,11 +86,15 @@ async function draw() {
         }
       }
       const sent = ((operation.requestBody || {}).content || {})["application/json"];
-      if (sent) showFields(section, "is sent", sent.schema, api.components.schemas);
+      if (sent) {
+        showFields(section, "is sent", sent.schema, api.components.schemas);
+        showExample(section, sent, api.components.schemas);
+      }
       const status = Object.keys(operation.responses || {}).find((each) => each.startsWith("2"));
       const answer = (operation.responses[status] || {}).content || {};
       if (answer["application/json"]) showFields(section, "answers with", answer["application/json"].schema, api.components.schemas);
       else element("p", section, "answers with " + (Object.keys(answer).join(", ") || status), "dim");
+      showProblems(section, operation.responses, api.components.responses || {});
     }
   }
 }
