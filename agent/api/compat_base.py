@@ -1,14 +1,16 @@
 """What the translators of ``compat.py`` share: our own handlers by name, and bodies as former clients send them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.routing import BaseRoute
 
 from agent.api.auth import Auth
+from agent.api.bodies import Body
 from agent.api.view import GatewayView, SitePorts
 from agent.core.clock import Clock
 
@@ -60,3 +62,14 @@ class Translator:
         self.ports = ports
         self.auth = auth
         self.clock = clock
+
+
+def our_body(model: type[Body], data: Mapping[str, object], names: Mapping[str, str]) -> Any:  # noqa: ANN401 - of the model
+    """A body of ours. What is wrong with it is told by the names that the client knows (ours -> its)."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        found = [
+            {**one, "loc": ("body", *(names.get(str(part), part) for part in one["loc"]))} for one in error.errors()
+        ]
+        raise RequestValidationError(found) from error

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, StringConstraints, field_validator
 from starlette.responses import JSONResponse
 
 from agent.api.access import CallerOf
-from agent.api.compat_base import X_TOTAL, FormerBody, Translator
+from agent.api.compat_base import X_TOTAL, FormerBody, Translator, our_body
 from agent.api.machine_bodies import Code, MachineChange, MachineOut, MachinePage, MachineSummary, NewMachine, TypeName
 from agent.api.maintenance_bodies import EntryOut, EntryPage, Long, Moment, NewEntry, moment_us
 from agent.api.models import Model
@@ -36,6 +36,21 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "inspection": ("inspección", "inspeccion", "inspection"),
     "calibration": ("calibración", "calibracion", "calibration"),
     "other": ("otro", "otra", "other"),
+}
+#: Our names -> theirs, for what is wrong.
+_MACHINE = {
+    "code": "codigo_equipo",
+    "type": "tipo_equipo",
+    "status": "estado_actual",
+    "location": "area",
+    "installed": "fecha",
+}
+_ENTRY = {
+    "machine": "codigo_maquina",
+    "date": "fecha",
+    "kind": "tipo",
+    "description": "observaciones",
+    "technician": "tecnico",
 }
 _BOTH = re.compile(r"(?P<technician>.*) \((?P<company>[^()]*)\)", re.DOTALL)
 
@@ -232,7 +247,8 @@ class MachineManager(Translator):
 
     async def agregar(self, body: Maquina, caller: CallerOf) -> Hecho:
         """Add a machine that has no wire to this gateway."""
-        wanted = NewMachine.model_validate({"code": body.codigo_equipo, "status": "active", **body.facts})
+        facts = {"code": body.codigo_equipo, "status": "active", **body.facts}
+        wanted: NewMachine = our_body(NewMachine, facts, _MACHINE)
         made: MachineOut = await self.canonical("POST /api/machines")(wanted, caller)
         return Hecho(mensaje="Máquina guardada", codigo=made.code)
 
@@ -254,7 +270,7 @@ class MachineManager(Translator):
     async def actualizar(self, body: Maquina, caller: CallerOf) -> Hecho:
         """Change what is known of a machine; what is not sent stays."""
         changed: MachineOut = await self.canonical("PATCH /api/machines/{code}")(
-            body.codigo_equipo, MachineChange.model_validate(body.facts), caller
+            body.codigo_equipo, our_body(MachineChange, body.facts, _MACHINE), caller
         )
         return Hecho(mensaje="Máquina actualizada", codigo=changed.code)
 
@@ -293,13 +309,14 @@ class MachineManager(Translator):
 
     async def mantener(self, body: Mantenimiento, caller: CallerOf) -> Hecho:
         """Write down what was done to a machine."""
-        entry = NewEntry(
-            machine=body.codigo_maquina,
-            date=body.fecha,
-            kind=body.tipo,  # type: ignore[arg-type] # one of ours, see the validator
-            description=body.observaciones,
-            technician=joined(body.tecnico, body.empresa),
-        )
+        data = {
+            "machine": body.codigo_maquina,
+            "date": body.fecha,
+            "kind": body.tipo,
+            "description": body.observaciones,
+            "technician": joined(body.tecnico, body.empresa),
+        }
+        entry: NewEntry = our_body(NewEntry, data, _ENTRY)
         made: EntryOut = await self.canonical("POST /api/maintenance")(entry, caller, Response())
         return Hecho(mensaje="Mantenimiento guardado", codigo=made.machine)
 

@@ -15,7 +15,6 @@ from agent.api.models import Model
 from agent.api.paging import MAX_PAGE_SIZE, Page, PageSize, needed
 from agent.api.problems import RejectedError
 from agent.api.station_registry_routes import registry
-from agent.control.model import Outcome
 
 #: So many stations are toggled at the same time: each waits for the disk.
 AT_ONCE = 16
@@ -140,4 +139,4 @@ class StationBackend(Translator):
 
 def _came_about(result: ResultOut) -> bool:
     """Whether a station is what was wished: somebody stronger may want something else."""
-    return result.outcome == Outcome.DONE and result.data.get("in_force") is not False
+    return result.outcome == "done" and result.data.get("in_force") is not False

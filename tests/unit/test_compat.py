@@ -440,6 +440,33 @@ def test_the_dashboard_counts_in_their_words(workshop: Rig) -> None:
     assert found["maquinas_por_tipo"] == {"PC": 1, "charger": 1}
 
 
+@pytest.mark.parametrize(
+    ("path", "wrong", "where"),
+    [
+        ("/api/maquinas/agregar", {**MACHINE, "fecha": "ayer"}, "body.fecha"),
+        ("/api/maquinas/agregar", {**MACHINE, "area": "\ud800"}, "body.area"),
+        ("/api/maquinas/agregar", {**MACHINE, "codigo_equipo": "../x"}, "body.codigo_equipo"),
+        ("/api/maquinas/agregar", {**MACHINE, "tipo_equipo": "x" * 61}, "body.tipo_equipo"),
+        ("/api/mantenimientos/agregar", {**WORK, "fecha": "ayer"}, "body.fecha"),
+        ("/api/mantenimientos/agregar", {**WORK, "observaciones": "\ud800"}, "body"),
+        ("/api/mantenimientos/agregar", {**WORK, "tecnico": "x" * 98, "empresa": "x" * 99}, "body.empresa"),
+        ("/api/mantenimientos/agregar", {**WORK, "codigo_maquina": ""}, "body.codigo_maquina"),
+    ],
+)
+def test_what_is_wrong_is_told_by_their_names(workshop: Rig, path: str, wrong: object, where: str) -> None:
+    ok(workshop.call("POST", "/api/maquinas/agregar", Role.OPERATOR, json={**MACHINE, "codigo_equipo": "T1"}))
+    found = problem(workshop.call("POST", path, Role.OPERATOR, json=wrong), 422)
+    assert where in found["detail"]
+
+
+def test_the_longest_technician_and_company_are_kept(workshop: Rig) -> None:
+    ok(workshop.call("POST", "/api/maquinas/agregar", Role.OPERATOR, json=MACHINE))
+    longest = {**WORK, "tecnico": "x" * 98, "empresa": "y" * 98}
+    ok(workshop.call("POST", "/api/mantenimientos/agregar", Role.OPERATOR, json=longest))
+    (entry,) = ok(workshop.call("GET", "/api/mantenimientos/historial/T1", Role.VIEWER))
+    assert (entry["tecnico"], entry["empresa"]) == ("x" * 98, "y" * 98)
+
+
 @pytest.mark.parametrize("words", [STATES, KINDS])
 def test_each_word_has_one_meaning_and_there_and_back_is_the_same(words: dict[str, tuple[str, ...]]) -> None:
     known = [word for each in words.values() for word in each]
