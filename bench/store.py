@@ -14,7 +14,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ FRAME_SIGNALS = 4
 FAST = 20  #: signals that change ten times a second: currents, voltages, powers
 SECTOR_BYTES = 512
 WAIT_S = 60.0
+#: Ten minutes of group commits, which no roll-up holds yet.
+FRESH_BLOCKS = 600
+TARGET_NOW_S = 0.05
 
 Ints = NDArray[np.int64]
 
@@ -210,12 +214,41 @@ def _charts(path: Path) -> None:
         month_s = _median_s(lambda: store.history([1], start_us, end_us))
         hour_s = _median_s(lambda: store.history([1], end_us - 3_600_000_000, end_us))
         all_s = _median_s(lambda: store.history([signal.id for signal in signals], start_us, end_us), 3)
+        first_s, now_s = _up_to_now(store, signals, end_us)
     finally:
         store.close()
     print(f"chart of a day, 500 points: {day_s * 1e3:.1f} ms (every raw row takes {raw_s / day_s:.0f}x)")
     print(f"chart of 30 days, 500 points: {month_s * 1e3:.1f} ms ({month_s / day_s:.1f}x a day's)")
     print(f"chart of an hour, from raw blocks: {hour_s * 1e3:.1f} ms ({hour_s / day_s:.1f}x a day's)")
+    print(
+        f"chart of a day up to now, {FRESH_BLOCKS} blocks that are not rolled up yet: {now_s * 1e3:.1f} ms "
+        f"({TARGET_NOW_S / now_s:.1f}x) target {TARGET_NOW_S * 1e3:g} ms; the first one {first_s * 1e3:.0f} ms"
+    )
     print(f"chart of 30 days, 100 signals: {all_s * 1e3:.0f} ms ({all_s / month_s:.0f}x one signal's)")
+
+
+def _up_to_now(store: Store, signals: Sequence[Signal], end_us: int) -> tuple[float, float]:
+    """Seconds that the first chart takes, and the median of those with another second's block each."""
+    ids = array("i", [signal.id for signal in signals])
+
+    def commit(second: int) -> None:
+        times_us = array("q", [end_us + second * 1_000_000]) * len(ids)
+        store.append(Batch(ids, times_us, array("q", range(second, second + len(ids)))))
+        store.flush().result()
+
+    def chart() -> float:
+        began_s = time.perf_counter()
+        store.history([1], end_us - 86_400_000_000, end_us + 3_600_000_000)
+        return time.perf_counter() - began_s
+
+    for second in range(FRESH_BLOCKS):
+        commit(second)
+    first_s = chart()
+    taken_s = []
+    for second in range(FRESH_BLOCKS, FRESH_BLOCKS + 9):
+        commit(second)
+        taken_s.append(chart())
+    return first_s, statistics.median(taken_s)
 
 
 def _construct(path: Path, start_us: int, days: int, raw_hours: int) -> None:

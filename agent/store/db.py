@@ -30,6 +30,7 @@ from agent.store.readers import Readers
 from agent.store.schema import NUMBERS_FROM, get_mark, set_mark
 from agent.store.sessions import SessionTable, begin_numbers
 from agent.store.settings import Opened, StoreSettings, StoreStats
+from agent.store.tail import Tail
 from agent.store.transaction import transaction
 from agent.store.upkeep import Upkeeper
 from agent.store.writer import Writer
@@ -62,8 +63,9 @@ class Store:
         self._upkeep = Upkeeper(clock, settings, self._boot_id, seq, lambda: self._encodings)
         self._writer = Writer(connection, clock, settings, self._upkeep, self._boot_id, seq)
         self._readers = Readers(self._path, settings.readers)
-        self._history = History(self._readers, lambda: self._catalogue, self._set_aside)
-        self._rollups = RollupReader(self._readers, lambda: self._catalogue, self._set_aside)
+        tail = Tail(self._set_aside)
+        self._history = History(self._readers, lambda: self._catalogue, self._set_aside, tail)
+        self._rollups = RollupReader(self._readers, lambda: self._catalogue, tail)
         self._cursors = outbox.Cursors(
             connection, self._readers, self._writer, lambda: self._newest_event, self._set_aside
         )

@@ -3,13 +3,11 @@
 Rules of this file:
 
 1. A bucket belongs to the range that it begins in, so neighbouring ranges never share one.
-2. What no roll-up holds yet (about ten minutes of hot blocks) is summed up in memory, each block once: decoding it anew
-   for each question costs more than all the rest. When the roll-ups take it over, it begins anew.
+2. What no roll-up holds yet is in memory (``tail.py``).
 3. Where 1 min buckets were dropped for their age, 1 h ones stand in; ``width_us`` tells.
 """
 
 import sqlite3
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,26 +15,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.blocks import BlockError
-from agent.core.model import Encoding, Signal
-from agent.store import rollup, telemetry
+from agent.core.model import Signal
 from agent.store.catalogue import Catalogue
 from agent.store.readers import Readers
 from agent.store.rollup import HOUR_US, LEVELS, MINUTE_US
 from agent.store.schema import get_mark
-from agent.store.sealing import in_signal_order
-from agent.store.unpack import Rows, concatenate
+from agent.store.tail import Bucket, Tail, put
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Level = Literal["minute", "hour"]
 Range = tuple[int, int]
-#: (bucket, lo, hi, sum, last, count, gaps), as the device sent them
-_Row = tuple[int, float | None, float | None, float, float | None, int, int]
 
 _COLUMNS = "t, lo, hi, sum, last, count, gaps"
-#: Hot blocks are summed up in steps of so many: their rows stand in memory meanwhile.
-_STEP_BLOCKS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +66,12 @@ def join(parts: Sequence[Rolled]) -> Rolled:
 
 
 class RollupReader:
-    """Reads roll-ups, from any thread. ``damaged`` is told of (table, seq, reason) of a bad block."""
+    """Reads roll-ups, from any thread; ``tail`` has what they don't hold yet."""
 
-    def __init__(
-        self, readers: Readers, catalogue: Callable[[], Catalogue], damaged: Callable[[str, int, str], None]
-    ) -> None:
+    def __init__(self, readers: Readers, catalogue: Callable[[], Catalogue], tail: Tail) -> None:
         self._readers = readers
         self._catalogue = catalogue
-        self._tail = _Tail(damaged)
+        self._tail = tail
 
     def read(
         self, signal_ids: Collection[int], level: Level, ranges: Sequence[Range], *, before: bool
@@ -101,52 +90,6 @@ class RollupReader:
             return {signal.id: query.rolled(signal, minutes.get(signal.id, {}), before=before) for signal in signals}
 
 
-class _Tail:
-    """1 min buckets of the rows that no roll-up holds yet, by signal and minute. Thread-safe."""
-
-    def __init__(self, damaged: Callable[[str, int, str], None]) -> None:
-        self._damaged = damaged
-        self._lock = threading.Lock()
-        self._rolled_seq = -1
-        self._upto_seq = 0
-        self._found: dict[int, dict[int, _Row]] = {}
-
-    def minutes(
-        self, connection: sqlite3.Connection, catalogue: Catalogue, signal_ids: Sequence[int], to_us: int
-    ) -> Mapping[int, Mapping[int, _Row]]:
-        """The buckets of these signals; of ranges that end before the oldest such row, none are looked for."""
-        rolled_seq = get_mark(connection, "rolled_seq")
-        oldest = connection.execute("SELECT min(from_us) FROM hot WHERE seq > ?", (rolled_seq,)).fetchone()[0]
-        if oldest is None or oldest >= to_us:
-            return {}
-        encodings = {signal.id: signal.encoding for signal in catalogue.signals}
-        with self._lock:
-            # A reader whose snapshot is older than that of the last one has the roll-ups of that time: so must this.
-            if rolled_seq != self._rolled_seq:
-                self._rolled_seq, self._upto_seq, self._found = rolled_seq, rolled_seq, {}
-            self._bring_up(connection, encodings)
-            return {one: dict(self._found[one]) for one in signal_ids if one in self._found}
-
-    def _bring_up(self, connection: sqlite3.Connection, encodings: Mapping[int, Encoding]) -> None:
-        while True:
-            blocks = connection.execute(
-                "SELECT seq, crc, data FROM hot WHERE seq > ? ORDER BY seq LIMIT ?", (self._upto_seq, _STEP_BLOCKS)
-            ).fetchall()
-            if not blocks:
-                return
-            parts: list[Rows] = []
-            for seq, crc, data in blocks:
-                try:
-                    parts.append(telemetry.read_block(data, crc))
-                except BlockError as error:
-                    self._damaged("hot", seq, str(error))
-            if parts:
-                rows = in_signal_order(concatenate(parts))
-                for signal, *row in rollup.aggregate(rows, MINUTE_US, encodings):
-                    _put(self._found.setdefault(signal, {}), tuple(row))  # type: ignore[arg-type] # a bucket's columns
-            self._upto_seq = blocks[-1][0]
-
-
 class _Query:
     """One level of some ranges, inside one read transaction."""
 
@@ -157,12 +100,12 @@ class _Query:
         # Charts and this agree: the hour in which the cut lies is taken from the 1 h buckets.
         self._cut_us = -(-get_mark(connection, "minute_cut_us") // HOUR_US) * HOUR_US if level == "minute" else 0
 
-    def rolled(self, signal: Signal, tail: Mapping[int, _Row], *, before: bool) -> Rolled:
+    def rolled(self, signal: Signal, tail: Mapping[int, Bucket], *, before: bool) -> Rolled:
         parts: list[Rolled] = []
         if before:
             parts.append(self._before(signal, tail))
-        hours: list[_Row] = []
-        rows: list[_Row] = []
+        hours: list[Bucket] = []
+        rows: list[Bucket] = []
         for from_us, to_us in self._ranges:
             if from_us < self._cut_us:
                 hours += self._select("hour", signal.id, from_us, min(self._cut_us, to_us))
@@ -174,7 +117,7 @@ class _Query:
         if inside:
             known = {row[0]: row for row in rows}
             for row in inside:
-                _put(known, row)
+                put(known, row)
             rows = sorted(known.values(), key=lambda row: row[0])
         parts.append(_physical(signal, rows, width_us))
         return join(parts)
@@ -182,15 +125,15 @@ class _Query:
     def _inside(self, t_us: int) -> bool:
         return any(from_us <= t_us < to_us for from_us, to_us in self._ranges)
 
-    def _select(self, table: str, signal: int, from_us: int, to_us: int) -> list[_Row]:
+    def _select(self, table: str, signal: int, from_us: int, to_us: int) -> list[Bucket]:
         width_us = LEVELS[table]
-        found: list[_Row] = self._connection.execute(
+        found: list[Bucket] = self._connection.execute(
             f"SELECT {_COLUMNS} FROM {table} WHERE signal = ? AND t >= ? AND t < ? ORDER BY t",  # noqa: S608 - our own
             (signal, -(-from_us // width_us), -(-to_us // width_us)),
         ).fetchall()
         return found
 
-    def _before(self, signal: Signal, tail: Mapping[int, _Row]) -> Rolled:
+    def _before(self, signal: Signal, tail: Mapping[int, Bucket]) -> Rolled:
         """The newest minute ahead of the first range, or hour where there is none."""
         first_us = self._ranges[0][0]
         early = [row for minute, row in tail.items() if minute * MINUTE_US < first_us and row[5]]
@@ -206,34 +149,15 @@ class _Query:
         return join([])
 
 
-def _put(buckets: dict[int, _Row], row: _Row) -> None:
-    """Add a bucket of rows that arrived later than those of the one that is there."""
-    known = buckets.get(row[0])
-    if known is None:
-        buckets[row[0]] = row
-        return
-    lows = [one for one in (known[1], row[1]) if one is not None]
-    highs = [one for one in (known[2], row[2]) if one is not None]
-    buckets[row[0]] = (
-        row[0],
-        min(lows, default=None),
-        max(highs, default=None),
-        known[3] + row[3],
-        row[4],
-        known[5] + row[5],
-        known[6] + row[6],
-    )
-
-
-def _coarser(minutes: Mapping[int, _Row], width_us: int) -> list[_Row]:
+def _coarser(minutes: Mapping[int, Bucket], width_us: int) -> list[Bucket]:
     """Minutes summed up in buckets of that width."""
-    found: dict[int, _Row] = {}
+    found: dict[int, Bucket] = {}
     for minute in sorted(minutes):
-        _put(found, (minute * MINUTE_US // width_us, *minutes[minute][1:]))
+        put(found, (minute * MINUTE_US // width_us, *minutes[minute][1:]))
     return list(found.values())
 
 
-def _physical(signal: Signal, rows: Sequence[_Row], width_us: int) -> Rolled:
+def _physical(signal: Signal, rows: Sequence[Bucket], width_us: int) -> Rolled:
     """Stored buckets as columns."""
     if not rows:
         return join([])

@@ -2,8 +2,9 @@
 
 Rules of this file:
 
-1. A row is counted once. Roll-ups hold the rows of blocks up to the mark ``rolled_seq``, so those of later blocks are
-   added from the blocks themselves. Where raw blocks were dropped (before the mark ``raw_cut_us``), roll-ups stand in.
+1. A row is counted once. Roll-ups hold the rows of blocks up to the mark ``rolled_seq``; those of later blocks are
+   summed up by minute in memory (``tail.py``), and read from the blocks where the range cuts a minute. Where raw blocks
+   were dropped (before the mark ``raw_cut_us``), roll-ups stand in.
 2. A short range is read from blocks, a longer one from 1 min, a long one from 1 h roll-ups, whichever is not coarser
    than the points asked for. Few rows are given as they are, whatever the range.
 3. Of late rows (wall time went back), ``last`` is the last to arrive of the newest minute or hour that was rolled up.
@@ -12,24 +13,28 @@ Rules of this file:
 """
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.blocks import BlockError
-from agent.core.model import Number, Signal
+from agent.core.model import Encoding, Number, Signal
 from agent.store import telemetry
 from agent.store.buckets import Bucket, Pieces, buckets_of, join, pieces_of, points_of
 from agent.store.catalogue import Catalogue
 from agent.store.readers import Readers
 from agent.store.rollup import HOUR_US, LEVELS, MINUTE_US
 from agent.store.schema import get_mark
+from agent.store.tail import Bucket as Minute
+from agent.store.tail import Tail
 from agent.store.unpack import Rows, concatenate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+#: Signals -> their buckets, by minute.
+Minutes = Callable[[Sequence[int]], Mapping[int, Mapping[int, Minute]]]
 
 __all__ = ["Bucket", "History", "Series"]
 
@@ -51,11 +56,12 @@ class History:
     """Reads for charts and exports, from any thread. ``damaged`` is told of (table, seq, reason) of a bad block."""
 
     def __init__(
-        self, readers: Readers, catalogue: Callable[[], Catalogue], damaged: Callable[[str, int, str], None]
+        self, readers: Readers, catalogue: Callable[[], Catalogue], damaged: Callable[[str, int, str], None], tail: Tail
     ) -> None:
         self._readers = readers
         self._catalogue = catalogue
         self._damaged = damaged
+        self._tail = tail
 
     def history(self, signal_ids: Sequence[int], from_us: int, to_us: int, points: int) -> list[Series]:
         """One series for each known id, rows with ``from_us`` <= time < ``to_us``, in at most about ``points`` buckets.
@@ -69,7 +75,9 @@ class History:
         width_us = -(-(to_us - from_us) // points)
         with self._readers.snapshot() as connection:
             query = _Query(connection, from_us, to_us, self._damaged)
-            return query.series(signals, width_us, points)
+            return query.series(
+                signals, width_us, points, lambda ids: self._tail.minutes(connection, catalogue, ids, to_us)
+            )
 
     def rows(self, signal_ids: Sequence[int], from_us: int, to_us: int) -> Iterator[tuple[int, int, Number | None]]:
         """Every row of these signals as (µs UTC, signal id, physical value or None), block by block, by time in each.
@@ -103,7 +111,8 @@ class _Query:
         self._damaged = damaged
         self._rolled_seq = get_mark(connection, "rolled_seq")
 
-    def series(self, signals: Sequence[Signal], width_us: int, points: int) -> list[Series]:
+    def series(self, signals: Sequence[Signal], width_us: int, points: int, minutes: Minutes) -> list[Series]:
+        """The answer. ``minutes``: what no roll-up holds yet of these signals."""
         level = "raw" if width_us < MINUTE_US else "minute" if width_us < HOUR_US else "hour"
         rolled: dict[int, Pieces] = {}
         sparse: set[int] = set()
@@ -114,14 +123,17 @@ class _Query:
                 sparse = {key for key, pieces in rolled.items() if (pieces.count + pieces.gaps).sum() <= points}
         raw_ids = {signal.id for signal in signals} if level == "raw" else sparse
         raw = self._raw(raw_ids, blocks) if raw_ids else None
-        tail_ids = {signal.id for signal in signals} - raw_ids
-        tail = self._tail(tail_ids, blocks) if tail_ids else None
+        tail_ids = [signal.id for signal in signals if signal.id not in raw_ids]
+        tail = minutes(tail_ids) if tail_ids else {}
+        inner = self._inner_minutes() if tail else range(0)
+        cut = self._cut(tail_ids, inner) if tail else None
         result: list[Series] = []
         for signal in signals:
             if signal.id in raw_ids:
                 result.append(self._from_raw(signal, raw, width_us, points))
             else:
-                pieces = join(rolled[signal.id], pieces_of(_of(tail, signal.id), signal.encoding)).by(LEVELS[level])
+                late = join(_inside(tail.get(signal.id, {}), inner), pieces_of(_of(cut, signal.id), signal.encoding))
+                pieces = join(rolled[signal.id], late).by(LEVELS[level])
                 result.append(Series(signal, level, buckets_of(signal, pieces, self._from_us, width_us)))
         return result
 
@@ -167,11 +179,24 @@ class _Query:
         numbered += self.hot_rows(ids)
         return _in_order(numbered)
 
-    def _tail(self, ids: Collection[int], blocks: Sequence[int]) -> Rows | None:
-        """The rows that no roll-up holds yet."""
-        late = [seq for seq in blocks if seq > self._rolled_seq]
-        numbered = [(seq, rows) for seq in late if (rows := self.sealed_rows(seq, ids)) is not None]
-        numbered += self.hot_rows(ids, self._rolled_seq)
+    def _inner_minutes(self) -> range:
+        """The minutes whose rows that no roll-up holds yet all lie in the range."""
+        newest = self._connection.execute("SELECT max(to_us) FROM hot WHERE seq > ?", (self._rolled_seq,)).fetchone()[0]
+        to_us = self._to_us + MINUTE_US if newest is not None and newest < self._to_us else self._to_us
+        return range(-(-self._from_us // MINUTE_US), to_us // MINUTE_US)
+
+    def _cut(self, ids: Collection[int], inner: range) -> Rows | None:
+        """The rows that no roll-up holds yet and that lie in the other minutes, which the range cuts."""
+        inner_us = range(inner.start * MINUTE_US, inner.stop * MINUTE_US)
+        numbered = []
+        for seq, crc, data in self._connection.execute(
+            """SELECT seq, crc, data FROM hot WHERE seq > ? AND from_us < ? AND to_us >= ?
+                AND NOT (from_us >= ? AND to_us < ?) ORDER BY seq""",
+            (self._rolled_seq, self._to_us, self._from_us, inner_us.start, inner_us.stop),
+        ):
+            rows = self._read("hot", seq, (crc, data), ids)
+            if rows is not None:
+                numbered.append((seq, _but(rows, inner_us)))
         return _in_order(numbered)
 
     def _raw_from_us(self) -> int:
@@ -223,6 +248,22 @@ def _of(rows: Rows | None, signal_id: int) -> Rows | None:
         return None
     mine = rows.ids == signal_id
     return Rows(rows.ids[mine], rows.times_us[mine], rows.words[mine], rows.invalid[mine])
+
+
+def _but(rows: Rows, times_us: range) -> Rows:
+    """The rows of other times."""
+    other = (rows.times_us < times_us.start) | (rows.times_us >= times_us.stop)
+    return Rows(rows.ids[other], rows.times_us[other], rows.words[other], rows.invalid[other])
+
+
+def _inside(minutes: Mapping[int, Minute], inner: range) -> Pieces:
+    """Buckets of these minutes as pieces."""
+    found = [minutes[minute] for minute in sorted(minutes) if minute in inner]
+    if not found:
+        return pieces_of(None, Encoding.INT)
+    t, lo, hi, total, last, count, gaps = np.array(found, np.float64).T
+    times = t.astype(np.int64) * MINUTE_US
+    return Pieces(times, lo, hi, total, last, count.astype(np.int64), gaps.astype(np.int64))
 
 
 def _after(rows: Rows, cut_us: int) -> Rows:
