@@ -19,6 +19,7 @@ from cloud_sync.notify_send import Message
 _RAISED, _CLEARED = "alarm.raised", "alarm.cleared"
 #: Somebody may be told of it again: it is news if it is still on and nobody has acknowledged it.
 _AGAIN, _GOES_ON = ("alarm.unshelved", "alarm.unsuppressed"), "unacknowledged"
+_LATCHED = "latched"
 #: Nobody is told of it any more.
 _HUSHED = ("alarm.shelved", "alarm.suppressed")
 #: The mildest first.
@@ -43,6 +44,7 @@ class News:
     done: tuple[str, ...] = ()  #: with which stations something is done, in words
     raised_us: int | None = None  #: None: it was told already
     cleared_us: int | None = None  #: None: it goes on
+    latched: bool = False  #: over, and goes on acting until somebody acknowledges it
     times: int = 0  #: how often it was raised and nobody was told
     heard_s: float = 0
     hushed: bool = False  #: over while it was shelved or suppressed: news only for those who know that it was on
@@ -83,6 +85,7 @@ def news_of(event: Event, heard_s: float) -> News | None:
         done=tuple(str(one)[:_MAX_TEXT] for one in done) if isinstance(done, list | tuple) else (),
         raised_us=event.t_us if raised else None,
         cleared_us=None if raised else event.t_us,
+        latched=not raised and data.get("state") == _LATCHED,
         times=int(raised),
         heard_s=heard_s,
         hushed=hushed,
@@ -116,7 +119,7 @@ class Waiting:
         old = self._news.get(news.alarm)
         if news.raised_us is None:
             if old is not None and old.raised_us is not None:
-                self._news[news.alarm] = replace(old, cleared_us=news.cleared_us)
+                self._news[news.alarm] = replace(old, cleared_us=news.cleared_us, latched=news.latched)
             elif returns:
                 self._put(news)
             return
@@ -191,6 +194,8 @@ def _lines(one: News, zone: ZoneInfo) -> list[str]:
         lines.append(f"Raised {one.times} times")
     if one.cleared_us is not None:
         lines.append(f"Over since {_time(one.cleared_us, zone)}")
+    if one.latched:
+        lines.append("Waits for somebody to acknowledge it; what it does with stations goes on until then")
     return lines
 
 

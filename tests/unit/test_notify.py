@@ -485,6 +485,20 @@ def test_a_long_message_names_the_worst_and_counts_the_rest() -> None:
     )
 
 
+def test_of_one_that_is_over_and_latched_it_is_told_that_it_waits() -> None:
+    """Stations stay off: "over" alone was misleading."""
+    for state, waits in (("latched", True), ("normal", False)):
+        news = news_of(cleared("a", state=state), 0)
+        assert news is not None
+        assert ("Waits for somebody" in compose([news], "depot", ZoneInfo("UTC")).body) is waits
+    waiting = Waiting()
+    for event in (raised("a"), cleared("a", state="latched")):
+        one = news_of(event, 0)
+        assert one is not None
+        waiting.add(one, returns=True)
+    assert waiting.all()[0].latched
+
+
 def test_news_of_an_alarm_that_is_over_is_good_news() -> None:
     news = news_of(cleared("a", why="x 3 < 4"), 0)
     assert news is not None
