@@ -11,6 +11,7 @@ Rules of this file:
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -95,27 +96,26 @@ class Door:
         task.add_done_callback(self._waiting.pop)
 
     async def _admit(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         context = self._context()
-        try:
-            if context is None:
-                await loop.connect_accepted_socket(self._inside, connection)
-                return
-            async with asyncio.timeout(HANDSHAKE_S):
-                first = await _first_byte(connection)
-            if first == _TLS:
-                await loop.connect_accepted_socket(
-                    self._inside, connection, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
-                )
-            elif first:
-                await loop.connect_accepted_socket(self._outside, connection)
-            else:
+        make, tls = self._inside, None
+        if context is not None:
+            try:
+                async with asyncio.timeout(HANDSHAKE_S):
+                    first = await _first_byte(connection)
+            except (OSError, TimeoutError):
+                first = b""
+            except asyncio.CancelledError:
                 connection.close()
-        except (OSError, TimeoutError):  # ssl.SSLError is an OSError: who speaks no TLS that we do, is gone
-            connection.close()
-        except asyncio.CancelledError:
-            connection.close()
-            raise
+                raise
+            if not first:
+                connection.close()
+                return
+            make, tls = (self._inside, context) if first == _TLS else (self._outside, None)
+        # From here on the connection is the event loop's, which closes it: who speaks no TLS that we do, is gone.
+        with contextlib.suppress(OSError):  # ssl.SSLError is one
+            await asyncio.get_running_loop().connect_accepted_socket(
+                make, connection, ssl=tls, ssl_handshake_timeout=None if tls is None else HANDSHAKE_S
+            )
 
 
 async def _first_byte(connection: socket.socket) -> bytes:

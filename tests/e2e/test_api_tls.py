@@ -234,6 +234,34 @@ def test_who_opens_connections_and_says_nothing_loses_the_places(
     run(test)
 
 
+def test_connections_that_begin_with_anything_do_no_harm_to_the_next(tmp_path: Path) -> None:
+    """Their sockets' numbers are used again at once: what is still known of the old one must not be the new one's."""
+    beginnings = (
+        b"\x16" + b"\x00" * 50,
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01",
+        b"",
+        b"\x00",
+        b"\x16\x03\x01\x00\x01\x01",
+    )
+
+    async def begin(port: int, number: int) -> None:
+        with contextlib.suppress(OSError):  # cut by the other side
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(beginnings[number % len(beginnings)])
+            writer.close()
+            await writer.wait_closed()
+
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            for turn in range(10):
+                await asyncio.gather(*(begin(served.port, turn + number) for number in range(30)))
+                async with served.client() as client:
+                    assert (await client.get("/api/system/health")).status_code == 200
+
+    run(test)
+
+
 def test_one_address_has_so_many_places_and_leaves_some_to_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
