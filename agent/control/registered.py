@@ -16,6 +16,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from agent.control import notes
 from agent.control.station import Target
 from agent.control.switching import SwitchLimits
 from agent.core.clock import Clock
@@ -149,6 +150,11 @@ class RegisteredStations:
             gone = {"removed_us": event.t_us} if station.number == self._highest() else None
             await self.notebook.write(NOTE, str(station.number), gone, [event])
             self._obedient.pop(station.number, None)
+        # Control has ended its work on it by now. What was told of it stays in the ledger; nobody asks for the rest.
+        left = [(notes.WISH, station.id), (notes.STATION, station.id)]
+        left += [(notes.DECISION, notes.decision_key(station.id, number)) for number in range(notes.DECISIONS)]
+        with contextlib.suppress(StoreError):  # it is in nobody's way
+            await asyncio.gather(*(self.notebook.write(kind, key, None) for kind, key in left))
 
     async def number(self, chargers: Collection[str]) -> None:
         """Give numbers to those that have none. Raises ``StoreError``."""

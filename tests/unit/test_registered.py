@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agent.control.model import Command, Origin, Outcome
+from agent.control.notes import DECISION, DECISIONS, STATION, WISH
 from agent.control.registered import MAX_REGISTERED, NOTE, REGISTRATION, Registered, RegisteredStations
 from agent.control.schedule import Act, ScheduleSpec
 from agent.control.service import ControlService
@@ -182,5 +183,36 @@ def test_a_schedule_toggles_what_was_registered_and_people_go_before_it() -> Non
             assert await states_after_minutes(2) == [(True, False), (True, True)]
             await control.execute(Command("e", first, "release", issuer="user:ana"))
             assert {one for one, _ in await states_after_minutes(2)} == {True, False}
+
+    run(test)
+
+
+def test_one_that_is_taken_out_leaves_nothing_but_its_events() -> None:
+    async def test(stations: RegisteredStations, notebook: FakeNotebook) -> None:
+        clock = FakeClock(NOON_US)
+        values = FakeValues(clock)
+        async with ControlService(clock, notebook, lambda _: None, values, values.find) as control:
+
+            async def changed() -> None:
+                await control.apply(stations.targets(), [], "UTC")
+
+            stations.changed = changed
+            first, second = await stations.add([Registered(0, "A"), Registered(0, "B")], "user:ana")
+            control.tick()
+            for turn in range(60):
+                for one in (first, second):
+                    await control.execute(
+                        Command(f"{one.id} {turn}", one.id, ("off", "on")[turn % 2], issuer="user:ana")
+                    )
+            assert len(notebook.notes(DECISION)) == 2 * DECISIONS
+            await stations.remove(first, "user:ana")
+            assert control.station(first.id) is None
+        await settle()
+        for kind in (WISH, STATION, DECISION):
+            kept = notebook.notes(kind)
+            assert kept
+            assert not [key for key in kept if key.partition("/")[0] == first.id], kind
+        told = [event for event in notebook.events if event.subject == first.id and event.kind == "station.decided"]
+        assert len(told) == 60
 
     run(test)
