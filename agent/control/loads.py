@@ -78,7 +78,7 @@ class LoadManager:
         self._begun = False
         self._over_s: float | None = None
         self._over_told = False
-        self._told: dict[str, float] | None = None  # the limits that were derived last
+        self._told: tuple[dict[str, float], bool] | None = None  # the limits that were derived last, and if silent
         self._status = LoadStatus("", silent=False, meter_age_s=None)
 
     def apply(self, settings: LoadSettings | None) -> None:
@@ -293,8 +293,8 @@ class LoadManager:
             phases = phase_loads(settings, grid.currents_a, rest.high_a, limits, seats)
         clauses = reasons(settings, phases, seats, silent=self._silent)
         why = {name: reason_of(name, by_id, phases, clauses) for name in ones}
-        if limits != self._told:
-            self._told = limits
+        if (limits, self._silent) != self._told:
+            self._told = limits, self._silent
             inputs = {} if grid is None or self._silent else grid.inputs
             self._stations.derive(KEY, wishes(settings, ones, limits, why, inputs))
         self._status = LoadStatus(

@@ -140,6 +140,20 @@ def test_chargers_that_obey_before_the_meter_shows_it_are_not_all_paused() -> No
     assert depot.longest_s[0.1] <= 5
 
 
+def test_why_says_that_the_meter_is_silent_also_where_that_changes_no_limit() -> None:
+    chargers = [Charger("cp1"), Charger("cp2")]
+    depot = site(chargers, 32, steady(19))
+    depot.run(60)
+    assert depot.limits() == {"cp1": 6, "cp2": 6}
+    depot.meter_dead = True
+    depot.run(15)
+    assert depot.limits() == {"cp1": 6, "cp2": 6}
+    assert "meter grid is silent" in depot.stations.wishes["cp1"].reason
+    depot.meter_dead = False
+    depot.run(5)
+    assert "carries" in depot.stations.wishes["cp1"].reason
+
+
 def test_a_silent_meter_brings_all_to_their_failsafe_and_back() -> None:
     """Trials C12, target 10 s."""
     chargers = [Charger("cp1"), Charger("cp2", safe_a=None), Charger("cp3", safe_a=8)]
