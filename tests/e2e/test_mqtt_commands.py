@@ -140,6 +140,7 @@ async def listening(sender: Uplink, office: Office) -> None:
     await until(lambda: sender.status().connected)
     number = 0
     while not any(name.startswith("probe") for name in office.results()):
+        assert number < 300, "the gateway answers nothing"
         await office.send(command(f"probe{number}"))
         number += 1
         await asyncio.sleep(0.1)
@@ -304,6 +305,8 @@ def test_killed_again_and_again_the_gateway_answers_each_command_once(kills: int
                         with process("agent", "run", "--config", str(config), log=log) as gateway:
                             name = f"probe{life}."
                             while not any(one.startswith(name) for one in office.results()):
+                                assert gateway.poll() is None, log.read_text()
+                                assert len(names) < 1000 + 20 * life, "the gateway answers nothing"
                                 names.append(f"{name}{len(names)}")
                                 await office.send(command(names[-1], action="limit", args={"limit_a": 7}, ttl_s=600))
                                 await asyncio.sleep(0.2)
