@@ -426,14 +426,14 @@ def test_bodies_are_bounded(api: Api) -> None:
 
 def test_pages_load_nothing_from_outside(api: Api) -> None:
     for path in sorted(STATIC.iterdir()):
-        text = path.read_text()
+        text = path.read_text().replace('xmlns="http://www.w3.org/2000/svg"', "")  # a name, that nobody fetches
         assert "://" not in text, path
         assert "//cdn" not in text, path
         assert "innerHTML" not in text, path
         assert " style=" not in text, path
         assert "onclick" not in text, path
     for url in ("/", "/docs"):
-        page = api.get(url)
+        page = api.request("GET", url, headers={"accept": "text/html"})
         assert page.headers["content-type"].startswith("text/html")
         assert "<script>" not in page.text
         for source in ("/static/style.css", "/static/live.js" if url == "/" else "/static/docs.js"):
