@@ -177,13 +177,15 @@ class _StationRoutes:
         return ({}, {}) if stations is None else ({one.id: one for one in stations.all()}, stations.numbers())
 
     def _station(self, station: Station, register: _Register) -> StationOut:
+        registered, numbers = register
+        if station.id in registered:  # it has no wire to be asked
+            return StationOut.of(station, None, None, numbers.get(station.id), registered[station.id])
         power, status = self._latest(station, "power_w"), self._latest(station, "charger_status")
         label = None
         if status is not None and isinstance(status.value, int):
             label = status.signal.labels.get(status.value)
         power_w = self._sum_of_outlets(station) if power is None else power.value
-        registered, numbers = register
-        return StationOut.of(station, power_w, label, numbers.get(station.id), registered.get(station.id))
+        return StationOut.of(station, power_w, label, numbers.get(station.id))
 
     def _sum_of_outlets(self, station: Station) -> Number | None:
         """What a charger draws that only tells it of each outlet."""
