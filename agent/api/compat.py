@@ -20,7 +20,8 @@ from agent.api.auth import Auth
 from agent.api.compat_accounts import Accounts
 from agent.api.compat_base import Canonical, System, Translator
 from agent.api.compat_energy import Consumo, ConsumoOut, EnergyBackend
-from agent.api.compat_machines import Informe, MachineManager
+from agent.api.compat_machine_bodies import Informe
+from agent.api.compat_machines import MachineManager
 from agent.api.compat_stations import StationBackend
 from agent.api.compat_system import BatteryHealth, ServiceOut, SystemStates
 from agent.api.models import HealthOut

@@ -17,7 +17,7 @@ from agent.api.access import FORM
 from agent.api.auth import CSRF_HEADER
 from agent.api.compat import ALIASES, both
 from agent.api.compat_base import System
-from agent.api.compat_machines import KINDS, STATES, joined, ours, parted, theirs
+from agent.api.compat_machine_bodies import KINDS, STATES, joined, ours, parted, theirs
 from agent.api.times import parse_time
 from agent.api.users import Role
 from agent.api.view import PartHealth
