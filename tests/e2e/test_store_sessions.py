@@ -23,6 +23,7 @@ from agent.store.settings import StoreSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 20.0
+RETRY_MAX_S = 0.05
 SINCE_2026_US = 1_767_225_600_000_000
 DAY_US = 86_400_000_000
 
@@ -179,13 +180,14 @@ def test_a_full_disk_is_said_and_nothing_is_stored(tmp_path: Path) -> None:
         assert store.note("kind", "key") is None
         assert await store.running("cp1") == [first]
         store._connection.execute("PRAGMA max_page_count = 1000000")
+        await asyncio.sleep(2 * RETRY_MAX_S)  # until then it is said at once that the disk was full
         await store.write("kind", "key", big)
         again, new = await store.begin(Session("cp1", 1, "other", 5))
         assert new
         assert again.id == first.id + 1
 
     path = tmp_path / "enlace.db"
-    with closing(Store.open(path, SystemClock(), StoreSettings(retry_max_s=0.05))) as store:
+    with closing(Store.open(path, SystemClock(), StoreSettings(retry_max_s=RETRY_MAX_S))) as store:
         asyncio.run(run(store))
 
 
