@@ -9,8 +9,13 @@ READY := $(VENV)/.ready
 run: $(READY)  ## the simulated site, live
 	$(BIN)/enlace demo
 
+# The unit tests beside the others, which mostly wait for processes and clocks: two thirds of the time of one after the other.
 test: $(READY)  ## the whole quick suite
-	$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit > .test-unit.log 2>&1 & unit=$$!; \
+	trap 'kill $$unit 2> /dev/null' INT TERM; \
+	$(BIN)/python -m pytest -q --ignore=tests/unit; others=$$?; \
+	wait $$unit; code=$$?; cat .test-unit.log; rm -f .test-unit.log; \
+	[ $$others -eq 0 ] && [ $$code -eq 0 ]
 
 check: $(READY)  ## linter, formatter, types, import layers
 	$(BIN)/ruff check .
