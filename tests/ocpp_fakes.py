@@ -39,6 +39,7 @@ class MemorySessions:
         self.fail = 0  #: so many of the next writes fail, with nothing stored
         self.kill_before = -1  #: the write, counted from 0, before which the process ends
         self.kill_after = -1  #: the same, but it is stored
+        self.dead = False  #: a process that was killed writes nothing any more, whatever its objects are told to do
         self.writes = 0
         self.reads = 0
         self.gate = asyncio.Event()  #: while it is closed writes are taken, in order, but not acknowledged
@@ -77,10 +78,13 @@ class MemorySessions:
         return sorted(found, key=lambda row: (row.start_us, row.id))
 
     def _write(self, session: Session, events: Sequence[Event]) -> None:
+        if self.dead:
+            return
         if self.fail:
             self.fail -= 1
             raise StoreError("store", "the disk is full")
         number, self.writes = self.writes, self.writes + 1
+        self.dead = number in {self.kill_before, self.kill_after}
         if number == self.kill_before:
             raise Killed
         data = json.loads(json.dumps(dict(session.data), allow_nan=False))
@@ -139,6 +143,7 @@ class Site:
         self.id_tags = self._tags()
 
     def restart(self) -> None:
+        self.sessions.dead = False
         self.id_tags = self._tags()
 
     def _tags(self) -> IdTags:

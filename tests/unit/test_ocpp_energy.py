@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent.core.model import Session
@@ -200,6 +200,14 @@ def model(start_wh: int, sent: list[Message], stop: tuple[int, int], step_wh: in
     kill=st.integers(-1, 14),
     stored=st.booleans(),
     digits=st.sampled_from([Digits(None), Digits(1), Digits(2), Digits(3)]),
+)
+@example(  # killed right after the end was stored, while a register still waits to be
+    start_wh=0,
+    steps=[Step(5, 0.0, reset=False, sent=True, twice=twice, late=False) for twice in (False, False, True)],
+    version=Version.V16,
+    kill=4,
+    stored=True,
+    digits=Digits(None),
 )
 def test_energy_is_right_whatever_happens(
     start_wh: int,
