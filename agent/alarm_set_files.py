@@ -24,12 +24,11 @@ from agent.control.when import parse as parse_condition
 from agent.control.when import parse_clear
 from agent.core.errors import ConfigError
 from agent.core.points import POINTS, find_point
-from agent.yamlfile import Document, Problem, Section, in_order, parse, read_text, refuse
+from agent.yamlfile import Document, Problem, Section, load_yaml, yaml_files
 from agent.yamlwords import did_you_mean
 
 #: Words of a template that are no values.
 OWN_WORDS = ("device", "point", "meaning")
-_SUFFIXES = (".yaml", ".yml")
 _PLACE = re.compile(r"\{([a-z0-9_]*)\}")
 _FLAG = " (0/1)"
 
@@ -84,7 +83,7 @@ def load_alarm_sets(folders: Sequence[Path]) -> tuple[AlarmSetFile, ...]:
     """
     found: dict[str, AlarmSetFile] = {}
     for folder in folders:
-        for path in _files(folder):
+        for path in yaml_files(folder):
             one = read_alarm_set(path)
             found.setdefault(one.name, one)
     return tuple(found[name] for name in sorted(found))
@@ -92,16 +91,7 @@ def load_alarm_sets(folders: Sequence[Path]) -> tuple[AlarmSetFile, ...]:
 
 def read_alarm_set(path: Path) -> AlarmSetFile:
     """One file. Raises ``ConfigError`` with every finding, one per line."""
-    document, problems = parse(read_text(path), str(path))
-    if document is None:
-        raise refuse(path, problems)
-    file, problems = document.check(AlarmSetFile)
-    if file is None:
-        raise refuse(path, problems)
-    problems = list(_wrong(document, file, path))
-    if problems:
-        raise refuse(path, in_order(problems))
-    return file
+    return load_yaml(path, AlarmSetFile, lambda document, file: _wrong(document, file, path))
 
 
 def words_of(template: SetAlarm) -> set[str]:
@@ -128,15 +118,6 @@ def _shown(number: float | None) -> str:
     if number is None:
         return ""
     return str(int(number)) if float(number).is_integer() else repr(number)
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise ConfigError(f"read {folder}", error.strerror or str(error), "give enlace read access") from error
 
 
 def _wrong(document: Document, file: AlarmSetFile, path: Path) -> Iterator[Problem]:

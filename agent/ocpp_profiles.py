@@ -17,12 +17,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from agent.core.errors import ConfigError
-from agent.yamlfile import Document, Problem, Section, complaint, in_order, parse, read_text, refuse
+from agent.yamlfile import Document, Problem, Section, complaint, load_yaml, yaml_files
 from drivers.ocpp.quirks import Quirks
 
 FOLDER = "ocpp"
-_SUFFIXES = (".yaml", ".yml")
 _QUIRK_KEYS = (
     "measurands",
     "probe",
@@ -137,7 +135,7 @@ def load_ocpp_profiles(folders: Sequence[Path]) -> tuple[Quirks, ...]:
     """
     found: dict[str, tuple[int, Quirks]] = {}
     for place, folder in enumerate(folders):
-        for path in _files(folder / FOLDER):
+        for path in yaml_files(folder / FOLDER):
             quirks = load_ocpp_profile(path)
             found.setdefault(quirks.name, (place, quirks))
     ordered = sorted(found.values(), key=lambda one: (one[0], -_matches(one[1]), one[1].name))
@@ -151,25 +149,7 @@ def load_ocpp_profile(path: Path) -> Quirks:
 
 def read_ocpp_profile(path: Path) -> OcppProfileFile:
     """The file of one profile. Raises ``ConfigError`` with every finding, one per line."""
-    document, problems = parse(read_text(path), str(path))
-    if document is None:
-        raise refuse(path, problems)
-    file, problems = document.check(OcppProfileFile)
-    if file is None:
-        raise refuse(path, problems)
-    problems = list(_wrong(document, file, path))
-    if problems:
-        raise refuse(path, in_order(problems))
-    return file
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise ConfigError(f"read {folder}", error.strerror or str(error), "give enlace read access") from error
+    return load_yaml(path, OcppProfileFile, lambda document, file: _wrong(document, file, path))
 
 
 def _matches(quirks: Quirks) -> int:

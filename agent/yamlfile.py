@@ -13,7 +13,7 @@ Rules of this file:
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -38,12 +38,14 @@ __all__ = [
     "read_text",
     "refuse",
     "validate",
+    "yaml_files",
 ]
 
 M = TypeVar("M", bound=BaseModel)
 
 #: A file of more bytes than this is none that a person wrote; the parser would take minutes over it.
 MAX_BYTES = 4 << 20
+_SUFFIXES = (".yaml", ".yml")
 
 
 class Section(BaseModel):
@@ -102,12 +104,29 @@ def validate(text: str, name: str, model: type[M]) -> tuple[M | None, list[Probl
     return document.check(model) if document else (None, problems)
 
 
-def load_yaml(path: Path, model: type[M]) -> M:
-    """Read a file and hold it against a model. Raises ``ConfigError`` with every finding, one per line."""
-    result, problems = validate(read_text(path), str(path), model)
-    if result is None:
+def load_yaml(path: Path, model: type[M], wrong: Callable[[Document, M], Iterable[Problem]] | None = None) -> M:
+    """Read a file and hold it against a model, and against what ``wrong`` finds besides.
+
+    Raises ``ConfigError`` with every finding, one per line.
+    """
+    document, problems = parse(read_text(path), str(path))
+    result, problems = document.check(model) if document else (None, problems)
+    if document is None or result is None:
         raise refuse(path, problems)
+    found = [] if wrong is None else list(wrong(document, result))
+    if found:
+        raise refuse(path, in_order(found))
     return result
+
+
+def yaml_files(folder: Path) -> list[Path]:
+    """The YAML files of a folder by name; none where there is no folder. Raises ``ConfigError``."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigError(f"read {folder}", error.strerror or str(error), "give enlace read access") from error
 
 
 def refuse(path: Path, problems: Sequence[Problem]) -> ConfigError:
