@@ -22,7 +22,7 @@ from agent.config_control import Alarm, AlarmSet
 from agent.control.when import Condition
 from agent.control.when_tree import Compare, Read, Text, nodes
 from agent.core.errors import ConfigError
-from agent.core.model import SignalSpec
+from agent.core.model import POSTED_ENERGY, POSTED_READINGS, SignalSpec
 from agent.share import share_path
 from agent.yamlwords import did_you_mean
 
@@ -55,6 +55,10 @@ class _Device:
     @property
     def points(self) -> set[str]:
         return {name.partition(".")[0] for name in self.signals}
+
+    @property
+    def is_posted(self) -> bool:
+        return any(one.source in {POSTED_READINGS, POSTED_ENERGY} for one in self.signals.values())
 
 
 class ReadyMade:
@@ -155,6 +159,8 @@ def _alarms(file: AlarmSetFile, entry: AlarmSet, device: _Device) -> list[Alarm]
         if template.id in entry.without or not device.points.isdisjoint(template.lacks):
             continue
         for alarm in _instances(template, values, device):
+            if device.is_posted and alarm.conditions()[0].devices:
+                continue  # its client posts when it likes: silence says nothing
             acts = entry.then if template.severity == "critical" else ()
             explained = [name for one in template.suppressed_by for name in made.get(one, ())]
             found.append(alarm.model_copy(update={"then": acts, "suppressed_by": tuple(explained)}))

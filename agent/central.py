@@ -49,6 +49,11 @@ class Central:
         if plan is not None and self._listener is not None:
             await self._listener.apply(plan.chargers, ids)
 
+    @property
+    def url(self) -> str:
+        """Where chargers call, without their ids; empty where there is no port for them."""
+        return "" if self._listener is None else self._listener.name
+
     def tag_hash(self, tag: str) -> str:
         """What is shown of an id tag."""
         return self._id_tags.tag_hash(tag)

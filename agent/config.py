@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Literal, TypeAlias, get_args, get_origin
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
@@ -28,8 +28,10 @@ from agent.config_control import (
 from agent.config_energy import InsightSection, TariffSection
 from agent.config_ocpp import OcppKeys, OcppSection, linkable
 from agent.core.errors import ConfigError
+from agent.credentials import NamedFile
 from agent.yamlfile import Document, Json, Problem, Section, complaint, parse, read_text
 from cloud_sync.settings import LinkSettings, UplinkSettings
+from cloud_sync.signed import Commander
 from drivers.modbus.settings import ModbusUrl
 from drivers.serial_meter.settings import MeterSettings
 
@@ -45,7 +47,7 @@ SUNSPEC = "sunspec"
 OWN_DEVICE = "gateway"
 ENV_PREFIX = "ENLACE_"
 #: Variables that are no configuration key: they are read by the command line.
-ENV_OTHER = {"ENLACE_CONFIG"}
+ENV_OTHER = {"ENLACE_CONFIG", "ENLACE_DEMO_CONTROL"}
 
 
 class Site(Section):
@@ -114,7 +116,8 @@ class CanDevice(Section):
     @field_validator("dbc", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
+        # What such a validator returns is no longer read as JSON: a list must become a tuple here.
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _has_decoder(self) -> "CanDevice":
@@ -185,8 +188,12 @@ class SerialMeterDevice(Section):
         description="mbus: primary address (0 to 250; 254 where it is alone) or secondary one (16 hex digits); "
         "d0: device address",
     )
-    key_file: Path | None = Field(None, description="dsmr: file with the decryption key of an encrypted port, 32 hex")
-    auth_key_file: Path | None = Field(None, description="dsmr: file with the authentication key, where there is one")
+    key_file: NamedFile | None = Field(
+        None, description="dsmr: file with the decryption key of an encrypted port, 32 hex"
+    )
+    auth_key_file: NamedFile | None = Field(
+        None, description="dsmr: file with the authentication key, where there is one"
+    )
     keep_unmapped: bool = Field(False, description="also keep numbers that are no point of ours, under their codes")
     stale_after_s: Positive | None = Field(None, description="silence that makes values invalid; default: 3 periods")
     report: Report = Field(Report(), description="which readings are kept")
@@ -249,21 +256,57 @@ class StoreSection(Section):
     keep_hours_days: Positive = Field(7300, description="1 h roll-ups")
 
 
+TopicLevel: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^+#/\s]+$")]
+
+
+class CommanderSection(Section):
+    """One who may command from afar. Two entries may have one name: the key that is going and the one that comes."""
+
+    name: Id = Field(description="how the audit calls who holds the key")
+    public_key: str = Field(description="Ed25519, as `enlace keys` prints it, or the middle line of a PEM file")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "CommanderSection":
+        return linkable(self, self.commander)
+
+    def commander(self) -> Commander:
+        """What ``cloud_sync`` is given. Raises ``ConfigError`` for what is no key."""
+        return Commander(self.name, self.public_key)
+
+
 class UplinkSection(Section):
     """The central server, over MQTT."""
 
-    broker: str = Field(description="mqtt://host:1883 or mqtts://host:8883")
+    broker: str = Field(description="mqtt://host:1883 or mqtts://host:8883; of a cluster several, with commas")
     root: Annotated[str, StringConstraints(pattern=r"^[^+#/\s][^+#\s]*$")] = Field("enlace", description="first topic")
-    payload: Literal["json", "blocks"] = Field("json", description="how telemetry is sent")
+    payload: Literal["json", "json+zlib", "blocks", "sparkplug"] = Field("json", description="how telemetry is sent")
     client_id: str | None = Field(None, description="MQTT client id; default: root-site")
     username: str | None = Field(None, description="for brokers that ask for one")
-    password_file: Path | None = Field(None, description="file that holds the password and nothing else")
-    ca_file: Path | None = Field(None, description="PEM file of the authority that signed the broker's certificate")
-    cert_file: Path | None = Field(None, description="PEM file of this gateway's certificate")
-    key_file: Path | None = Field(None, description="PEM file of its key")
+    password_file: NamedFile | None = Field(
+        None, description="file that holds the password and nothing else; paths count from this file's folder"
+    )
+    ca_file: NamedFile | None = Field(
+        None, description="PEM file of the authority that signed the broker's certificate"
+    )
+    cert_file: NamedFile | None = Field(None, description="PEM file of this gateway's certificate")
+    key_file: NamedFile | None = Field(None, description="PEM file of its key, without a password")
     keepalive_s: Annotated[int, Field(ge=5, le=3600)] = Field(30, description="MQTT keep-alive")
     commands: Literal["auto", "yes", "no"] = Field(
-        "auto", description="take commands; auto: from a broker over mqtts or on this machine only, see docs/mqtt.md"
+        "auto", description="take commands; auto: signed ones, or from a broker over mqtts or on this machine only"
+    )
+    commanders: tuple[CommanderSection, ...] = Field(
+        (), description="whose signature a command needs, see docs/mqtt.md; empty: none is asked for"
+    )
+    configure: Literal["yes", "no"] = Field(
+        "no", description="take changes of this configuration as commands, see docs/remote-configuration.md"
+    )
+    confirm: Literal["auto", "ack", "puback"] = Field(
+        "auto",
+        description="whose word moves the cursor: the central server's, or the broker's; auto: see docs/mqtt.md",
+    )
+    sparkplug_group: TopicLevel | None = Field(None, description="Sparkplug B's group id; default: root")
+    sparkplug_host: TopicLevel | None = Field(
+        None, description="Sparkplug B's primary host: nothing is sent while its STATE says that it is offline"
     )
 
     @field_validator("broker")
@@ -273,10 +316,20 @@ class UplinkSection(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "UplinkSection":
-        return linkable(self, lambda: self.settings("site"))
+        linkable(self, lambda: self.settings("site"))
+        if self.configure == "yes" and not self.settings("site").takes_commands:
+            raise complaint("`configure: yes` needs commands, and none are taken", "use mqtts://, or delete it")
+        return self
 
-    def settings(self, site: str) -> UplinkSettings:
-        """What ``cloud_sync`` is given. Raises ``ConfigError`` for keys that don't fit together."""
+    def settings(self, site: str, base: Path = Path()) -> UplinkSettings:
+        """What ``cloud_sync`` is given; relative paths count from ``base``, the configuration's folder.
+
+        Raises ``ConfigError`` for keys that don't fit together.
+        """
+
+        def based(path: Path | None) -> Path | None:
+            return None if path is None else base / path
+
         return UplinkSettings(
             broker_url=self.broker,
             site=site,
@@ -284,12 +337,16 @@ class UplinkSection(Section):
             payload=self.payload,
             client_id=self.client_id or "",
             username=self.username or "",
-            password_file=self.password_file,
-            ca_file=self.ca_file,
-            cert_file=self.cert_file,
-            key_file=self.key_file,
+            password_file=based(self.password_file),
+            ca_file=based(self.ca_file),
+            cert_file=based(self.cert_file),
+            key_file=based(self.key_file),
             keepalive_s=self.keepalive_s,
             commands=self.commands,
+            confirm=self.confirm,
+            sparkplug_group=self.sparkplug_group or "",
+            sparkplug_host=self.sparkplug_host or "",
+            commanders=tuple(one.commander() for one in self.commanders),
         )
 
 
@@ -332,43 +389,51 @@ class Config(Section):
     @model_validator(mode="after")
     def _unique_ids(self) -> "Config":
         seen: set[str] = set()
-        for device in self.devices:
+        for number, device in enumerate(self.devices):
+            at = "devices", number, "id"
             if device.id in seen:
-                raise complaint(f"two devices are called `{device.id}`", "give each device an id of its own")
+                raise complaint(f"two devices are called `{device.id}`", "give each device an id of its own", at)
+            if device.id == OWN_DEVICE:
+                raise complaint(
+                    f"no device can be called `{OWN_DEVICE}`: that is this gateway", "give it another id", at
+                )
             seen.add(device.id)
         identities: dict[str, str] = {}
-        for device in self.devices:
+        for number, device in enumerate(self.devices):
             if isinstance(device, OcppDevice):
                 other = identities.setdefault(device.charge_point_id, device.id)
                 if other != device.id:
                     text = f"`{other}` and `{device.id}` have the same charge_point_id"
-                    raise complaint(text, "each charger has its own: see its settings, or `enlace scan ocpp`")
+                    hint = "each charger has its own: see its settings, or `enlace scan ocpp`"
+                    raise complaint(text, hint, ("devices", number, "charge_point_id"))
         _once("stations", [one.station for one in self.stations])
         _once("schedules", [one.id for one in self.schedules])
         _once("rules or alarms", [*(one.id for one in self.alarms), *(one.id for one in self.rules)])
         _once("channels", [one.id for one in self.notify])
-        if OWN_DEVICE in seen:
-            raise complaint(f"no device can be called `{OWN_DEVICE}`: that is this gateway", "give it another id")
         return self
 
     @model_validator(mode="after")
     def _named_ones_exist(self) -> "Config":
         channels = {one.id for one in self.notify}
-        for alarm in self.alarms:
+        for number, alarm in enumerate(self.alarms):
             for name in alarm.notify or ():
                 if name not in channels:
-                    raise complaint(f"alarm `{alarm.id}` tells `{name}`", "add that channel under `notify:`")
+                    at = "alarms", number, "notify"
+                    raise complaint(f"alarm `{alarm.id}` tells `{name}`", "add that channel under `notify:`", at)
         devices = {one.id for one in self.devices}
         if self.insight.grid is not None and self.insight.grid not in devices:
-            raise complaint(f"insight names `{self.insight.grid}`: there is no such device", "add it, or name another")
+            text = f"insight names `{self.insight.grid}`: there is no such device"
+            raise complaint(text, "add it, or name another", ("insight", "grid"))
         load = self.load_management
         if load is None:
             return self
         if self.site.import_limit_a is None:
-            raise complaint("load management needs the limit that it keeps", "add `import_limit_a:` under `site:`")
+            text = "load management needs the limit that it keeps"
+            raise complaint(text, "add `import_limit_a:` under `site:`", ("load_management",))
         for name in (load.meter, *load.batteries, *(one.station.partition(".")[0] for one in load.stations)):
             if name not in devices:
-                raise complaint(f"load management names `{name}`: there is no such device", "add it, or name another")
+                text = f"load management names `{name}`: there is no such device"
+                raise complaint(text, "add it, or name another", ("load_management",))
         return self
 
 
@@ -401,7 +466,12 @@ def read_config(path: Path, environ: Mapping[str, str] | None = None) -> Reading
     ``environ`` is the process's environment over the lines of a file ``.env`` in the working directory, unless given.
     Raises ``ConfigError`` when the file can't be read at all.
     """
-    document, problems = parse(read_text(path), str(path))
+    return read_config_text(read_text(path), str(path), environ)
+
+
+def read_config_text(text: str, name: str, environ: Mapping[str, str] | None = None) -> Reading:
+    """The same of a text. ``name`` is the file's, for the problems."""
+    document, problems = parse(text, name)
     if document is None:
         return Reading(None, tuple(problems), None)
     problems = _override(document, dotenv(Path(".env")) | dict(os.environ) if environ is None else environ)

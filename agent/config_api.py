@@ -2,15 +2,17 @@
 
 import ipaddress
 import re
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from agent.credentials import NamedFile
 from agent.yamlfile import Section, complaint
 
 MAX_PORT = 65535
 
+#: An address that stands for all of this machine's own, and the one among them that it reaches itself.
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what the configuration says, not what we listen on
 _URI = re.compile(r"(mailto:|https:|tel:)[!-~]{3,200}")
 
 
@@ -21,10 +23,10 @@ class Api(Section):
     tls: Literal["auto", "off"] = Field(
         "auto", description="auto: TLS unless only this machine itself can reach the address; off: never"
     )
-    cert_file: Path | None = Field(
+    cert_file: NamedFile | None = Field(
         None, description="PEM file: the site's own certificate and its chain; absent: the gateway makes one"
     )
-    key_file: Path | None = Field(None, description="PEM file of its key, without a password")
+    key_file: NamedFile | None = Field(None, description="PEM file of its key, without a password")
     security_contact: str | None = Field(
         None, description="who is told of weak spots, as a URI (mailto:, https:, tel:); stands in security.txt"
     )
@@ -59,6 +61,18 @@ class Api(Section):
         if self.tls == "off":
             return False
         return self.cert_file is not None or not is_loopback(split_address(self.listen)[0])
+
+    @property
+    def own_door(self) -> tuple[str, int]:
+        """Host and port where this machine itself reaches it; port 0: one that is known at run time only."""
+        host, port = split_address(self.listen)
+        return _EVERYWHERE.get(host, host), port
+
+    @property
+    def own_url(self) -> str:
+        """The same as the beginning of a URL."""
+        host, port = self.own_door
+        return f"{'https' if self.encrypted else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -1,9 +1,12 @@
 """What a new configuration changes, for the audit: which sections and entries, and the hashes of both. No values."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from agent.config import Config
+from agent.core.clock import Clock
+
+_LOOK_S = 0.2
 
 
 def changes_of(old: Config, new: Config) -> dict[str, object]:
@@ -25,6 +28,25 @@ def changes_of(old: Config, new: Config) -> dict[str, object]:
 def hash_of(config: Config) -> str:
     """Of a configuration as it is understood, as 64 hex digits."""
     return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+
+
+async def comes_to_run(
+    running: Callable[[], Config],
+    wanted: Config,
+    clock: Clock,
+    within_s: float,
+    since: Callable[[str], Collection[str]] = lambda _: (),
+) -> bool:
+    """Wait until a configuration that was written is what runs; whether it came to that in time.
+
+    ``since`` tells the hashes of those that include it and will do as well: it may be written over before it runs.
+    """
+    until_s, hashed = clock.monotonic_s() + within_s, hash_of(wanted)
+    while (now := hash_of(running())) != hashed and now not in since(hashed):
+        if clock.monotonic_s() >= until_s:
+            return False
+        await clock.sleep_s(_LOOK_S)
+    return True
 
 
 def _entries(old: object, new: object) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from agent.config_ocpp import linkable
 from agent.control.when import Condition, parse, parse_clear
+from agent.credentials import NamedFile
 from agent.yamlfile import Section, complaint
 from cloud_sync.settings import EventBackendSettings
 
@@ -75,7 +76,7 @@ class StationSwitching(Section):
     min_on_s: NotNegative = Field(60, description="once on it stays on for so long")
     min_off_s: NotNegative = Field(60, description="once off it stays off for so long; 300 for a DC charger")
     per_hour: int = Field(6, ge=1, le=200, description="it is switched so many times an hour at most")
-    per_day: int = Field(60, ge=1, le=200, description="and so many times a day")
+    per_day: int = Field(60, ge=1, le=1000, description="and so many times a day")
 
 
 class AlarmAct(Section):
@@ -174,7 +175,9 @@ class Channel(Section):
     """Somebody who is told of alarms: by e-mail, webhook, or a push service."""
 
     id: Id = Field(description="name of the channel")
-    url_file: Path = Field(description="file with one address per line, as Apprise writes them: mailto://, json://, …")
+    url_file: NamedFile = Field(
+        description="file with one address per line, as Apprise writes them: mailto://, json://, …"
+    )
     severity: Literal["info", "warning", "critical"] = Field("warning", description="the mildest that is told")
     every_s: NotNegative = Field(60, description="one message in so long at most; what comes meanwhile waits")
     returns: bool = Field(True, description="also told when an alarm is over")
@@ -209,7 +212,7 @@ class EventBackend(Section):
     """A server that is asked for timed events which are due, and told of their start and end."""
 
     url: str = Field(pattern=r"^https?://\S+$", description="BACKEND_URL, such as https://central.example")
-    token_file: Path | None = Field(None, description="file that holds the bearer token and nothing else")
+    token_file: NamedFile | None = Field(None, description="file that holds the bearer token and nothing else")
     every_s: Annotated[float, Field(ge=5)] = Field(60, description="how often it is asked")
     timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(10, description="how long an answer may take")
     then: tuple[AlarmAct, ...] = Field((), description="what is done with stations while one of its events goes on")

@@ -59,6 +59,9 @@ class TariffSection(Section):
     demand_price_per_kw: Annotated[float, Field(ge=0)] | None = Field(
         None, description="price of each kW of a month's highest quarter hour; absent: there is none"
     )
+    export_price_per_kwh: Price | None = Field(
+        None, description="what is paid for a kWh that the site gives to the grid; absent: it is not reckoned"
+    )
     contract_kw: Annotated[float, Field(gt=0)] | None = Field(
         None, description="power that is agreed upon with the grid operator; absent: the fuse counts"
     )
@@ -74,7 +77,8 @@ class TariffSection(Section):
     def tariff(self) -> Tariff:
         """What ``agent.insight`` is given. Raises ``ValueError`` where the bands leave a gap or overlap."""
         contract_w = None if self.contract_kw is None else self.contract_kw * _KW
-        return tariff_of(self.currency, [one.band() for one in self.bands], self.demand_price_per_kw, contract_w)
+        bands = [one.band() for one in self.bands]
+        return tariff_of(self.currency, bands, self.demand_price_per_kw, contract_w, self.export_price_per_kwh)
 
 
 class InsightSection(Section):

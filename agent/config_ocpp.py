@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from agent.core.errors import ConfigError
+from agent.credentials import NamedFile
 from agent.yamlfile import Section, complaint
 from drivers.codec.ocpp_model import Version
 from drivers.ocpp.settings import CentralSettings, ChargerSettings, Endpoint
@@ -21,8 +22,8 @@ MAX_PORT = 65535
 class OcppCertificate(Section):
     """A server certificate."""
 
-    cert_file: Path = Field(description="PEM file: the certificate and those between it and the authority")
-    key_file: Path = Field(description="PEM file of its key")
+    cert_file: NamedFile = Field(description="PEM file: the certificate and those between it and the authority")
+    key_file: NamedFile = Field(description="PEM file of its key")
 
 
 class OcppSection(Section):
@@ -37,7 +38,7 @@ class OcppSection(Section):
     certificates: tuple[OcppCertificate, ...] = Field(
         (), description="profiles 2 and 3: one with an ECDSA and one with an RSA key; absent: made here, in data_dir"
     )
-    client_ca_file: Path | None = Field(
+    client_ca_file: NamedFile | None = Field(
         None, description="profile 3: PEM file of who signs the chargers' certificates, beside this gateway itself"
     )
     legacy_tls: bool = Field(False, description="also cipher suites without forward secrecy, for old 1.6 chargers")
@@ -104,7 +105,7 @@ class OcppKeys(Section):
     profile: str | None = Field(
         None, description="a model of config/profiles/ocpp; absent: the one that its vendor and model match"
     )
-    password_file: Path | None = Field(
+    password_file: NamedFile | None = Field(
         None, description="file with its password; absent: the one that was set when it was adopted"
     )
     security_profile: Annotated[int, Field(ge=0, le=3)] | None = Field(

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 
 from agent.api.view import PostedRow, Taken
 from agent.core.clock import Clock
-from agent.core.model import Batch, Column, Encoding, Kind, Number, Signal, SignalSpec
+from agent.core.model import POSTED_ENERGY, POSTED_READINGS, Batch, Column, Encoding, Kind, Number, Signal, SignalSpec
 from agent.core.points import find_point
 from agent.core.ports import Latest
-from agent.insight.energy import POSTED as CONSUMPTION
 from agent.pipeline.columns import batch_of
 from agent.pipeline.flow import Flow
 from agent.pipeline.hub import Hub
@@ -36,9 +35,9 @@ from agent.store.posting import MAX_PER_MINUTE, Fate, Posting
 
 MAX_DEVICES = 2000
 MAX_POINTS = 64
-#: ``Signal.source`` of what is posted to ``/api/telemetry``.
-SOURCE = "posted telemetry"
 RECENT_US = 300_000_000
+#: Notes of this kind name devices that were taken out, until something is posted of them again.
+FORGOTTEN = "posted_forgotten"
 #: Samples that are shown at once.
 SLICE = 1000
 
@@ -79,8 +78,9 @@ class PostedDevices:
         self._configured = configured
         self._learn = learn
         self._known: dict[str, dict[str, Signal]] = {}
+        gone = store.notes(FORGOTTEN)
         for signal in store.catalog()[1]:
-            if signal.source in {SOURCE, CONSUMPTION}:
+            if signal.source in {POSTED_READINGS, POSTED_ENERGY} and signal.device not in gone:
                 self._known.setdefault(signal.device, {})[signal.name] = signal
         self._declaring = asyncio.Lock()
         self._showing = asyncio.Lock()
@@ -93,7 +93,9 @@ class PostedDevices:
         """The names of those that post telemetry, sorted."""
         own = set(self._configured())
         found = (device for device, known in self._known.items() if device not in own)
-        return sorted(device for device in found if any(one.source == SOURCE for one in self._known[device].values()))
+        return sorted(
+            device for device in found if any(one.source == POSTED_READINGS for one in self._known[device].values())
+        )
 
     def signals(self) -> list[Signal]:
         """All that they have ever posted."""
@@ -123,6 +125,22 @@ class PostedDevices:
         refused += [(row.place, _REASONS[fate]) for row, fate in zip(plan.rows, fates, strict=True) if fate in _REASONS]
         return Taken(fates.count(Fate.STORED), fates.count(Fate.DUPLICATE), sorted(refused))
 
+    async def forget(self, device: str) -> bool:
+        """Take a device out: it is shown no more, until something is posted of it again. What it told stays stored.
+
+        Whether there was one. Raises ``StoreError``.
+        """
+        async with self._declaring:
+            if device not in self._known or device in self._configured():
+                return False
+            await self._store.write(FORGOTTEN, device, {"t_us": self._clock.now_us()})
+            ids = array("i", (signal.id for signal in self._known.pop(device).values()))
+            self._before.pop(device, None)
+        times_us = array("q", [self._clock.now_us()]) * len(ids)
+        self._flow.show(Batch(ids, times_us, array("q", [0]) * len(ids), valid=False))
+        self._learn(())
+        return True
+
     async def declare(self, specs: Sequence[SignalSpec]) -> None:
         """Number signals of posted devices. Raises ``StoreError``."""
         async with self._declaring:
@@ -132,6 +150,8 @@ class PostedDevices:
         if not specs:
             return
         signals = await asyncio.to_thread(self._store.assign, specs)
+        for device in {spec.device for spec in specs} & self._store.notes(FORGOTTEN).keys():
+            await self._store.write(FORGOTTEN, device, None)
         for signal in signals:
             if signal.device not in self._known:
                 self._known[signal.device] = {}
@@ -216,7 +236,7 @@ class PostedDevices:
             signal = known.get(point)
             if signal is None and point not in coming:
                 lacking[point] = spec_of(row.device, point)
-            elif signal is not None and signal.source == CONSUMPTION:
+            elif signal is not None and signal.source == POSTED_ENERGY:
                 return f"`{point}` of this device is what is posted to /api/energy"
         if lacking:
             if len(known) + len(coming) + len(lacking) > MAX_POINTS:
@@ -280,4 +300,4 @@ def spec_of(device: str, name: str) -> SignalSpec:
     if point is None:
         raise ValueError(f"there is no point {name!r}")
     encoding = Encoding.INT if point.kind is Kind.STATE else Encoding.FLOAT
-    return SignalSpec(device, name, point.unit, point.kind, encoding, source=SOURCE)
+    return SignalSpec(device, name, point.unit, point.kind, encoding, source=POSTED_READINGS)

@@ -6,6 +6,7 @@ Rules of this file:
 2. An outcome that control would not give again for the same id (too many at once, the gateway stops) is none yet: the
    order waits until its time to live is over, and its message stays at the broker.
 3. Where the clock was never set, nobody can tell how old an order is that may have waited at the broker: it is refused.
+   With a gate (``command_gate.py``) all are: whether one has waited is only the broker's word.
 4. ``issued_at`` in the future would make an order good for longer than control remembers its id: refused.
 """
 
@@ -14,9 +15,8 @@ from typing import Protocol
 
 from agent.control.execution import Answer
 from agent.control.model import MAX_TTL_S, Command, Origin, Outcome, Result
-from agent.control.notes import GOOD_CLOCK_US
 from agent.control.redact import redacted
-from agent.core.clock import Clock
+from agent.core.clock import Clock, is_set
 from agent.core.errors import Refusal
 from cloud_sync.command_payload import Order, OrderResult
 
@@ -36,16 +36,29 @@ class Executes(Protocol):
         """Whether the outcome of this id is certain."""
 
 
-class RemoteOrders:
-    """Carries orders out. ``judging`` is set when alarms and rules are judged."""
+class Gate(Protocol):
+    """Who may command; ``agent.command_gate.CommandGate`` is it."""
 
-    def __init__(self, control: Executes, clock: Clock, judging: asyncio.Event) -> None:
+    def judge(self, order: Order) -> Order | Answer:
+        """The order as it may be done, or why it may not."""
+
+
+class RemoteOrders:
+    """Carries orders out. ``judging`` is set when alarms and rules are judged; without a ``gate`` all may command."""
+
+    def __init__(self, control: Executes, clock: Clock, judging: asyncio.Event, gate: Gate | None = None) -> None:
         self._control = control
         self._clock = clock
         self._judging = judging
+        self._gate = gate
 
     async def execute(self, order: Order) -> OrderResult:
         """Do it at most once, and say what came of it when that is certain and on disk; never raises."""
+        judged = order if self._gate is None else self._gate.judge(order)
+        if isinstance(judged, Answer):
+            refusal = None if judged.refusal is None else judged.refusal.value
+            return OrderResult(order.id, judged.outcome.value, judged.reason, refusal, t_us=self._clock.now_us())
+        order = judged
         await self._judging.wait()
         while True:
             rest_s = order.ttl_s - (self._clock.monotonic_s() - order.received_s)
@@ -73,8 +86,11 @@ class RemoteOrders:
         if order.ttl_s > 0 >= rest_s:
             return Answer(Outcome.EXPIRED, "its time to live was over before it could be done", Refusal.EXPIRED)
         now_us = self._clock.now_us()
-        if now_us < GOOD_CLOCK_US:
-            reason = "it may have waited at the broker, and the clock was never set: how old it is can't be told"
+        if not is_set(self._clock) and self._gate is not None:
+            reason = "the clock is not set: how old a signed command is can't be told"
+            return Answer(Outcome.EXPIRED, reason, Refusal.EXPIRED)
+        if not is_set(self._clock):
+            reason = "it may have waited at the broker, and the clock is not set: how old it is can't be told"
             return Answer(Outcome.EXPIRED, reason, Refusal.EXPIRED) if order.waited else None
         ahead_s = (order.issued_us - now_us) / 1e6
         if ahead_s > MAX_AHEAD_S:

@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from agent.core.clock import Clock
+from agent.core.clock import Clock, is_set
 from agent.core.errors import AgentError, StoreError, Unavailable
 from agent.core.model import Batch, Number, SignalSpec
 from agent.core.points import POINTS
@@ -40,9 +40,9 @@ _SCALES: Mapping[str, Number] = {
     "temperature_degc": 0.1,
     "loop_lag_s": 0.001,
     "written_bytes": 4096,
+    "written_day_bytes": 1 << 20,
+    "ledger_pct": 0.1,
 }
-#: The clock of a machine that shows an earlier time was never set: nothing of this program is older.
-_RELEASED_US = 1_767_225_600_000_000  # 2026-01-01
 _PLAUSIBLE_DEGC = (-40, 150)
 
 
@@ -112,9 +112,7 @@ class SelfWatch:
         return worst_s
 
 
-def machine_probes(
-    data_dir: Path, clock: Clock, *, sys: Path = Path("/sys"), run: Path = Path("/run")
-) -> dict[str, Probe]:
+def machine_probes(data_dir: Path, clock: Clock, *, sys: Path = Path("/sys")) -> dict[str, Probe]:
     """What any machine can tell: disk, temperature, processor, memory, and whether its clock is set."""
     sensors = list(_sensors(sys))
     cpu = _Cpu(clock)
@@ -124,7 +122,7 @@ def machine_probes(
         "temperature_degc": lambda: _hottest(sensors),
         "cpu_pct": cpu.pct,
         "memory_bytes": _resident_bytes,
-        "clock_good": lambda: int(_clock_is_set(clock, run / "systemd" / "timesync")),
+        "clock_good": lambda: int(is_set(clock)),
     }
 
 
@@ -175,13 +173,6 @@ def _hottest(sensors: Iterable[Path]) -> float | None:
         if _PLAUSIBLE_DEGC[0] <= value <= _PLAUSIBLE_DEGC[1]:
             found.append(value)
     return max(found, default=None)
-
-
-def _clock_is_set(clock: Clock, timesync: Path) -> bool:
-    """Not before this program existed, and, where systemd-timesyncd runs, set by it since the boot."""
-    if clock.now_us() < _RELEASED_US:
-        return False
-    return not timesync.exists() or (timesync / "synchronized").exists()
 
 
 def _spec(point: str) -> SignalSpec:

@@ -7,6 +7,7 @@ from agent.devices import Prepared
 from agent.insight.machines import Facts
 from agent.modbus_loader import LoadedModbusProfile
 from agent.profiles import CanProfile
+from drivers.modbus.settings import ModbusUrl
 
 #: Who has this point is a battery: profiles on CAN do not say what they are.
 _BATTERY = "soc_pct"
@@ -15,6 +16,20 @@ _BATTERY = "soc_pct"
 def facts_of(prepared: Iterable[Prepared]) -> dict[str, Facts]:
     """The facts of the configured devices, by id, in the order of the configuration."""
     return {one.configured.id: _facts(one) for one in prepared}
+
+
+def named(one: Prepared) -> tuple[str, str, str]:
+    """Name, model and address of a configured device, for people. No secrets."""
+    device = one.configured
+    if isinstance(device, OcppDevice):
+        return device.name, "", device.charge_point_id
+    if isinstance(device, SerialMeterDevice):
+        return device.name, device.protocol, device.port
+    if isinstance(device, CanDevice):
+        bus = device.channel if device.interface == "socketcan" else f"{device.interface}:{device.channel}"
+        return device.name, device.profile or ", ".join(device.dbc), bus
+    unit = f" unit {one.device[0].unit_id}" if isinstance(one.device, tuple) else ""
+    return device.name, device.profile, f"{ModbusUrl.parse(device.url).name}{unit}"
 
 
 def _facts(one: Prepared) -> Facts:

@@ -1,13 +1,11 @@
 """From the configuration to what is watched and who is told: alarms, ready-made ones, rules, channels, the gateway."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from agent import config as cfg
 from agent.acting import acts
 from agent.alarm_sets import FOLDER, AlarmSetFile, ReadyMade, load_alarm_sets
-from agent.api.view import ChannelInfo
 from agent.config_control import Alarm, Rule
 from agent.control.alarm_model import RuleSpec, Severity
 from agent.control.model import Origin
@@ -19,7 +17,7 @@ from agent.pipeline.supervisor import Supervisor
 from agent.selfwatch import SelfWatch, machine_probes
 from agent.share import share_path
 from agent.store.db import Store
-from cloud_sync.notify import ChannelSettings, Notifier
+from cloud_sync.notify.notifier import ChannelSettings, Notifier
 
 #: What a rule wants is weaker than a person's wish; what an alarm wants is stronger than everybody's.
 _RULE, _ALARM, _INTERLOCK = Origin.RULE, Origin.SAFETY, Origin.INTERLOCK
@@ -139,18 +137,30 @@ def self_watch(
     def connected() -> Number:
         return int(overview.uplink is not None and overview.uplink.status().connected)
 
+    def duplicate() -> Number:
+        return int(overview.uplink is not None and overview.uplink.status().duplicate)
+
     probes = machine_probes(config.data_dir, clock)
     probes["store_ok"] = lambda: int(store.stats().error is None)
+    probes["store_full"] = lambda: int(store.stats().full)
     probes["written_bytes"] = lambda: store.stats().written_bytes
+    probes["written_day_bytes"] = lambda: store.stats().written_a_day
+    probes["lost_rows"] = lambda: store.stats().lost_rows
+    probes["ledger_pct"] = lambda: 100 * store.stats().ledger_bytes / store.stats().max_bytes
+    probes["evidence_bytes"] = lambda: (
+        store.stats().evidence_bytes - store.stats().copy_bytes
+    )  # that one goes by itself
     probes["restarts"] = lambda: sum(part.restarts for part in (*supervisor.parts(), *supervisor.states()))
     if config.uplink is not None:
         probes["uplink_connected"] = connected
+        probes["uplink_duplicate"] = duplicate
         probes["uplink_backlog"] = backlog
+        probes["commands_refused"] = lambda: int(overview.gate is not None and overview.gate.refusing)
     if certificates(config, base):
         probes["certificate_days"] = lambda: certificate_days(certificates(config, base), clock)
     if config.notify:
         probes["notify_failing"] = lambda: sum(bool(one.last_error) for one in notifier.status())
-    return SelfWatch(probes, clock, later=("certificate_days",))
+    return SelfWatch(probes, clock, later=("certificate_days", "written_day_bytes"))
 
 
 def certificates(config: cfg.Config, base: Path) -> list[Path]:
@@ -158,7 +168,7 @@ def certificates(config: cfg.Config, base: Path) -> list[Path]:
     own = config.data_dir / "api-tls" / "server.pem"
     found = [base / (config.api.cert_file or own.absolute())] if config.api.encrypted else []
     if config.uplink is not None and config.uplink.cert_file is not None:
-        found.append(config.uplink.cert_file)
+        found.append(base / config.uplink.cert_file)
     if config.ocpp is not None:
         found += [one.cert_file for one in config.ocpp.certificates]
     return found
@@ -169,18 +179,3 @@ def certificate_days(paths: Sequence[Path], clock: Clock) -> float | None:
     from agent.api.tls import days_left  # noqa: PLC0415 - its library is loaded by who needs it only
 
     return days_left(paths, clock)
-
-
-class ToldChannels:
-    """``Channels`` of the API over the notifier."""
-
-    def __init__(self, notifier: Notifier) -> None:
-        self._notifier = notifier
-
-    def status(self) -> list[ChannelInfo]:
-        """The channels, in the order of the configuration."""
-        return [ChannelInfo(**asdict(one)) for one in self._notifier.status()]
-
-    async def test(self, channel_id: str) -> str:
-        """Send a test message; why it was not sent, or nothing. Raises ``CommandRejected`` for an unknown channel."""
-        return await self._notifier.test(channel_id)

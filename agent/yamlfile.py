@@ -51,7 +51,8 @@ _SUFFIXES = (".yaml", ".yml")
 class Section(BaseModel):
     """Base of every model that a YAML file is held against: unknown keys refused, no silent conversions, frozen."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Made ready at the first use: within the model that holds it, or never.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,12 @@ class Document:
         return (None if self.tree.problems else result), list(self.tree.problems)
 
 
-def complaint(text: str, hint: str = "") -> PydanticCustomError:
-    """What a model's validator raises so that the finding says ``text`` and, behind it, what to do: ``hint``."""
-    return PydanticCustomError("enlace", "{text}", {"text": text, "hint": hint})
+def complaint(text: str, hint: str = "", at: Sequence[int | str] = ()) -> PydanticCustomError:
+    """What a model's validator raises so that the finding says ``text`` and, behind it, what to do: ``hint``.
+
+    ``at``: where in the model, for one that looks at several of its keys.
+    """
+    return PydanticCustomError("enlace", "{text}", {"text": text, "hint": hint, "at": tuple(at)})
 
 
 def parse(text: str, name: str) -> tuple[Document | None, list[Problem]]:

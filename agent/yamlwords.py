@@ -74,7 +74,8 @@ def explain(model: type[BaseModel], data: object, error: ErrorDetails) -> Findin
     loc = _place(data, raw)
     kind = error["type"]
     if kind == "union_tag_invalid":
-        loc = (*loc, error["ctx"]["discriminator"].strip("'"))
+        # The field that is known here is the one around it, whose description helps nobody.
+        loc, info = (*loc, error["ctx"]["discriminator"].strip("'")), None
     names = [part for part in loc if isinstance(part, str)]
     case = _Case(error, loc, names[-1] if names else "", kinds, info, any(_SECRET.search(name) for name in names))
     if kind == "extra_forbidden":
@@ -89,7 +90,7 @@ def explain(model: type[BaseModel], data: object, error: ErrorDetails) -> Findin
     if case.key:
         colon = ":" if kind in _VALIDATORS else ""
         text = f"`{case.key}`{colon} {text}"
-    return Finding(loc, text, hint, at_key)
+    return Finding((*loc, *error.get("ctx", {}).get("at", ())), text, hint, at_key)
 
 
 # --- what the file has and what the model wants at a place ---

@@ -21,6 +21,8 @@ from agent.api.users import Role, UserBook
 from bench.reaction import GROUP, LOAD_FRAMES_S, ROOT, _free_port, _loaded
 
 PATH = "/api/devices/battery1/latest"
+#: A full bus of 1 Mbit/s with 8 bytes in each frame.
+FULL_FRAMES_S = 9000
 CLIENTS = 16
 RATE_S = 300
 PACED_S, FREE_S = 15.0, 8.0
@@ -83,7 +85,7 @@ def main() -> None:
     """Print latency and errors at the target's rate, the highest rate, and the memory after all that."""
     bus = _free_port()
     with tempfile.TemporaryDirectory(prefix="enlace-bench-") as folder, _gateway(Path(folder), bus) as running:
-        for load in (0, LOAD_FRAMES_S):
+        for load in (0, LOAD_FRAMES_S, FULL_FRAMES_S):
             with _loaded(bus, load):
                 paced = asyncio.run(_paced(running))
                 before_s = running.cpu_s

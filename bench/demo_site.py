@@ -55,7 +55,7 @@ def _report(config: Path, environ: Mapping[str, str], what: str) -> None:
 @contextlib.contextmanager
 def _site(*, ocpp: bool) -> Iterator[tuple[Path, dict[str, str]]]:
     """The counterparts of the demo's gateway: a broker, a battery, meters and chargers."""
-    broker_port, can_port, charger_port, ocpp_port = (_free_port() for _ in range(4))
+    broker_port, can_port, ocpp_port = (_free_port() for _ in range(3))
     with tempfile.TemporaryDirectory(prefix="enlace-bench-") as text, contextlib.ExitStack() as stack:
         folder = Path(text)
 
@@ -76,8 +76,10 @@ def _site(*, ocpp: bool) -> Iterator[tuple[Path, dict[str, str]]]:
                 channel = ("--interface", device["interface"], "--channel", device["channel"])
                 start("drivers.sim.bms", *channel, "--port", str(can_port))
             elif driver == "modbus":
-                device["url"] = f"tcp://127.0.0.1:{charger_port}"
-                start("drivers.sim.charger_modbus", "--port", str(charger_port))
+                port = _free_port()
+                device["url"] = f"tcp://127.0.0.1:{port}"
+                kind = "inverter_sunspec" if device["profile"] == "sunspec" else "charger_modbus"
+                start(f"drivers.sim.{kind}", "--port", str(port))
             elif driver == "serial_meter":
                 device["port"] = str(folder / name)
                 start(f"drivers.sim.meter_{device['protocol']}", "--port-link", device["port"])

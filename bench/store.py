@@ -39,6 +39,7 @@ WAIT_S = 60.0
 #: Ten minutes of group commits, which no roll-up holds yet.
 FRESH_BLOCKS = 600
 TARGET_NOW_S = 0.05
+WEAR_TARGET_MB = 200
 
 Ints = NDArray[np.int64]
 
@@ -60,6 +61,8 @@ def main(seconds: int | None = None) -> None:
         for name, target in (("typical", True), ("noisy", False), ("jittered", False)):
             _bytes_per_sample(place / f"{name}.db", name, seconds, (row_stored, row_written), target=target)
         _with_uplink(place / "uplink.db", min(seconds, 1200))
+        for commit_s in (1, 5, 10):
+            _wear(place / f"wear{commit_s}.db", min(seconds, 1800), commit_s)
         _throughput(place / "throughput.db")
         _charts(place / "charts.db")
 
@@ -154,6 +157,34 @@ def _with_uplink(path: Path, seconds: int) -> None:
     each = (written(path).process - before) / (seconds // every_s * samples)
     print(
         f"store typical with an uplink that acknowledges, written: {each:.2f} B/sample ({each / 16:.2f}) target <= 16"
+    )
+
+
+def _wear(path: Path, seconds: int, commit_s: int) -> None:
+    """What a site writes a day, by component: 100 signals at 1 Hz, of which a third changes, and an uplink."""
+    clock = FakeClock()
+    random = np.random.default_rng(1)
+    store, signals = open_store(path, clock)
+    store.hold("telemetry", None).result(WAIT_S)
+    many = len(signals) // 3
+    for second in range(0, seconds, commit_s):
+        ids = np.concatenate([np.sort(random.permutation(len(signals))[:many]) + 1 for _ in range(commit_s)])
+        times_us = clock.now_us() + np.repeat(np.arange(commit_s), many) * 1_000_000
+        store.append(_batch(ids.astype(np.int32), times_us, random.integers(3000, 3100, len(ids))))
+        clock.advance(commit_s)
+        store.flush().result(WAIT_S)
+        if second % max(StoreSettings().ack_s, commit_s) == 0:
+            store.ack("telemetry", store.newest("telemetry"))  # goes with the next commit
+        if second % 600 == 0:
+            store.maintain().result(WAIT_S)
+    written = store.stats().written
+    store.close()
+    days = {name: bytes_ / seconds * 86_400 / 1e6 for name, bytes_ in written.items() if bytes_}
+    parts = ", ".join(f"{name} {mb:.0f}" for name, mb in sorted(days.items()))
+    total = sum(days.values())
+    print(
+        f"store, 100 signals at 1 Hz with an uplink, commits {commit_s} s apart, written: {total:.0f} MB a day "
+        f"({parts}; {total / WEAR_TARGET_MB:.1f} of the target) target < {WEAR_TARGET_MB} MB"
     )
 
 
@@ -275,7 +306,8 @@ def _construct(path: Path, start_us: int, days: int, raw_hours: int) -> None:
         for n in range(raw_hours * 6):
             block = telemetry.pack(ids, raw_us + n * 600_000_000 + seconds + offsets, words, None, split=True)
             values = (n + 1, n + 1, 1, block.from_us, block.to_us, block.rows, block.crc, block.data)
-            connection.execute("INSERT INTO block VALUES(?, ?, ?, ?, ?, ?, ?, ?)", values)
+            columns = "seq, first_seq, boot, from_us, to_us, rows, crc, data"
+            connection.execute(f"INSERT INTO block({columns}) VALUES(?, ?, ?, ?, ?, ?, ?, ?)", values)
         schema.set_mark(connection, "rolled_seq", raw_hours * 6)
         connection.execute("COMMIT")
 

@@ -30,7 +30,7 @@ from cloud_sync.downlink import Conversation
 from cloud_sync.link import MqttLink
 from cloud_sync.mqtt import LinkStats
 from cloud_sync.settings import UplinkSettings
-from cloud_sync.uplink import Uplink
+from cloud_sync.uplink import Parts, Uplink
 
 ROOT = Path(__file__).resolve().parents[1]
 SIGNALS = [Signal("bms", f"cell_voltage_v.{index}", "V", scale=0.001, id=index + 1) for index in range(100)]
@@ -58,10 +58,33 @@ def pieces(count: int, seconds: int) -> Iterator[Columns]:
         yield ids, times.ravel(), column.ravel()
 
 
+def slow_pieces(count: int, seconds: int) -> Iterator[Columns]:
+    """The same at 1 Hz; each second one value in ten moves, whichever."""
+    rng = np.random.default_rng(1)
+    ids = np.tile(np.arange(1, 101, dtype=np.int32), seconds)
+    words = rng.integers(3200, 3400, 100)
+    for index in range(count):
+        moves = np.where(rng.random((seconds, 100)) < 0.1, rng.integers(-2, 3, (seconds, 100)), 0)  # noqa: PLR2004
+        column = words + np.cumsum(moves, axis=0)
+        words = column[-1]
+        start_us = 1_700_000_000_000_000 + index * seconds * 1_000_000
+        times = start_us + np.arange(seconds)[:, None] * 1_000_000 + np.repeat(np.arange(25) * 270, 4)[None, :]
+        yield ids, times.ravel(), column.ravel()
+
+
+def day() -> list[StoredBlock]:
+    """24 h of 100 signals at 1 Hz, as a gateway has them after a day without its central server."""
+    return _packed(slow_pieces(144, 600), 600, split=True)
+
+
 def blocks(count: int, seconds: int, *, split: bool) -> list[StoredBlock]:
     """Blocks of ``seconds`` each: what the store keeps for a second, or sealed for minutes."""
+    return _packed(pieces(count, seconds), seconds, split=split)
+
+
+def _packed(found: Iterator[Columns], seconds: int, *, split: bool) -> list[StoredBlock]:
     result = []
-    for index, columns in enumerate(pieces(count, seconds)):
+    for index, columns in enumerate(found):
         first_seq = index * seconds + 1
         data = encode(*columns, split=split)
         result.append(StoredBlock(first_seq + seconds - 1, first_seq, BOOT, len(columns[0]), data))
@@ -149,7 +172,7 @@ async def _drain(port: int, payload: str, outbox: Outbox) -> tuple[float, LinkSt
     settings = UplinkSettings(f"mqtt://127.0.0.1:{port}", site="bench", payload=payload)
     reports: list[Event] = []
     link = MqttLink(settings.link(), clock)
-    uplink = _TimedUplink(settings, outbox, clock, reports.append, boot=BOOT, version="bench", link=link)
+    uplink = _TimedUplink(settings, outbox, clock, reports.append, boot=BOOT, version="bench", parts=Parts(link=link))
     task = asyncio.ensure_future(uplink.run())
     newest = outbox.newest("telemetry")
     while uplink.status().streams["telemetry"].acked < newest:  # noqa: ASYNC110 - as an API would look
@@ -198,11 +221,12 @@ def _mosquitto(program: str) -> Iterator[int]:
         settings = Path(folder) / "mosquitto.conf"
         settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
         with _process(program, "-c", str(settings)):
-            asyncio.run(_until_open(port))
+            asyncio.run(until_open(port))
             yield port
 
 
-async def _until_open(port: int) -> None:
+async def until_open(port: int) -> None:
+    """Wait until something listens there."""
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -231,10 +255,20 @@ def _measure(name: str, port: int, payload: str, stored: Sequence[StoredBlock] |
     print(f"{name}: {figures} ({ratio}) target {target}")
 
 
+def _drain_a_day(name: str, port: int) -> None:
+    stored = day()
+    rows = sum(block.rows for block in stored)
+    targets = {"blocks": "3 s, 0.6 B", "json": "10 s, none", "json+zlib": "10 s, 3 B"}
+    for payload, target in targets.items():
+        took_s, stats = asyncio.run(_drain(port, payload, MemoryOutbox(stored)))
+        wire = stats.bytes_published / rows
+        what = f"24 h of 100 signals at 1 Hz to {name}, {payload}"
+        print(f"{what}: {took_s:.2f} s, {wire:.2f} B/sample ({rows / 1e6:.2f} M samples) target {target}/sample")
+
+
 def main() -> None:
     """Print the figures."""
     second, minutes = blocks(6000, 1, split=False), blocks(40, 600, split=True)
-    day = 24 * 3600 * 100
     with _sink() as port:
         with filled_store(3000, sealed=False) as store:
             _measure("store, blocks of 1 s, to the sink", port, "blocks", store, ">= 2 M samples/s")
@@ -244,10 +278,7 @@ def main() -> None:
         _measure("blocks sealed for 600 s, to the sink", port, "blocks", minutes, ">= 2 M samples/s")
         _measure("json of blocks of 1 s, to the sink", port, "json", second[:1000], "<= 17 B/sample")
         _measure("json of blocks sealed for 600 s, to the sink", port, "json", minutes[:2], "<= 17 B/sample")
-        sealed = blocks(-(-day // (600 * RATE_HZ * 100)), 600, split=True)
-        took_s, _ = asyncio.run(_drain(port, "blocks", MemoryOutbox(sealed)))
-        rows = sum(block.rows for block in sealed)
-        print(f"24 h of 100 signals at 1 Hz, blocks: {took_s:.2f} s ({rows / 1e6:.2f} M samples) target 0.09 s")
+        _drain_a_day("the sink", port)
     with _amqtt() as port:
         _measure("blocks of 1 s, to amqtt (the broker is the limit)", port, "blocks", second[:1500], "none")
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
@@ -257,6 +288,7 @@ def main() -> None:
     with _mosquitto(program) as port:
         _measure("blocks of 1 s, to mosquitto", port, "blocks", second, "none")
         _measure("json of blocks of 1 s, to mosquitto", port, "json", second[:1000], "none")
+        _drain_a_day("mosquitto", port)
 
 
 if __name__ == "__main__":

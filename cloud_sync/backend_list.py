@@ -80,7 +80,12 @@ def _fits(text: str) -> bool:
 
 def end_us(data: Data) -> int | None:
     """When it ends; None: it does not say, or not in which zone."""
-    text = data.get("end_date")
+    return moment_us(data, "end_date")
+
+
+def moment_us(data: Data, key: str) -> int | None:
+    """The time that stands there; None: there is none, or not in which zone."""
+    text = data.get(key)
     try:
         moment = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:

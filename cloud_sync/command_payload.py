@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from cloud_sync.signed import SIGNATURE, UNSIGNED, Signed, taken_apart
 from cloud_sync.subscriber import SCHEMA
 
 MAX_BYTES = 16 * 1024
@@ -14,7 +15,7 @@ MAX_CORRELATION = 1024
 DEFAULT_TTL_S = 60.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_KEYS = frozenset({"schema", "id", "issued_at", "ttl_s", "target", "action", "args", "issuer"})
+_KEYS = frozenset({"schema", "id", "site", "issued_at", "ttl_s", "target", "action", "args", "issuer"})
 _MAX_WHOLE = 1 << 63
 
 
@@ -40,6 +41,8 @@ class Order:
     received_s: float = 0.0
     waited: bool = False
     objection: str = ""
+    site: str = ""  #: whom it is for, as it says; empty: it does not say
+    signed: Signed = UNSIGNED
 
     def refused(self, objection: str) -> "Order":
         """The same, not to be done; what was first against it stays."""
@@ -60,6 +63,19 @@ class OrderResult:
 
 def parse_command(payload: bytes) -> Order:
     """The order of a message; one with an objection where it has an id but is no command. Raises ``CommandError``."""
+    found = _object(payload)
+    if SIGNATURE not in found:
+        return _order(found)
+    text, signed = taken_apart(payload)
+    try:
+        order = _order(found if signed.flaw else _object(text))
+    except CommandError as error:  # it had an id, but its canonical form is beyond what is read
+        order = _order({"id": found["id"]}).refused(str(error))
+    return replace(order, signed=signed)
+
+
+def _object(payload: bytes) -> dict[str, object]:
+    """A message with an id. Raises ``CommandError``."""
     if len(payload) > MAX_BYTES:
         raise CommandError(f"it has {len(payload)} bytes, {MAX_BYTES} are read")
     try:
@@ -71,20 +87,29 @@ def parse_command(payload: bytes) -> Order:
     command_id = found.get("id")
     if not isinstance(command_id, str) or not 0 < len(command_id) <= MAX_ID or not command_id.isprintable():
         raise CommandError(f"it has no id: a text of 1 to {MAX_ID} printable characters")
+    return found
+
+
+def _order(found: Mapping[str, object]) -> Order:
+    """The order of an object with an id."""
     target, action, args = found.get("target"), found.get("action"), found.get("args", {})
     issuer, issued_us, ttl_s = found.get("issuer", ""), _time_us(found.get("issued_at")), _number(found.get("ttl_s"))
+    site = found.get("site", "")
     order = Order(
-        command_id,
+        str(found["id"]),
         _name(target),
         _name(action),
         args if isinstance(args, dict) else {},
         _name(issuer),
         issued_us or 0,
         DEFAULT_TTL_S if ttl_s is None else ttl_s,
+        site=_name(site),
     )
+    keys = found.keys() - {SIGNATURE}
     for holds, objection in (
-        (found.keys() <= _KEYS, f"it has keys that nobody knows: {', '.join(sorted(found.keys() - _KEYS))[:200]}"),
+        (keys <= _KEYS, f"it has keys that nobody knows: {', '.join(sorted(keys - _KEYS))[:200]}"),
         (found.get("schema", SCHEMA) == SCHEMA, f"its schema is not {SCHEMA}"),
+        (site == "" or _name(site), f"its site is no text of up to {MAX_NAME} printable characters"),
         (_name(target), f"its target is no text of 1 to {MAX_NAME} printable characters"),
         (_name(action), f"its action is no text of 1 to {MAX_NAME} printable characters"),
         (isinstance(args, dict), "its args are no object"),

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from agent.core.errors import Unavailable
+from agent.core.errors import Refusal, Unavailable
 from cloud_sync.command_payload import (
     MAX_CORRELATION,
     CommandError,
@@ -49,15 +49,15 @@ class Conversation(Protocol):
         """Whether the broker kept what came while we were away."""
 
     async def publish(
-        self, topic: str, payload: bytes, *, retain: bool = False, correlation_data: bytes = b""
+        self, topic: str, payload: bytes, *, retain: bool = False, correlation_data: bytes = b"", qos: int = 1
     ) -> "asyncio.Future[None]":
         """Wait for room, hand the message over, return the future of its PUBACK."""
 
-    async def subscribe(self, *filters: str) -> None:
-        """Subscribe with QoS 1."""
+    async def subscribe(self, *filters: str, inbox: str = "") -> None:
+        """Subscribe with QoS 1; what comes goes to that inbox."""
 
-    async def next_message(self) -> Message:
-        """The next message."""
+    async def next_message(self, inbox: str = "") -> Message:
+        """The next message of an inbox."""
 
     def acknowledge(self, message: Message) -> None:
         """Tell the broker that the message is dealt with."""
@@ -70,6 +70,7 @@ class _Counts:
     repeated: int = 0  #: came again while the first one was open
     malformed: int = 0  #: no command, and no id to answer to
     unanswered: int = 0  #: the broker takes no result of it
+    not_authorized: int = 0  #: nobody signed it who may command
 
 
 @dataclass(slots=True)
@@ -87,6 +88,7 @@ class Downlink:
 
     def __init__(self, topic: str, execute: Execute) -> None:
         self._topic = topic
+        self._site = topic.split("/")[-2]
         self._result_topic = f"{topic}/result"
         self._execute = execute
         self._open: dict[tuple[str, bytes], _Open] = {}
@@ -103,6 +105,7 @@ class Downlink:
             "commands_repeated_total": counts.repeated,
             "commands_malformed_total": counts.malformed,
             "commands_unanswered_total": counts.unanswered,
+            "commands_not_authorized_total": counts.not_authorized,
             "commands_open": len(self._open),
         }
 
@@ -175,6 +178,8 @@ class Downlink:
 
     def _taken(self, order: Order, message: Message, *, resumed: bool) -> _Open:
         topic, correlation_data = self._result_topic, message.correlation_data
+        if order.site not in {"", self._site}:
+            order = order.refused(f"it is for the site {order.site}, this is {self._site}")
         asked = message.response_topic
         if asked and not asked.startswith(f"{self._result_topic}/"):
             order = order.refused(f"its response topic is not below {self._result_topic}/")
@@ -193,7 +198,12 @@ class Downlink:
         waited = (resumed or message.duplicate) and message.expires_s is None
         order = replace(order, ttl_s=ttl_s, waited=waited, received_s=message.received_s)
         task = asyncio.ensure_future(self._execute(order))
+        task.add_done_callback(self._count)
         return _Open(task, message, topic, correlation_data)
+
+    def _count(self, task: "asyncio.Task[OrderResult]") -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._counts.not_authorized += task.result().refusal == Refusal.NOT_AUTHORIZED
 
     async def _deliver(self, session: Conversation, key: tuple[str, bytes], taken: _Open) -> None:
         """Tell the result; if the connection ends before, it is told on the next."""

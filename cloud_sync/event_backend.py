@@ -7,23 +7,26 @@ Rules of this file:
 2. That an event is about to be started or finished is on disk before the server is told, and what came of it is after.
    Where the answer was lost (network, kill, power), the next list tells: what it still holds is told again, what it
    does not hold was taken. So each is started once here, and finished once.
-3. A server that fails in any way is asked again at its time. Both edges are told once; one event that it refuses does
-   not hold up the others.
+3. A server that fails in any way is asked again at its time. Both edges are told once. One event that it refuses or
+   fails over holds up no other, nor one list the other; where nobody answers at all, a list is left for that time.
+4. What is listed before its time is waited for, where the time has a zone and our clock is believed. All else is the
+   server's to know.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from http import HTTPStatus
 from urllib.parse import quote
 
-from agent.core.clock import Clock
+from agent.core.clock import Clock, is_set
 from agent.core.errors import StoreError
 from agent.core.model import Event
 from agent.core.ports import Notebook
 from cloud_sync.backend_http import Asker, BackendError
-from cloud_sync.backend_list import Data, EventList, end_us, parse
+from cloud_sync.backend_list import Data, EventList, end_us, moment_us, parse
 from cloud_sync.settings import EventBackendSettings
 
 logger = logging.getLogger(__name__)
@@ -32,6 +35,11 @@ NOTE = "backend_event"
 SUBJECT = "event_backend"
 #: So many of one list are done in one look, and so many are held here.
 MAX_EVENTS = 1000
+
+#: Two clocks that are set differ by less: what the server calls due is not put off to the next look for that.
+_SKEW_US = 2_000_000
+#: A question that was too slow ends by itself this much of ``timeout_s`` later; until then no other can be asked.
+_LATER = 0.25
 
 Told = Callable[[str, Data], None]
 
@@ -101,9 +109,12 @@ class EventBackend:
         self._held = _read(notebook)
         self._unkept: dict[str, list[Event]] = {}
         self._once = _Memory()
+        #: What came to nothing the last time comes last the next, so that it can't keep the others from their turn.
+        self._behind: dict[str, dict[str, None]] = {"start": {}, "finish": {}}
+        self._early: dict[str, set[str]] = {"start_date": set(), "end_date": set()}  #: what is waited for
         self._counts = _Counts()
         self._asker = Asker(settings, clock)
-        self.failing = ""  #: why it can't be used now; empty: it can
+        self.failing = ""  #: what it fails over now; empty: nothing
 
     @property
     def going_on(self) -> Mapping[str, Data]:
@@ -132,58 +143,115 @@ class EventBackend:
     async def look(self) -> None:
         """Ask once, and do what is due. A server that fails is told, not raised."""
         self._counts.rounds += 1
+        await self._end_by_clock()
         failure = ""
-        try:
-            await self._end_by_clock()
-            await self._start(await self._list("pending-start"))
-            await self._finish(await self._list("pending-finish"))
-            for event_id, events in list(self._unkept.items()):
-                await self._keep(event_id, events)
-                del self._unkept[event_id]
-        except (BackendError, StoreError) as error:
-            self._counts.failed += 1
-            failure = str(error)
+        for step in (self._start, self._finish, self._keep_the_rest):
+            began_s = self._clock.monotonic_s()
+            try:
+                await step()
+            except (BackendError, StoreError) as error:
+                failure = failure or str(error)
+                if self._clock.monotonic_s() - began_s >= self._settings.timeout_s:
+                    await self._clock.sleep_s(self._settings.timeout_s * _LATER)
+        self._counts.failed += bool(failure)
         if failure and not self.failing:
-            logger.warning("the event backend can't be used, it is asked again each time: %s", failure)
+            logger.warning("the event backend fails, it is asked again each time: %s", failure)
             self._tell("event_backend.failed", SUBJECT, {"reason": failure})
         elif self.failing and not failure:
             logger.info("the event backend answers again")
             self._tell("event_backend.back", SUBJECT, {})
         self.failing = failure
 
-    async def _start(self, listed: EventList) -> None:
+    async def _start(self) -> None:
+        listed = await self._list("pending-start")
+        due = self._due(listed, "start_date")
         for event_id, held in list(self._held.items()):
-            if held.state is _State.STARTING and listed.whole and event_id not in listed.events:
+            if held.state is not _State.STARTING or event_id in due:
+                continue
+            if event_id in listed.events:
+                await self._forget(event_id)  # it was put off over there, and may yet be called off
+            elif listed.whole:
                 await self._began(event_id, held)  # its answer was lost
-        until_s = self._clock.monotonic_s() + self._settings.every_s
-        for event_id, data in list(listed.events.items())[:MAX_EVENTS]:
-            held = self._held.get(event_id) or _Held(_State.STARTING, data)
-            if event_id not in self._held:
+
+        async def start(event_id: str) -> bool:
+            held = self._held.get(event_id)
+            if held is None:
                 self._make_room()
-                self._held[event_id] = held
+                held = self._held[event_id] = _Held(_State.STARTING, due[event_id])
                 await self._keep_or_forget(event_id)
             taken = await self._post(event_id, "start")
             if held.state is _State.STARTING and taken:
                 await self._began(event_id, held)
             elif held.state is _State.STARTING:
                 await self._forget(event_id)
-            if self._clock.monotonic_s() > until_s:
-                return  # a slow server: what is due to finish is not kept waiting, the rest is listed again
+            return taken
 
-    async def _finish(self, listed: EventList) -> None:
+        await self._each("start", due, start)
+
+    async def _finish(self) -> None:
+        listed = await self._list("pending-finish")
         for event_id, held in list(self._held.items()):
             if held.state is _State.FINISHING and listed.whole and event_id not in listed.events:
                 await self._over(event_id)
-        until_s = self._clock.monotonic_s() + self._settings.every_s
-        for event_id in list(listed.events)[:MAX_EVENTS]:
+
+        async def finish(event_id: str) -> bool:
             known = self._held.get(event_id)
+            if known is not None and known.state is _State.STARTING:
+                with contextlib.suppress(StoreError):  # an end waits for no disk
+                    await self._began(event_id, known)  # what is to be finished began: its answer was lost just now
+                known = self._held[event_id]
             if known is not None and known.state is not _State.FINISHING:
                 self._held[event_id] = replace(known, state=_State.FINISHING)
                 await self._keep_later(event_id, [])
-            if await self._post(event_id, "finish") or known is not None:
+            taken = await self._post(event_id, "finish")
+            if taken or known is not None:
                 await self._over(event_id)  # also where it refuses: it says itself that the end has come
+            return taken
+
+        await self._each("finish", self._due(listed, "end_date"), finish)
+
+    async def _keep_the_rest(self) -> None:
+        """What the store did not take before. Raises ``StoreError``."""
+        for event_id, events in list(self._unkept.items()):
+            await self._keep(event_id, events)
+            del self._unkept[event_id]
+
+    def _due(self, listed: EventList, key: str) -> Mapping[str, Data]:
+        """What is listed, without what is before its time by our clock."""
+        if not is_set(self._clock):
+            return listed.events
+        until_us = self._clock.now_us() + _SKEW_US
+        due = {one: data for one, data in listed.events.items() if (moment_us(data, key) or 0) <= until_us}
+        early = listed.events.keys() - due.keys()
+        if early - self._early[key]:
+            # Should the clock here be wrong, this tells why nothing happens.
+            logger.info("the event backend lists events before their %s, which is waited for: %d", key, len(early))
+        self._early[key] = early
+        return due
+
+    async def _each(self, what: str, due: Mapping[str, Data], tell: Callable[[str], Awaitable[bool]]) -> None:
+        """``tell`` of what is due, whatever becomes of one of them. Raises the first ``BackendError`` at the end."""
+        behind = self._behind[what] = {one: None for one in self._behind[what] if one in due}
+        order = [*(one for one in due if one not in behind), *behind]
+        until_s = self._clock.monotonic_s() + self._settings.every_s
+        failure: BackendError | None = None
+        for event_id in order[:MAX_EVENTS]:
+            began_s = self._clock.monotonic_s()
+            behind.pop(event_id, None)
+            behind[event_id] = None
+            try:
+                if await tell(event_id):
+                    del behind[event_id]
+            except BackendError as error:
+                failure = failure or error
+                if not error.unsure or error.__cause__ is not None:
+                    break  # nobody is let in, or the network's own exception is behind it: the others fare the same
+                if self._clock.monotonic_s() - began_s >= self._settings.timeout_s:
+                    break  # no answer: the others may take as long each
             if self._clock.monotonic_s() > until_s:
-                return
+                break  # a slow server: the other list is not kept waiting, the rest is listed again
+        if failure is not None:
+            raise failure
 
     async def _began(self, event_id: str, held: _Held) -> None:
         """The server took it. One whose end is over already is only told. Raises ``StoreError``: at the next look."""

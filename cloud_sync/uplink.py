@@ -1,140 +1,47 @@
-"""Outbox -> payload -> publish -> acknowledged -> cursor moves.
+"""Outbox -> payload -> publish -> confirmed -> cursor moves. Puts the parts of the uplink together.
 
 Rules of this file:
 
-1. The store is the queue. Here are at most the records of one read and those in the link's window; whatever is not
-   acknowledged when a connection ends is read and sent again, under the same numbers.
-2. The cursor moves over records that are acknowledged without a gap, and is persisted about once a second: a crash
-   repeats records, it never loses one.
+1. The store is the queue. What is not confirmed when a connection ends is read and sent again, under the same numbers.
+2. The cursor moves over records that are confirmed without a gap (``lanes.py``), by the broker's word or the central
+   server's (``confirm.py``), and is persisted about once a second: a crash repeats records, it never loses one.
 3. Before the first record leaves, the outbox is told to hold what it has; when the connection has ended, which numbers
    did leave. A record whose PUBACK was lost may be at the server, so it must keep its number.
-4. Order within a stream is the order of its numbers. Events and telemetry share the window and don't wait for each
-   other.
-5. A record that can't be encoded, or that the server refuses by itself ``REFUSALS_BEFORE_ASIDE`` times, is set aside:
-   it stays in the store, is counted and reported as an event, and the queue goes on.
+4. Each connection begins with state, catalogue and the newest value of everything; then come events, then the backlog,
+   beside the live data (``sending.py``). The subscriptions go ahead of all that: who sees the site come online may
+   send a command at once, and not every broker keeps it.
+5. What the central server leaves unconfirmed for too long is sent again, though the broker has acknowledged it; sooner
+   on a new connection whose broker has not kept what was said meanwhile.
 """
 
 import asyncio
 import contextlib
-import logging
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, TypeAlias, TypeVar
 
 from agent.core.clock import Clock
 from agent.core.errors import StoreError, Unavailable
 from agent.core.model import Event, Signal
-from agent.core.ports import Outbox, StoredBlock, StoredEvent
+from agent.core.ports import Outbox
+from cloud_sync.confirm import Confirmation
 from cloud_sync.downlink import Conversation, Downlink, Execute
-from cloud_sync.link import MqttLink
-from cloud_sync.mqtt import LinkStats, Refused
-from cloud_sync.payload import MAX_JSON_ROWS, encode_block, encode_catalog, encode_event, encode_json, encode_state
+from cloud_sync.lanes import Stream
+from cloud_sync.link import Link, MqttLink
+from cloud_sync.mqtt import Refused
+from cloud_sync.patience import Patience
+from cloud_sync.payload import encode_catalog, encode_state, encode_status
+from cloud_sync.records import Form, Record, event_record
+from cloud_sync.sending import GOODBYE_S, Feed, Sender, run_all, within
 from cloud_sync.settings import UplinkSettings, Will
-from cloud_sync.subscriber import PayloadError
+from cloud_sync.uplink_parts import NO_PARTS, Node, Parts, StreamStatus, Talk, UplinkStatus
 
-_log = logging.getLogger(__name__)
+__all__ = ["Node", "Parts", "StreamStatus", "Uplink", "UplinkStatus"]
 
 BLOCKS_PER_READ = 32
 EVENTS_PER_READ = 100
-REFUSALS_BEFORE_ASIDE = 5
 PERSIST_EVERY_S = 1.0
-STORE_RETRY_S = 5.0
-GOODBYE_S = 1.0
-
-_SET_ASIDE = "uplink.set_aside"
-
-_Result = TypeVar("_Result")
-
-
-class Link(Protocol):
-    """Connections, one after the other; ``cloud_sync.link.MqttLink`` is one."""
-
-    @property
-    def stats(self) -> LinkStats:
-        """What the link has seen."""
-
-    async def run(self, serve: Callable[[Conversation], Awaitable[None]]) -> None:
-        """Connect for ever; ``serve`` runs for the life of each connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStatus:
-    """How far a stream is: sequence numbers, and the records set aside since the start."""
-
-    newest: int
-    acked: int
-    backlog: int  #: numbers that are committed and not yet acknowledged
-    set_aside: int
-
-
-@dataclass(frozen=True, slots=True)
-class UplinkStatus:
-    """What the API and ``/metrics`` show."""
-
-    broker: str
-    connected: bool
-    protocol: str
-    last_error: str
-    next_try_in_s: float | None
-    connections: int
-    failures: int
-    published: int
-    bytes_published: int
-    streams: Mapping[str, StreamStatus]
-    commands: Mapping[str, int]  #: counters; empty: none are taken
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """A record on its way: its number, what it is for a report, and its messages, encoded one at a time."""
-
-    seq: int
-    first_seq: int
-    report: bool
-    messages: Callable[[], Iterator[bytes]]
-    heavy: bool = False  #: encoding takes some ms, so it is done in a thread
-    smaller: Callable[[], Iterator[bytes]] | None = None  #: the same in smaller messages, for a broker that limits them
-
-
-#: A record that was handed over, and the futures of its PUBACKs.
-_UnderWay: TypeAlias = tuple[_Record, list["asyncio.Future[None]"]]
-
-
-class _Stream:
-    """One stream's place: what this process handed over, what came back, what is persisted of it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.acked = 0
-        self.sent = 0
-        self.persisted = 0
-        self.set_aside = 0
-        self.refused = (0, 0)  #: seq, and how many times the server refused it
-        self.wake = asyncio.Event()
-        self.under_way: asyncio.Queue[_UnderWay] = asyncio.Queue(EVENTS_PER_READ)
-        self.confirming: _UnderWay | None = None
-
-    def start(self, acked: int) -> None:
-        """Take up the persisted cursor, unless this process is ahead of it."""
-        self.persisted = acked
-        self.acked = max(self.acked, acked)
-        self.sent = max(self.sent, self.acked)
-        self.under_way = asyncio.Queue(EVENTS_PER_READ)
-        self.confirming = None
-
-    def settle(self) -> None:
-        """At the end of a connection: count the acknowledgements that came and were not yet dealt with."""
-        rest = [] if self.confirming is None else [self.confirming]
-        while not self.under_way.empty():
-            rest.append(self.under_way.get_nowait())
-        for record, acknowledgements in rest:
-            if not all(
-                future.done() and not future.cancelled() and not future.exception() for future in acknowledgements
-            ):
-                return
-            self.acked = record.seq
+OVERDUE_EVERY_S = 5.0
 
 
 class Uplink:
@@ -152,8 +59,9 @@ class Uplink:
         boot: str,
         version: str,
         execute: Execute | None = None,
-        link: Link | None = None,
+        parts: Parts = NO_PARTS,
     ) -> None:
+        self._node, self._latest = parts.node, parts.latest
         will = Will(settings.topic("state"), encode_state(online=False, since_us=None, version=version, boot=boot))
         self._settings = settings
         self._outbox = outbox
@@ -162,15 +70,23 @@ class Uplink:
         self._boot = boot
         self._version = version
         commands = execute is not None and settings.takes_commands
-        self._link: Link = link or MqttLink(settings.link(will, commands=commands), clock)
+        asked = self._node.will if self._node else will
+        self._link: Link[Conversation] = parts.link or MqttLink(settings.link(asked, commands=commands), clock)
         self._downlink = Downlink(settings.topic("command"), execute) if execute is not None and commands else None
-        self._telemetry = _Stream("telemetry")
-        self._events = _Stream("event")
-        self._streams = (self._events, self._telemetry)
-        self._catalog_version = -1
-        self._signals: Mapping[int, Signal] = {}
-        self._acked = asyncio.Event()
-        self._store_fault = ""
+        self._events = self._feed("event", self._read_events)
+        self._telemetry = self._feed("telemetry", self._read_blocks)
+        self._feeds = (self._events, self._telemetry)
+        streams = [feed.stream for feed in self._feeds]
+        self._patience = Patience(clock)
+        self._confirmation = Confirmation(
+            settings, outbox, self._patience, streams, report, self._word_came, parts.notes
+        )
+        self._form = Form(settings.payload, -1, {})
+        self._naming = asyncio.Lock()
+        self._moved = asyncio.Event()
+        self._waiting_s: dict[str, float] = {}  #: by stream that waits, since when its cursor has not moved
+        self._session: Conversation | None = None
+        self._talk: Talk | None = None  #: the session, where there is a node
         self._loop: asyncio.AbstractEventLoop | None = None
         outbox.on_commit(_weakly(self._on_commit))
 
@@ -185,50 +101,106 @@ class Uplink:
 
     def status(self) -> UplinkStatus:
         """Where things stand. Reads the store: async callers use a thread. Raises ``StoreError``."""
-        link, streams = self._link.stats, {}
-        for stream in self._streams:
-            newest = self._outbox.newest(stream.name)
-            acked = max(stream.acked, self._outbox.acked(stream.name))
-            streams[stream.name] = StreamStatus(newest, acked, max(newest - acked, 0), stream.set_aside)
-        next_try_s = link.next_try_s
+        link, next_try_s = self._link.stats, self._link.stats.next_try_s
         return UplinkStatus(
             broker=self._settings.broker_url,
             connected=link.connected,
             protocol=link.protocol,
-            last_error=self._store_fault or link.last_error,
+            last_error=self._patience.fault or link.last_error,
             next_try_in_s=None if next_try_s is None else max(next_try_s - self._clock.monotonic_s(), 0.0),
             connections=link.connections,
             failures=link.failures,
             published=link.published,
             bytes_published=link.bytes_published,
-            streams=streams,
+            streams={feed.stream.name: self._stream_status(feed.stream) for feed in self._feeds},
             commands={} if self._downlink is None else self._downlink.counters(),
+            acks=self._confirmation.counters(),
+            by_word=self._confirmation.by_word,
+            central_silent_s=self._confirmation.silent_s,
+            central_refused=self._confirmation.refusal,
+            node={} if self._node is None else self._node.counters(),
+            duplicate=self._link.stats.duplicate(self._clock.monotonic_s()),
+            cert_file=self._settings.cert_file,
+        )
+
+    def _stream_status(self, stream: Stream) -> StreamStatus:
+        newest = self._outbox.newest(stream.name)
+        acked = max(stream.cursor, self._outbox.acked(stream.name))
+        since_s = self._waiting_s.get(stream.name) if newest > acked else None
+        return StreamStatus(
+            newest,
+            acked,
+            max(newest - acked, 0),
+            stream.set_aside,
+            draining=stream.backlog_left if self._link.stats.connected else 0,
+            resent=stream.resent,
+            waiting_s=0.0 if since_s is None else self._clock.monotonic_s() - since_s,
         )
 
     async def serve(self, session: Conversation) -> None:
         """Send on one connection until it ends. Never returns by itself; raises ``Unavailable``."""
-        for stream in self._streams:
-            stream.start(await self._from_store(self._outbox.acked, stream.name))
-            await self._until_stored(partial(self._hold, stream, None))
+        await self._begin(self._events, session)
+        self._session = session
+        talk = self._talk = None if self._node is None else self._node.talk(session, self._telemetry.stream)
         try:
-            self._catalog_version = -1
-            await self._publish_state(session, online=True)
-            await self._publish_catalog(session)
-            await _run_all(
-                self._send(session, self._events, self._read_events),
-                self._send(session, self._telemetry, self._read_blocks),
-                self._persist(),
+            # In this order they put their first message on the wire.
+            await run_all(
+                self._confirmation.serve(session),
                 *([] if self._downlink is None else [self._downlink.serve(session)]),
+                self._speak(session, talk),
             )
         finally:
-            await self._goodbye(session)
+            if talk is None:
+                await within(self._clock, GOODBYE_S, self._publish_state(session, online=False))
             with contextlib.suppress(StoreError):
-                for stream in self._streams:
-                    stream.settle()
-                    await self._persist_one(stream, at_once=True)
-                    await self._hold(stream, max(stream.sent, stream.acked))
+                for feed in self._feeds:
+                    await self._end(feed)
 
-    # State and catalogue.
+    async def _speak(self, session: Conversation, talk: Talk | None) -> None:
+        """All that goes out, on one connection until it ends."""
+        if talk is None:
+            await self._begin(self._telemetry, session)
+            await self._introduce(session)
+        sender = Sender(talk or session, self._clock, self._report, self._confirmed)
+        await run_all(
+            sender.run([self._events] if talk else self._feeds),
+            self._persist(),
+            self._send_overdue(),
+            *([] if talk is None else [talk.serve(), self._send_telemetry(session, sender, talk)]),
+        )
+
+    async def _send_telemetry(self, session: Conversation, sender: Sender, talk: Talk) -> None:
+        """When it may leave; until then the store is free to pack it."""
+        await talk.ready()
+        await self._begin(self._telemetry, session)
+        await talk.begin()
+        await sender.run([self._telemetry], behind=[self._events])
+
+    # What a connection begins and ends with.
+
+    async def _begin(self, feed: Feed, session: Conversation) -> None:
+        name = feed.stream.name
+        await self._patience.write(partial(self._outbox.hold, name, None))
+        # Behind ``hold``: from here on nothing is sealed over the edge between backlog and live data.
+        resume = await self._patience.read(self._outbox.acked, name)
+        newest = await self._patience.read(self._outbox.newest, name)
+        feed.stream.connect(resume, newest, missed=not session.resumed)
+        self._note_waiting(feed)
+
+    async def _end(self, feed: Feed) -> None:
+        """Raises ``StoreError``: the numbers stay held, and what was confirmed is sent again."""
+        stream = feed.stream
+        await self._persist_one(stream, at_once=True)
+        await asyncio.wrap_future(self._outbox.hold(stream.name, max(stream.newest_sent, stream.cursor)))
+
+    async def _introduce(self, session: Conversation) -> None:
+        self._form = Form(self._settings.payload, -1, {})
+        await self._publish_state(session, online=True)
+        await self._publish_catalog(session)
+        if self._latest is not None:
+            now_us, version = self._clock.now_us(), self._form.catalog_version
+            payload = encode_status(self._latest(), t_us=now_us, catalog_version=version, boot=self._boot)
+            await self._publish_retained(session, "status", payload)
 
     async def _publish_state(self, session: Conversation, *, online: bool) -> None:
         now_us = self._clock.now_us()
@@ -240,177 +212,87 @@ class Uplink:
 
     async def _publish_catalog(self, session: Conversation) -> None:
         """Publish the catalogue if it has grown, and wait for its PUBACK: records come after the names they need."""
-        version, signals = await self._from_store(self._outbox.catalog)
-        if version == self._catalog_version:
-            return
-        self._signals = {signal.id: signal for signal in signals}
-        payload = await asyncio.to_thread(encode_catalog, version, signals)
-        self._catalog_version = version
-        try:
-            await (await session.publish(self._settings.topic("catalog"), payload, retain=True))
-        except Refused as error:
-            # Names can wait, values can't.
-            self._report(Event("uplink.catalog_refused", self._clock.now_us(), "catalog", {"reason": error.reason}))
+        async with self._naming:
+            version, signals = await self._patience.read(self._outbox.catalog)
+            if version == self._form.catalog_version:
+                return
+            payload = await asyncio.to_thread(encode_catalog, version, signals)
+            by_id: Mapping[int, Signal] = {signal.id: signal for signal in signals}
+            self._form = Form(self._settings.payload, version, by_id)
+            await self._publish_retained(session, "catalog", payload)
 
-    async def _goodbye(self, session: Conversation) -> None:
-        goodbye = asyncio.ensure_future(self._publish_state(session, online=False))
-        timeout = asyncio.ensure_future(self._clock.sleep_s(GOODBYE_S))
-        await asyncio.wait((goodbye, timeout), return_when=asyncio.FIRST_COMPLETED)
-        goodbye.cancel()
-        timeout.cancel()
-        # Whatever became of it: the connection may have been dead already.
-        await asyncio.gather(goodbye, timeout, return_exceptions=True)
+    async def _publish_retained(self, session: Conversation, name: str, payload: bytes) -> None:
+        try:
+            await (await session.publish(self._settings.topic(name), payload, retain=True))
+        except Refused as error:
+            # Names and a glance can wait, values can't.
+            self._report(Event(f"uplink.{name}_refused", self._clock.now_us(), name, {"reason": error.reason}))
 
     # Records.
 
-    async def _send(
-        self,
-        session: Conversation,
-        stream: _Stream,
-        read: Callable[[Conversation, int], Awaitable[Sequence[_Record]]],
-    ) -> None:
-        """Publish a stream from its cursor on, and move the cursor as acknowledgements come back in order."""
+    def _feed(self, name: str, read: Callable[[int], Awaitable[Sequence[Record]]]) -> Feed:
+        return Feed(Stream(name), self._settings.topic(name), read, partial(self._outbox.newest, name))
 
-        async def publish() -> None:
-            cursor = stream.acked
-            while True:
-                stream.wake.clear()
-                records = await read(session, cursor)
-                for record in records:
-                    acknowledgements = await self._publish_record(session, stream, record)
-                    await stream.under_way.put((record, acknowledgements))
-                    cursor = record.seq
-                if not records:
-                    await stream.wake.wait()
+    async def _read_blocks(self, after_seq: int) -> Sequence[Record]:
+        blocks = await self._patience.read(self._outbox.blocks, after_seq, BLOCKS_PER_READ)
+        if not blocks:
+            return []
+        if self._talk is not None:
+            return await self._talk.records(blocks)
+        # After the blocks: whatever signal they name is in it.
+        assert self._session is not None  # noqa: S101 - who reads sends on it
+        await self._publish_catalog(self._session)
+        return await asyncio.to_thread(self._form.records, blocks, self._telemetry.stream.cursor)
 
-        async def confirm() -> None:
-            while True:
-                record, acknowledgements = stream.confirming = await stream.under_way.get()
-                waiting = [future for future in acknowledgements if not future.done()]
-                if waiting:
-                    await asyncio.wait(waiting)
-                try:
-                    for acknowledged in acknowledgements:
-                        acknowledged.result()
-                except Refused as error:
-                    self._refused(stream, record, error)
-                stream.acked, stream.confirming = record.seq, None
-                self._acked.set()
+    async def _read_events(self, after_seq: int) -> Sequence[Record]:
+        events = await self._patience.read(self._outbox.events, after_seq, EVENTS_PER_READ)
+        return [event_record(event, self._events.stream.cursor) for event in events]
 
-        await _run_all(publish(), confirm())
+    # What is confirmed.
 
-    async def _publish_record(
-        self, session: Conversation, stream: _Stream, record: _Record
-    ) -> list["asyncio.Future[None]"]:
-        """Hand all messages of a record over. A record that can't be sent at all is set aside and has none."""
-        reason = ""
-        for messages in (record.messages, record.smaller):
-            if messages is None:
-                continue
-            heavy = record.heavy or messages is record.smaller
-            try:
-                return await self._publish_messages(session, stream, record.seq, messages(), heavy=heavy)
-            except PayloadError as error:
-                reason = str(error)
-                break
-            except Refused as error:
-                reason = error.reason
-        self._set_aside(stream, record, reason)
-        return []
+    def _confirmed(self, feed: Feed) -> None:
+        """The cursor may have moved."""
+        if feed.stream.cursor > feed.stream.persisted:
+            self._waiting_s.pop(feed.stream.name, None)
+            self._note_waiting(feed)
+            feed.moved.set()
+            self._moved.set()
 
-    async def _publish_messages(
-        self, session: Conversation, stream: _Stream, seq: int, messages: Iterator[bytes], *, heavy: bool
-    ) -> list["asyncio.Future[None]"]:
-        topic = self._settings.topic(stream.name)
-        acknowledgements: list[asyncio.Future[None]] = []
-        while True:
-            payload = await asyncio.to_thread(next, messages, None) if heavy else next(messages, None)
-            if payload is None:
-                return acknowledgements
-            stream.sent = max(stream.sent, seq)
-            acknowledgements.append(await session.publish(topic, payload))
+    def _note_waiting(self, feed: Feed) -> None:
+        if feed.newest() > feed.stream.cursor:
+            self._waiting_s.setdefault(feed.stream.name, self._clock.monotonic_s())
 
-    async def _read_blocks(self, session: Conversation, after_seq: int) -> list[_Record]:
-        blocks = await self._from_store(self._outbox.blocks, after_seq, BLOCKS_PER_READ)
-        if blocks:
-            # After the blocks: whatever signal they name is in it.
-            await self._publish_catalog(session)
-        if self._settings.payload == "blocks":
-            return [self._block_record(block) for block in blocks]
-        # The small ones all in one visit to a thread: each visit costs more than encoding one of them.
-        return await asyncio.to_thread(lambda: [_encoded(self._block_record(block), block.rows) for block in blocks])
-
-    def _block_record(self, block: StoredBlock) -> _Record:
-        version, signals = self._catalog_version, self._signals
-
-        def as_json() -> Iterator[bytes]:
-            return encode_json(block, version, signals)
-
-        def as_block() -> Iterator[bytes]:
-            yield encode_block(block, version)
-
-        if self._settings.payload == "blocks":
-            return _Record(block.seq, block.first_seq, report=True, messages=as_block, smaller=as_json)
-        return _Record(block.seq, block.first_seq, report=True, messages=as_json, heavy=True)
-
-    async def _read_events(self, _session: Conversation, after_seq: int) -> list[_Record]:
-        events = await self._from_store(self._outbox.events, after_seq, EVENTS_PER_READ)
-        return [_event_record(event) for event in events]
-
-    # What goes wrong with a record.
-
-    def _refused(self, stream: _Stream, record: _Record, error: Refused) -> None:
-        """Count a refusal: raises ``Unavailable`` to try again on a new connection, or sets the record aside."""
-        seq, times = stream.refused
-        times = times + 1 if seq == record.seq else 1
-        stream.refused = (record.seq, times)
-        if times < REFUSALS_BEFORE_ASIDE:
-            raise Unavailable(error.op, error.reason, error.hint) from error
-        self._set_aside(stream, record, error.reason)
-
-    def _set_aside(self, stream: _Stream, record: _Record, reason: str) -> None:
-        stream.set_aside += 1
-        data = {"first_seq": record.first_seq, "seq": record.seq, "reason": reason}
-        if record.report:
-            self._report(Event(_SET_ASIDE, self._clock.now_us(), stream.name, data))
-
-    # The store.
+    def _word_came(self) -> None:
+        for feed in self._feeds:
+            self._confirmed(feed)
 
     async def _persist(self) -> None:
         while True:
-            await self._acked.wait()
-            self._acked.clear()
-            for stream in self._streams:
-                await self._until_stored(partial(self._persist_one, stream))
+            await self._moved.wait()
+            self._moved.clear()
+            for feed in self._feeds:
+                await self._persist_one(feed.stream)
             await self._clock.sleep_s(PERSIST_EVERY_S)
 
-    async def _persist_one(self, stream: _Stream, *, at_once: bool = False) -> None:
-        upto = stream.acked
+    async def _persist_one(self, stream: Stream, *, at_once: bool = False) -> None:
+        upto = stream.cursor
         if upto > stream.persisted:
-            await asyncio.wrap_future(self._outbox.ack(stream.name, upto, at_once=at_once))
+            write = partial(self._outbox.ack, stream.name, upto, at_once=at_once)
+            await (asyncio.wrap_future(write()) if at_once else self._patience.write(write))
             stream.persisted = upto
 
-    async def _hold(self, stream: _Stream, upto_seq: int | None) -> None:
-        await asyncio.wrap_future(self._outbox.hold(stream.name, upto_seq))
-
-    async def _from_store(self, read: Callable[..., _Result], *args: object) -> _Result:
-        return await self._until_stored(partial(asyncio.to_thread, read, *args))
-
-    async def _until_stored(self, action: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Do it again until the store is well: the site's data waits there, not here."""
+    async def _send_overdue(self) -> None:
+        """Go back to what the central server has confirmed, when that is too long ago."""
         while True:
-            try:
-                result = await action()
-            except StoreError as error:
-                if not self._store_fault:
-                    _log.warning("the uplink waits for the store: %s", error)
-                self._store_fault = str(error)
-                await self._clock.sleep_s(STORE_RETRY_S)
-            else:
-                if self._store_fault:
-                    _log.info("the uplink goes on: the store is well again")
-                    self._store_fault = ""
-                return result
+            await self._clock.sleep_s(OVERDUE_EVERY_S)
+            for feed in self._feeds:
+                if feed.stream.overdue(self._clock.monotonic_s()):
+                    # The store knows the last whole record: the server may have confirmed a part of one.
+                    ack = partial(self._outbox.ack, feed.stream.name, feed.stream.cursor, at_once=True)
+                    await self._patience.write(ack)
+                    feed.stream.rewind(await self._patience.read(self._outbox.acked, feed.stream.name))
+                    feed.rewound.set()
+                    feed.moved.set()
 
     def _on_commit(self) -> None:
         # From the writer's thread, perhaps before the first connection or after the last.
@@ -419,8 +301,9 @@ class Uplink:
                 self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        for stream in self._streams:
-            stream.wake.set()
+        for feed in self._feeds:
+            self._note_waiting(feed)
+            feed.committed.set()
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:
@@ -433,36 +316,3 @@ def _weakly(method: Callable[[], None]) -> Callable[[], None]:
             alive()
 
     return call
-
-
-def _encoded(record: _Record, rows: int) -> _Record:
-    """A record that makes one small message with this message made; any other one as it is."""
-    if rows > MAX_JSON_ROWS:
-        return record
-    try:
-        messages = list(record.messages())
-    except PayloadError:
-        return record  # it says so again when its turn has come
-    return replace(record, messages=partial(iter, messages), heavy=False)
-
-
-def _event_record(record: StoredEvent) -> _Record:
-    def messages() -> Iterator[bytes]:
-        yield encode_event(record)
-
-    # The report of a refused report would be refused as well, and so on for ever.
-    return _Record(record.seq, record.seq, report=record.event.kind != _SET_ASIDE, messages=messages)
-
-
-async def _run_all(*parts: Coroutine[None, None, None]) -> None:
-    """Run endless parts together; the first that ends takes the others with it and says why."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result

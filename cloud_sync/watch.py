@@ -25,6 +25,7 @@ from typing import TypeAlias
 
 from agent.core.clock import SystemClock
 from agent.core.errors import AgentError, ConfigError
+from cloud_sync.lanes import Ranges
 from cloud_sync.link import MqttLink
 from cloud_sync.mqtt import Session
 from cloud_sync.settings import LinkSettings
@@ -34,9 +35,11 @@ from cloud_sync.subscriber import (
     PayloadError,
     Row,
     State,
+    Status,
     Telemetry,
     decode_event,
     decode_state,
+    decode_status,
     decode_telemetry,
 )
 
@@ -55,7 +58,7 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Numbers of a stream that never came."""
+    """Numbers of a stream that never came, and never will: ``base`` has passed them."""
 
     stream: str
     first_seq: int
@@ -78,27 +81,37 @@ class Bad:
     reason: str
 
 
-Item: TypeAlias = Values | EventMessage | State | Catalog | Gap | Repeated | Bad
+Item: TypeAlias = Values | EventMessage | State | Status | Catalog | Gap | Repeated | Bad
 
 
 @dataclass(slots=True)
 class _Numbers:
-    """The numbers of one stream so far. A lower number with a boot never seen is a store that began anew."""
+    """The numbers of one stream so far, in any order: live data comes beside the backlog.
+
+    What is missing is a gap when ``base`` has passed it. A number below it with a boot never seen is a store that began
+    anew.
+    """
 
     stream: str
-    last: int | None = None
+    base: int | None = None  #: up to there all that is missing was reported; None: nothing came yet
     boots: set[str] = field(default_factory=set)
+    came: Ranges = field(default_factory=Ranges)  #: above ``base``
 
-    def take(self, first_seq: int, seq: int, boot: str) -> Gap | Repeated | None:
+    def take(self, first_seq: int, seq: int, boot: str, base: int) -> Iterator[Gap | Repeated]:
         known = boot in self.boots
         self.boots.add(boot)
-        last = self.last
-        if last is not None and seq <= last and known:
-            return Repeated(self.stream, seq)
-        self.last = seq
-        if last is not None and first_seq > last + 1:
-            return Gap(self.stream, last + 1, first_seq - 1)
-        return None
+        if self.base is None or (seq <= self.base and not known):
+            self.base, self.came = base, Ranges()
+        if seq <= self.base or self.came.covers(max(first_seq, self.base + 1), seq):
+            yield Repeated(self.stream, seq)
+        self.came.add(first_seq, seq)
+        while self.base < base:
+            there = min(self.came.reach(self.base), base)
+            if there == self.base:
+                there = min((self.came.next_above(there) or base + 1) - 1, base)
+                yield Gap(self.stream, self.base + 1, there)
+            self.base = there
+        self.came.forget(self.base)
 
 
 class Receiver:
@@ -118,14 +131,15 @@ class Receiver:
                 yield decode_state(payload)
             elif name == "catalog":
                 yield from self._take_catalog(Catalog.from_payload(payload))
+            elif name == "status":
+                yield decode_status(payload)
             elif name == "telemetry":
                 yield from self._take_telemetry(decode_telemetry(payload))
             elif name == "event":
                 event = decode_event(payload)
-                finding = self._events.take(event.seq, event.seq, event.boot)
-                if finding is not None:
-                    yield finding
-                if not isinstance(finding, Repeated):
+                findings = list(self._events.take(event.seq, event.seq, event.boot, event.base))
+                yield from findings
+                if not any(isinstance(finding, Repeated) for finding in findings):
                     yield event
         except PayloadError as error:
             yield Bad(topic, str(error))
@@ -138,10 +152,9 @@ class Receiver:
             yield Values(message, list(message.rows(catalog)))
 
     def _take_telemetry(self, message: Telemetry) -> Iterator[Item]:
-        finding = self._telemetry.take(message.first_seq, message.seq, message.boot)
-        if finding is not None:
-            yield finding
-        if isinstance(finding, Repeated):
+        findings = list(self._telemetry.take(message.first_seq, message.seq, message.boot, message.base))
+        yield from findings
+        if any(isinstance(finding, Repeated) for finding in findings):
             return
         if self.catalog is not None and self.catalog.version >= message.catalog and not self._waiting:
             yield Values(message, list(message.rows(self.catalog)))
@@ -170,6 +183,8 @@ def as_text(site: str, item: Item) -> Iterator[str]:
             yield f"{_clock_text(t_us)} {site} event #{seq}: {kind} {subject} {json.dumps(data, ensure_ascii=False)}"
         case State(online=online, version=version):
             yield f"{site} is {'online' if online else 'offline'}, version {version}"
+        case Status(t_us=t_us, values=values):
+            yield f"{_clock_text(t_us)} {site} newest values of {len(values)} signals"
         case Catalog(version=version, signals=signals):
             yield f"{site} catalogue version {version}: {len(signals)} signals"
         case Gap(stream, first_seq, seq):
@@ -202,7 +217,7 @@ def _entries(item: Item) -> Iterator[dict[str, object]]:
             yield {"repeated": stream, "seq": seq}
         case Bad(topic, reason):
             yield {"bad": topic, "reason": reason}
-        case Catalog():
+        case Catalog() | Status():
             return
 
 
@@ -226,7 +241,9 @@ async def watch(settings: LinkSettings, root: str, site: str, *, json_lines: boo
     form = as_json_lines if json_lines else as_text
 
     async def serve(session: Session) -> None:
-        await session.subscribe(*(f"{root}/{site}/{name}" for name in ("state", "catalog", "telemetry", "event")))
+        await session.subscribe(
+            *(f"{root}/{site}/{name}" for name in ("state", "catalog", "status", "telemetry", "event"))
+        )
         while True:
             message = await session.next_message()
             name = message.topic.split("/")[-2]

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from agent.config import DEVICES, Config, Report, env_names
+from agent.config import DEVICES, CommanderSection, Config, Report, env_names
 from agent.config_control import AlarmAct, AlarmSet, LoadStation, StationAct
 from agent.config_ocpp import OcppCertificate
 from agent.yamlfile import Section
@@ -32,8 +32,8 @@ ENVIRONMENT = """\
 ## Environment
 
 Each of these variables, in the process's environment or in a file `.env` in its working directory, overrides one key.
-`ENLACE_CONFIG` names the configuration file where `--config` is not given. Any other variable that begins with
-`ENLACE_` is an error.
+`ENLACE_CONFIG` names the configuration file where `--config` is not given; `enlace demo` sets `ENLACE_DEMO_CONTROL`
+for its gateway. Any other variable that begins with `ENLACE_` is an error.
 
 | variable | key |
 |---|---|
@@ -51,6 +51,7 @@ def render() -> str:
         (driver,) = get_args(device.model_fields["driver"].annotation)
         parts.append(table(f"`devices:` with `driver: {driver}`", device.__doc__ or "", device))
     parts.append(table("`report:` of a device", Report.__doc__ or "", Report))
+    parts.append(table("One of `uplink.commanders:`", CommanderSection.__doc__ or "", CommanderSection))
     parts.append(table("One of `ocpp.certificates:`", OcppCertificate.__doc__ or "", OcppCertificate))
     parts.append(table("One of a schedule's `then:`", StationAct.__doc__ or "", StationAct))
     parts.append(table("One of the `then:` of an alarm, a rule or an event", AlarmAct.__doc__ or "", AlarmAct))

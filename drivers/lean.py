@@ -7,20 +7,23 @@ logs imports asammdf itself.
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator
 
 _NAME = "asammdf"
+_turn = threading.RLock()  #: DBCs are read in threads: who leaves first must not let it in for the others
 
 
 @contextlib.contextmanager
 def without_asammdf() -> Iterator[None]:
     """Within it, ``import asammdf`` fails, unless it was imported before."""
-    if _NAME in sys.modules:
-        yield
-        return
-    # None is the import system's own word for "do not look for this module".
-    sys.modules[_NAME] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[_NAME]
+    with _turn:
+        if _NAME in sys.modules:
+            yield
+            return
+        # None is the import system's own word for "do not look for this module".
+        sys.modules[_NAME] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            del sys.modules[_NAME]

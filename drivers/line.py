@@ -46,7 +46,7 @@ _PTY_FRAMING = "8N1"
 _HINTS = {
     errno.ENOENT: "is it plugged in? `ls -l /dev/serial/by-id` lists the ports",
     errno.EACCES: "add the user to group dialout",
-    errno.EPERM: "add the user to group dialout",
+    errno.EPERM: "the service may not open ports of this kind: allow it by DeviceAllow= (systemctl edit enlace)",
     errno.EAGAIN: "another program has it open (ModemManager, a terminal): stop it",
     errno.EBUSY: "another program has it open (ModemManager, a terminal): stop it",
     errno.ENOTTY: "write the path of a serial port",
@@ -256,12 +256,12 @@ def _open_serial(port: str, baud: int, framing: str) -> SerialLine:
         pseudo = _is_pseudo(port)
         shape = _framing(_PTY_FRAMING if pseudo else framing)
         opened = serial.Serial(port, baud, timeout=0, write_timeout=0, exclusive=True, **shape)
-        try:
+        with contextlib.ExitStack() as unfinished:
+            unfinished.callback(opened.close)
             _refine(opened.fileno())
-            return SerialLine(port, opened, pseudo=pseudo)
-        except BaseException:
-            opened.close()
-            raise
+            line = SerialLine(port, opened, pseudo=pseudo)
+            unfinished.pop_all()
+        return line
 
 
 def _is_pseudo(port: str) -> bool:
@@ -327,22 +327,21 @@ async def _connect(port: str) -> SocketLine:
     except OSError as error:
         raise Unavailable(op, error.strerror or str(error), _NET_HINT) from error
     for family, kind, protocol, _, address in found:
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.setblocking(False)
-            _keep_alive(connection)
-            async with asyncio.timeout(CONNECT_S):
-                await loop.sock_connect(connection, address)
-            return SocketLine(port, connection)
-        except TimeoutError:
-            connection.close()
-            failure = Unavailable(op, f"no answer within {CONNECT_S:.0f} s", _NET_HINT)
-        except OSError as error:
-            connection.close()
-            failure = _translate(op, error, _NET_HINT)
-        except BaseException:
-            connection.close()
-            raise
+        with contextlib.ExitStack() as unfinished:
+            connection = unfinished.enter_context(socket.socket(family, kind, protocol))
+            try:
+                connection.setblocking(False)
+                _keep_alive(connection)
+                async with asyncio.timeout(CONNECT_S):
+                    await loop.sock_connect(connection, address)
+            except TimeoutError:
+                failure = Unavailable(op, f"no answer within {CONNECT_S:.0f} s", _NET_HINT)
+            except OSError as error:
+                failure = _translate(op, error, _NET_HINT)
+            else:
+                line = SocketLine(port, connection)
+                unfinished.pop_all()
+                return line
     raise failure
 
 

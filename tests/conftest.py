@@ -2,10 +2,16 @@
 
 import asyncio
 import logging
+import shutil
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+# No test asserts how long something takes: the machines that run them are busy.
+hypothesis.settings.register_profile("enlace", deadline=None)
+hypothesis.settings.load_profile("enlace")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the suite in its background has it ignore Ctrl-C, and so would each program that a test starts.
@@ -47,3 +53,10 @@ def no_leaked_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     if leaked:
         pytest.fail("left tasks behind:\n" + "\n".join(leaked))
+
+
+@pytest.fixture
+def room_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plenty of it: ``enlace check`` says in one line more where a machine is short of it."""
+    usage = shutil.disk_usage("/")._replace(free=1 << 40)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)

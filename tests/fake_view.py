@@ -9,12 +9,12 @@ from argon2 import PasswordHasher
 
 from agent.api.auth import Auth
 from agent.api.passwords import Passwords
-from agent.api.view import ChannelInfo, DeviceInfo, History, HistoryPoint, PartHealth, PendingCharger, SiteInfo
+from agent.api.view import DeviceInfo, History, HistoryPoint, PartHealth, PendingCharger, SiteInfo
 from agent.control.model import Command, Decision, JobInfo, Origin, Outcome, Result, Station, Wish
 from agent.core.clock import Clock
 from agent.core.errors import CommandRejected, ConfigError, Refusal, StoreError
 from agent.core.model import Batch, Encoding, Event, Kind, Number, Session, Signal
-from agent.core.ports import Action, Latest, Setting
+from agent.core.ports import Action, ChannelStatus, Latest, Setting
 from agent.pipeline.health import Health, UnitState, WireState
 from agent.pipeline.hub import Hub, Subscription
 
@@ -81,7 +81,7 @@ class FakeView:
         self.hub.publish(batch)
 
     def site(self) -> SiteInfo:
-        return SiteInfo("depot-7", "Depot 7", "UTC", "1.2.3", "0f" * 16)
+        return SiteInfo("depot-7", "Depot 7", "UTC", "1.2.3", "0f" * 16, "mqtts://central.example:8883")
 
     def signals(self) -> Sequence[Signal]:
         return self.known
@@ -98,6 +98,9 @@ class FakeView:
             DeviceInfo("meter1", "can", self.wires[1]),
             DeviceInfo("later", "can", None),
         ]
+
+    def own(self) -> DeviceInfo:
+        return DeviceInfo("gateway", "gateway", None)
 
     def latest(self, signals: Iterable[Signal]) -> list[Latest]:
         return self.hub.latest(signals)
@@ -233,6 +236,7 @@ class FakeSessions:
         from_us: int | None = None,
         to_us: int | None = None,
         *,
+        outlet: int | None = None,
         newest_first: bool = True,
         limit: int = 100,
         offset: int = 0,
@@ -244,6 +248,7 @@ class FakeSessions:
             and (running is None or one.running == running)
             and (from_us is None or one.start_us >= from_us)
             and (to_us is None or one.start_us < to_us)
+            and (outlet is None or one.outlet == outlet)
         ]
         found.sort(key=lambda one: one.id, reverse=newest_first)
         return len(found), found[offset : offset + limit]
@@ -289,8 +294,8 @@ class FakeChannels:
 
     error = ""
 
-    def status(self) -> list[ChannelInfo]:
-        return [ChannelInfo("ops", 2, 1, 7, 3, 0, "line 2 (json): refused", START_US, 4.5)]
+    def status(self) -> list[ChannelStatus]:
+        return [ChannelStatus("ops", 2, 1, 7, 3, 0, "line 2 (json): refused", START_US, 4.5)]
 
     async def test(self, channel_id: str) -> str:
         if channel_id != "ops":

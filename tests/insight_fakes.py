@@ -56,6 +56,9 @@ class History:
     def catalog(self) -> tuple[int, Sequence[Signal]]:
         return 1, self.signals
 
+    def shown_twice(self) -> list[tuple[int, int]]:
+        return []
+
     def rolled(
         self, signal_ids: Collection[int], level: Level, ranges: Sequence[Range], *, before: bool = False
     ) -> dict[int, Rolled]:

@@ -35,7 +35,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         schema.migrate(self.connection)
-        self.connection.execute("INSERT INTO boot VALUES(1, ?, 0, 0)", ("b" * 32,))
+        self.connection.execute("INSERT INTO boot(id, boot, wall_us, mono_us) VALUES(1, ?, 0, 0)", ("b" * 32,))
         self.fail: Callable[[], None] = lambda: None
 
     @contextmanager

@@ -21,7 +21,7 @@ from tests.unit.api_rig import Json, Rig
 
 NOON_US = 1_795_003_200_000_000  # 2026-11-18T12:00:00Z
 SECOND_US, DAY_US = 1_000_000, 86_400_000_000
-WAIT_S = 30.0
+WAIT_S = 60.0
 SETTINGS = StoreSettings(raw_age_s=30 * DAY_S)
 VIN = "WVWZZZ1KZAW000001"
 

@@ -19,12 +19,6 @@ RoleName = Literal["viewer", "operator", "admin"]
 _W_PER_KW = 1000
 
 
-class StatusOut(Model):
-    """What everybody may know."""
-
-    status: Literal["OK", "degraded"]
-
-
 class SetUpOut(Model):
     """Whether the gateway has an admin yet."""
 

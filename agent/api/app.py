@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import csv
 import io
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from http import HTTPStatus
@@ -18,45 +18,39 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from agent.api import metrics, pages, problems
+from agent.api import head, metrics, pages, problems
 from agent.api.access import CallerOf, Routes
-from agent.api.alarm_routes import add_alarm_routes
-from agent.api.answers import StatusOut
-from agent.api.audit_routes import add_audit_routes
+from agent.api.area_table import AREAS
+from agent.api.areas import Areas, Means
 from agent.api.auth import Auth, DeniedError
-from agent.api.auth_routes import add_auth_routes
-from agent.api.compat import add_compat_routes
-from agent.api.energy_routes import add_energy_routes, add_station_stats_route
-from agent.api.event_routes import add_event_routes
+from agent.api.compat_system import add_root_route
+from agent.api.csv_answer import CsvResponse
 from agent.api.guard import Guard
 from agent.api.live import LiveStreams
-from agent.api.load_routes import add_load_routes
-from agent.api.log_routes import add_log_routes
-from agent.api.machine_routes import add_machine_routes
-from agent.api.maintenance_routes import add_maintenance_routes
+from agent.api.log_level import LogLevel
 from agent.api.models import (
+    DeviceKind,
     DeviceLatestOut,
     DeviceOut,
     DevicePage,
     DevicesOut,
+    DeviceState,
     HealthOut,
     HistoryOut,
     PartOut,
     SignalOut,
     SignalPage,
+    StatusOut,
     WiresOut,
 )
-from agent.api.paging import DeviceFilter, DeviceId, Name, NameFilter, Page, PageSize, Time, page_of, time_us
+from agent.api.paging import DeviceFilter, DeviceId, IdFilter, Name, NameFilter, Page, PageSize, Time, page_of, time_us
+from agent.api.posted_devices import posted_ids, posted_info, posted_latest, posted_out
 from agent.api.public_routes import Published, add_public_routes
 from agent.api.request_figures import RequestFigures
-from agent.api.schedule_routes import add_schedule_routes
-from agent.api.session_routes import CsvResponse, add_session_routes
-from agent.api.site_routes import add_site_routes
+from agent.api.store_routes import store_out
 from agent.api.tally import Tally
-from agent.api.telemetry_routes import add_telemetry_routes
 from agent.api.times import iso
 from agent.api.users import Role
-from agent.api.vehicle_routes import add_vehicle_routes
 from agent.api.view import DeviceInfo, GatewayView, History, SitePorts
 from agent.core.clock import Clock
 from agent.core.errors import StoreError
@@ -67,6 +61,8 @@ MAX_POINTS = 5000
 DEFAULT_SPAN_US = 3_600_000_000
 HISTORY_AT_ONCE = 2
 
+DriverFilter = Annotated[str | None, Query(max_length=40, description="only of this driver")]
+StateFilter = Annotated[DeviceState | None, Query(description="only those in this state")]
 Points = Annotated[int, Query(ge=1, le=MAX_POINTS, description="at most so many points")]
 
 
@@ -90,30 +86,20 @@ def create_app(
         docs_url=None,  # FastAPI's page loads its scripts from outside; ours stands in pages.py
         redoc_url=None,
     )
-    routes = Routes(auth)
     requests = RequestFigures(clock)
-    # First those that are asked most: routes are tried in order.
-    _Readings(view, clock, auth, live or LiveStreams(view, clock), ports, requests).add(routes)
-    add_auth_routes(routes, auth, clock)
+    routes = Routes(auth)
+    readings = _Readings(view, clock, auth, live or LiveStreams(view, clock), ports, requests)
+    readings.add(routes)
     add_public_routes(routes, clock, published)
-    app.state.log_level = add_log_routes(routes, auth, clock)
-    add_station_stats_route(routes, ports)
-    add_site_routes(routes, view, ports, auth)
-    add_alarm_routes(routes, ports)
-    add_schedule_routes(routes, ports, auth)
-    add_event_routes(routes, ports, auth)
-    add_load_routes(routes, ports, auth)
-    add_session_routes(routes, ports, auth)
-    add_audit_routes(routes, ports, auth)
-    add_telemetry_routes(routes, ports, clock)
-    add_vehicle_routes(routes, view, ports, clock)
-    add_energy_routes(routes, view, ports, clock)
-    add_machine_routes(routes, ports)
-    add_maintenance_routes(routes, view, ports, clock)
-    add_compat_routes(routes, view, ports, auth, clock)
-    app.include_router(routes.router)
-    app.include_router(pages.router())
-    problems.install(app)
+    app.state.log_level = LogLevel(clock)
+    add_root_route(routes, view, ports, auth, clock)
+    # Not by include_router: it makes each of them once more, at the first request.
+    app.router.routes += routes.router.routes
+    means = Means(view, clock, auth, ports, app.state.log_level, readings.metrics)
+    app.state.areas = Areas(app, AREAS, means, pages.router().routes)
+    problems.install(app, app.state.areas.make_all)
+    app.add_middleware(head.answering)
+    app.add_middleware(app.state.areas.serving)
     app.add_middleware(Guard, hosts=hosts, any_address=any_address, admit=auth.admit, hsts=published.always_tls)
     app.add_middleware(requests.measured)
     return app
@@ -204,6 +190,8 @@ class _Readings:
             parts=parts,
             wires=WiresOut(total=len(wires), **{state.value: wires.count(state) for state in Health}),
             devices=DevicesOut(total=len(states), **{state.value: states.count(state) for state in Health}),
+            store=None if self._ports.store is None else store_out(self._ports.store.stats()),
+            broker=site.broker,
             site=site.id,
             version=site.version,
             boot=site.boot,
@@ -223,17 +211,55 @@ class _Readings:
         items = [SignalOut.of(signal) for signal in page_of(found, page, page_size)]
         return SignalPage(total=len(found), page=page, page_size=page_size, items=items)
 
-    async def devices(self, page: Page = 1, page_size: PageSize = 100) -> DevicePage:
-        """List the configured devices. A dead one stands here with its last error and its next try."""
+    async def devices(
+        self,
+        driver: DriverFilter = None,
+        state: StateFilter = None,
+        name: IdFilter = None,
+        page: Page = 1,
+        page_size: PageSize = 100,
+    ) -> DevicePage:
+        """List the configured devices, then those that clients post.
+
+        A dead one stands here with its last error and its next try.
+        """
         devices = self._view.devices()
-        items = [self._device(device) for device in page_of(devices, page, page_size)]
-        return DevicePage(total=len(devices), page=page, page_size=page_size, items=items)
+        known = {device.id: device for device in devices}
+        ids = [*known, *posted_ids(self._view, known.keys())]
+        if name is not None:
+            ids = [one for one in ids if name.lower() in one.lower()]
+        if driver is None and state is None:
+            return DevicePage(
+                total=len(ids), page=page, page_size=page_size, items=await self._out(ids, known, page, page_size)
+            )
+        all_items = await self._out(ids, known, 1, len(ids))
+        items = [one for one in all_items if driver in {None, one.driver} and state in {None, one.state}]
+        return DevicePage(total=len(items), page=page, page_size=page_size, items=page_of(items, page, page_size))
+
+    async def _out(self, ids: Sequence[str], known: Mapping[str, DeviceInfo], page: int, size: int) -> list[DeviceOut]:
+        wanted = page_of(ids, page, size)
+        read_only = self._ports.read_only
+        editable = read_only is not None and not read_only()
+        told = await posted_latest(self._ports, [one for one in wanted if one not in known])
+        return [
+            DeviceOut.of(known[one], self._view.latest(self._signals_of(one)), editable=editable)
+            if one in known
+            else posted_out(one, told.get(one, ()))
+            for one in wanted
+        ]
 
     async def latest(self, device_id: DeviceId) -> Response:
-        """All signals of a device with their newest values."""
-        device = self._known_device(device_id)
-        latest = self._view.latest(self._signals_of(device_id))
-        return Response(DeviceLatestOut.json_of(device, latest), media_type="application/json")
+        """All signals of a device with their newest values; also of one that is posted, and of the `gateway` itself."""
+        own = self._view.own()
+        for device in (*self._view.devices(), own):
+            if device.id == device_id:
+                kind: DeviceKind = "gateway" if device is own else "configured"
+                answer = DeviceLatestOut.json_of(device, self._view.latest(self._signals_of(device_id)), kind)
+                return Response(answer, media_type="application/json")
+        self._known_device(device_id)
+        latest = (await posted_latest(self._ports, [device_id])).get(device_id, ())
+        answer = DeviceLatestOut.json_of(posted_info(device_id, latest), latest, "posted")
+        return Response(answer, media_type="application/json")
 
     async def history(
         self,
@@ -276,7 +302,10 @@ class _Readings:
         return CsvResponse(text.getvalue(), headers={"content-disposition": 'attachment; filename="history.csv"'})
 
     async def live(self, caller: CallerOf, device: DeviceFilter = None) -> Response:
-        """Stream ``snapshot`` and ``change`` events, each ``{"time", "values"}``; a comment every 15 s of silence."""
+        """Stream ``snapshot`` and ``change`` events, each ``{"time", "values"}``.
+
+        ``news`` with ``{"newest"}``, the number of the newest event, where there are more; ``beat`` after 15 s without.
+        """
         if device is not None:
             self._known_device(device)
         if self._live.full:
@@ -318,16 +347,15 @@ class _Readings:
         return signal, from_us, to_us, history
 
     def _known_device(self, device_id: str) -> DeviceInfo:
-        for device in self._view.devices():
+        for device in (*self._view.devices(), self._view.own()):
             if device.id == device_id:
                 return device
+        if device_id in posted_ids(self._view, ()):
+            return posted_info(device_id, ())
         raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no device {device_id!r}: /api/devices lists them")
 
     def _signals_of(self, device_id: str) -> list[Signal]:
         return [signal for signal in self._view.signals() if signal.device == device_id]
-
-    def _device(self, device: DeviceInfo) -> DeviceOut:
-        return DeviceOut.of(device, self._view.latest(self._signals_of(device.id)))
 
 
 class _EventStream(StreamingResponse):

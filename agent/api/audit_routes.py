@@ -6,6 +6,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http import HTTPStatus
 from itertools import chain, islice
 from typing import Annotated, Any
@@ -17,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 
 from agent.api.access import CallerOf, Routes
 from agent.api.auth import Auth
+from agent.api.csv_answer import CsvResponse
 from agent.api.paging import Page, PageSize, Time, needed, time_us
-from agent.api.session_routes import CsvResponse
 from agent.api.times import iso
 from agent.api.users import Role
 from agent.api.view import AuditBook, SitePorts
@@ -117,13 +118,12 @@ class _AuditRoutes:
             detail = "too many exports of the ledger run"
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "10"})
         self._exports += 1
-        try:
+        with ExitStack() as unless_begun:
+            unless_begun.callback(self._ended)
             pieces = _pieces(self._book.ledger_csv(wanted, iso))
             first = await asyncio.to_thread(next, pieces)  # a ledger that can't be read is a problem, not a cut file
-        except BaseException:
-            self._ended()
-            raise
-        self._auth.audit(caller.name, "export ledger", "ledger", "done")
+            self._auth.audit(caller.name, "export ledger", "ledger", "done")
+            unless_begun.pop_all()
         return _Export(chain([first], pieces), self._ended)
 
     def _ended(self) -> None:

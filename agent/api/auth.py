@@ -295,10 +295,10 @@ class Auth:
             await asyncio.to_thread(self.users.renew_hash, user.name, user.password, fresh)
 
     async def _grant(self, user: User, *, cookie: bool) -> Granted:
-        if cookie:
-            return Granted(user, cookie=await self._logins.open(user, "cookie"))
-        refresh = await self._logins.open(user, "refresh")
-        return Granted(user, self._logins.grant(refresh), refresh)
+        opened = await self._logins.open(user, "cookie" if cookie else "refresh")
+        if opened is None:
+            raise DeniedError(401, "this log-in was ended while it was made", "log in again")
+        return Granted(user, cookie=opened) if cookie else Granted(user, self._logins.grant(opened), opened)
 
 
 def not_set_up() -> DeniedError:

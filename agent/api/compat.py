@@ -5,25 +5,26 @@ Rules of this file:
 1. Each row names the canonical route that does the work; its translator turns names and words, and nothing else. Where
    the former path is our own path, there is no translator.
 2. A row's role is that of its canonical route (a test holds it): nothing can be done here that can't be done there.
-3. Both forms of a path are answered, with and without a slash at its end, without redirecting: a client that is
-   redirected loses its body or its token.
+3. Both forms of a path that has a translator are answered, with and without a slash at its end, without redirecting:
+   a client that is redirected loses its body or its token.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute
 
 from agent.api.access import Routes
 from agent.api.answers import TokensOut
 from agent.api.auth import Auth
 from agent.api.compat_accounts import Accounts
-from agent.api.compat_base import Canonical, System, Translator
+from agent.api.compat_base import Alias, Canonical, System, Translator, add_alias
 from agent.api.compat_energy import Consumo, ConsumoOut, EnergyBackend
 from agent.api.compat_machine_bodies import Informe
 from agent.api.compat_machines import MachineManager
 from agent.api.compat_stations import StationBackend
-from agent.api.compat_system import BatteryHealth, ServiceOut, SystemStates
+from agent.api.compat_system import ROOT, BatteryHealth, SystemStates
 from agent.api.models import HealthOut
 from agent.api.users import Role
 from agent.api.view import GatewayView, SitePorts
@@ -41,30 +42,6 @@ _TRANSLATORS: dict[str, type[Translator]] = {
     "machines": MachineManager,
     "energy": EnergyBackend,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Alias:
-    """One route of a former system. ``role`` None: everybody. ``by`` empty: the path is the canonical one."""
-
-    system: System
-    route: str  #: method and path, as that system writes it
-    canonical: str  #: method and path of ours
-    role: Role | None
-    by: str = ""  #: translator and its method
-    summary: str = ""
-    status_code: int = 200
-    model: Any = None  #: of the answer, where the translator gives a response
-
-    @property
-    def method(self) -> str:
-        """``POST``."""
-        return self.route.partition(" ")[0]
-
-    @property
-    def path(self) -> str:
-        """``/stations/``."""
-        return self.route.partition(" ")[2]
 
 
 _FORM_LOGIN = ("POST /auth/login", _LOGIN, _EVERYBODY, "accounts.log_in", "Log in", 200, TokensOut)
@@ -171,16 +148,7 @@ ALIASES: tuple[Alias, ...] = (
         _MACHINES, "GET /api/sistema/metrics", "GET /metrics", _V, "system.metrics", "Metrics", 200, PlainTextResponse
     ),
     Alias(_EVENTS, "GET /health", _HEALTH, _EVERYBODY, "system.event", "Whether the service answers"),
-    Alias(
-        _EVENTS,
-        "GET /",
-        _HEALTH,
-        _EVERYBODY,
-        "system.root",
-        "What answers here; browsers get the page",
-        200,
-        ServiceOut,
-    ),
+    ROOT,
     Alias(_ENERGY, *_FORM_LOGIN),
     Alias(_ENERGY, "POST /consumo", "POST /api/energy", _O, "energy.consume", "Count consumption", 201, ConsumoOut),
     Alias(
@@ -197,41 +165,21 @@ _BODIES: dict[str, dict[str, Any] | None] = {
 }
 
 
-def add_compat_routes(routes: Routes, view: GatewayView, ports: SitePorts, auth: Auth, clock: Clock) -> None:
-    """Add the routes of all rows whose path is not one of ours already. The canonical ones must be there."""
-    canonical = Canonical(routes.router.routes)
+def add_compat_routes(
+    routes: Routes, ours: Iterable[BaseRoute], view: GatewayView, ports: SitePorts, auth: Auth, clock: Clock
+) -> None:
+    """Add the routes of all rows whose path is not one of ours already. ``ours``: all of the canonical ones."""
+    canonical = Canonical(ours)
     translators = {name: kind(canonical, view, ports, auth, clock) for name, kind in _TRANSLATORS.items()}
-    added: set[str] = set()
+    added = {ROOT.route}
     for alias in ALIASES:
         canonical(alias.canonical)
         if not alias.by or alias.route in added:
             continue
         added.add(alias.route)
         translator, _, name = alias.by.partition(".")
-        handler = getattr(translators[translator], name)
         more: dict[str, Any] = {}
         if alias.route in _BODIES:
             more["openapi_extra"] = _BODIES[alias.route] or canonical.body_of(alias.canonical)
-        if alias.model is PlainTextResponse:
-            more["response_class"] = PlainTextResponse
-        elif alias.model is not None:
-            more["response_model"] = alias.model
-        for path in both(alias.path):
-            routes.add(
-                alias.method,
-                path,
-                handler,
-                alias.role,
-                summary=alias.summary,
-                status_code=alias.status_code,
-                tags=[one.system for one in ALIASES if one.route == alias.route],
-                include_in_schema=path == alias.path,
-                **more,
-            )
-
-
-def both(path: str) -> tuple[str, ...]:
-    """As the system writes it, and the other way."""
-    if path == "/":
-        return (path,)
-    return path, path.removesuffix("/") if path.endswith("/") else f"{path}/"
+        systems = [one.system for one in ALIASES if one.route == alias.route]
+        add_alias(routes, alias, getattr(translators[translator], name), systems, **more)

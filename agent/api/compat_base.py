@@ -1,18 +1,24 @@
-"""What the translators of ``compat.py`` share: our own handlers by name, and bodies as former clients send them."""
+"""What ``compat.py`` and its translators share: a row, our own handlers by name, bodies as former clients send them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
 
+from agent.api.access import Routes
 from agent.api.auth import Auth
-from agent.api.bodies import Body
+from agent.api.users import Role
 from agent.api.view import GatewayView, SitePorts
 from agent.core.clock import Clock
+
+if TYPE_CHECKING:
+    from agent.api.bodies import Body
 
 X_TOTAL = "x-total-count"
 
@@ -25,6 +31,30 @@ class System(StrEnum):
     MACHINES = "compat: machines and maintenance"
     EVENTS = "compat: event states"
     ENERGY = "compat: energy consumption"
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """One route of a former system. ``role`` None: everybody. ``by`` empty: the path is the canonical one."""
+
+    system: System
+    route: str  #: method and path, as that system writes it
+    canonical: str  #: method and path of ours
+    role: Role | None
+    by: str = ""  #: translator and its method
+    summary: str = ""
+    status_code: int = 200
+    model: Any = None  #: of the answer, where the translator gives a response
+
+    @property
+    def method(self) -> str:
+        """``POST``."""
+        return self.route.partition(" ")[0]
+
+    @property
+    def path(self) -> str:
+        """``/stations/``."""
+        return self.route.partition(" ")[2]
 
 
 class FormerBody(BaseModel):
@@ -64,7 +94,7 @@ class Translator:
         self.clock = clock
 
 
-def our_body(model: type[Body], data: Mapping[str, object], names: Mapping[str, str]) -> Any:  # noqa: ANN401 - of the model
+def our_body(model: "type[Body]", data: Mapping[str, object], names: Mapping[str, str]) -> Any:  # noqa: ANN401 - of the model
     """A body of ours. What is wrong with it is told by the names that the client knows (ours -> its)."""
     try:
         return model.model_validate(data)
@@ -73,3 +103,36 @@ def our_body(model: type[Body], data: Mapping[str, object], names: Mapping[str, 
             {**one, "loc": ("body", *(names.get(str(part), part) for part in one["loc"]))} for one in error.errors()
         ]
         raise RequestValidationError(found) from error
+
+
+def add_alias(
+    routes: Routes,
+    alias: Alias,
+    handler: Callable[..., Any],
+    systems: Sequence[System],
+    **more: Any,  # noqa: ANN401 - FastAPI's own
+) -> None:
+    """Add the routes of a row, which ``systems`` had."""
+    if alias.model is PlainTextResponse:
+        more["response_class"] = PlainTextResponse
+    elif alias.model is not None:
+        more["response_model"] = alias.model
+    for path in both(alias.path):
+        routes.add(
+            alias.method,
+            path,
+            handler,
+            alias.role,
+            summary=alias.summary,
+            status_code=alias.status_code,
+            tags=list(systems),
+            include_in_schema=path == alias.path,
+            **more,
+        )
+
+
+def both(path: str) -> tuple[str, ...]:
+    """As the system writes it, and the other way."""
+    if path == "/":
+        return (path,)
+    return path, path.removesuffix("/") if path.endswith("/") else f"{path}/"

@@ -30,7 +30,7 @@ class Consumo(FormerBody):
     )
 
     device_id: str = Field(description="any name that is no configured device's")
-    kwh: float = Field(description="of this interval alone, no meter reading")
+    kwh: float = Field(strict=True, description="of this interval alone, no meter reading")
     timestamp: Annotated[str, Field(max_length=40)] = Field(
         description="ISO 8601, or seconds since 1970; without an offset it is the site's local time"
     )

@@ -83,7 +83,7 @@ class StationBackend(Translator):
         self, response: Response, page: Page = 1, page_size: PageSize = MAX_PAGE_SIZE
     ) -> list[FormerStationOut]:
         """List the stations, chargers among them; the header `x-total-count` says how many there are in all."""
-        found: StationPage = await self.canonical("GET /api/stations")(page, page_size)
+        found: StationPage = await self.canonical("GET /api/stations")(page=page, page_size=page_size)
         response.headers[X_TOTAL] = str(found.total)
         return [FormerStationOut.of(one) for one in found.items]
 

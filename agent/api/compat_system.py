@@ -8,8 +8,9 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from agent.api import pages, problems
+from agent.api.access import Routes
 from agent.api.auth import Auth, DeniedError
-from agent.api.compat_base import Canonical, Translator
+from agent.api.compat_base import Alias, Canonical, System, Translator, add_alias
 from agent.api.models import Model
 from agent.api.view import GatewayView, SitePorts
 from agent.core.clock import Clock
@@ -42,6 +43,25 @@ class ServiceOut(Model):
     version: str = Field(description="of Enlace, for who is logged in; of the API for others")
     status: Literal["ok"]
     scheduler_interval_seconds: float = Field(description="how often events are looked at")
+
+
+#: The row that is there from the start: who opens the page gets nothing else made.
+ROOT = Alias(
+    System.EVENTS,
+    "GET /",
+    "GET /api/system/health",
+    None,
+    "system.root",
+    "What answers here; browsers get the page",
+    200,
+    ServiceOut,
+)
+
+
+def add_root_route(routes: Routes, view: GatewayView, ports: SitePorts, auth: Auth, clock: Clock) -> None:
+    """Add ``GET /``, which does without the canonical routes."""
+    states = SystemStates(Canonical(()), view, ports, auth, clock)
+    add_alias(routes, ROOT, states.root, [ROOT.system])
 
 
 class SystemStates(Translator):
@@ -80,7 +100,7 @@ class SystemStates(Translator):
     async def root(self, request: Request) -> Response:
         """Tell programs what answers here; browsers, who ask for `text/html`, get the page."""
         if "text/html" in request.headers.get("accept", "").lower():
-            answer = await self._page()
+            answer = await self._page(request)
         else:
             interval = self.ports.event_interval_s
             found = ServiceOut(
@@ -90,7 +110,7 @@ class SystemStates(Translator):
                 scheduler_interval_seconds=OWN_INTERVAL_S if interval is None else interval(),
             )
             answer = JSONResponse(found.model_dump())
-        answer.headers["vary"] = "accept"
+        answer.headers["vary"] = "accept, accept-encoding"
         return answer
 
     def _is_known(self, request: Request) -> bool:

@@ -12,6 +12,7 @@ from agent.api.view import PostedEnergy
 from agent.insight.energy import Energy
 from agent.insight.postings import MAX_KWH
 from agent.insight.recommendations import Recommendation
+from agent.insight.service import InsightSettings
 from agent.insight.statistics import StationCounts
 
 MAX_POSTINGS = 500
@@ -88,9 +89,12 @@ class EnergyOut(Model):
     periods: list[PeriodOut]
     spans: list[SpanOut]
     corrections: dict[str, int] = Field(description="how often the register needed which")
+    cost: float | None = Field(
+        description="what it costs by the tariff, or earns where it is given; null: not asked for, or not known"
+    )
 
     @classmethod
-    def of(cls, found: Energy, bucket: BucketName) -> "EnergyOut":
+    def of(cls, found: Energy, bucket: BucketName, cost: float | None = None) -> "EnergyOut":
         """As JSON."""
         periods = [
             PeriodOut.model_validate(
@@ -118,6 +122,39 @@ class EnergyOut(Model):
             periods=periods,
             spans=spans,
             corrections=dict(found.corrections or {}),
+            cost=None if cost is None else round(cost, 4),
+        )
+
+
+class PriceOut(Model):
+    """A price that holds in a part of each week, in minutes from Monday, 00:00, of the site's time zone."""
+
+    from_min: int = Field(description="from 0 to 10079")
+    to_min: int = Field(description="not included; up to 10080")
+    price_per_kwh: float = Field(description="in the currency of the tariff")
+
+
+class EnergySettingsOut(Model):
+    """What energy is reckoned with."""
+
+    grid: str | None = Field(description="the device that measures the grid connection, as configured; null: it is not")
+    timezone: str = Field(description="of hours, days, months and prices")
+    currency: str = Field(description="of the prices, as ISO 4217 names it; empty: no tariff is configured")
+    prices: list[PriceOut] = Field(description="a week in order, each minute once; empty: no tariff is configured")
+    export_price_per_kwh: float | None = Field(description="what is paid for a kWh that is given; null: nobody said")
+
+    @classmethod
+    def of(cls, settings: InsightSettings) -> "EnergySettingsOut":
+        """As JSON."""
+        tariff = settings.tariff
+        return cls(
+            grid=settings.grid,
+            timezone=str(settings.zone),
+            currency="" if tariff is None else tariff.currency,
+            prices=[]
+            if tariff is None
+            else [PriceOut(from_min=one, to_min=two, price_per_kwh=price) for one, two, price in tariff.runs()],
+            export_price_per_kwh=None if tariff is None else tariff.export_price_per_kwh,
         )
 
 

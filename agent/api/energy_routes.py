@@ -20,10 +20,12 @@ from starlette.responses import Response
 
 from agent.api import problems
 from agent.api.access import Routes
+from agent.api.csv_answer import CsvResponse
 from agent.api.energy_bodies import (
     BucketName,
     DirectionName,
     EnergyOut,
+    EnergySettingsOut,
     EnergyTaken,
     Postings,
     RecommendationOut,
@@ -31,7 +33,6 @@ from agent.api.energy_bodies import (
     StationStats,
 )
 from agent.api.paging import DeviceFilter, Page, PageSize, Time, needed, page_of, time_us
-from agent.api.session_routes import CsvResponse
 from agent.api.telemetry_bodies import RowError
 from agent.api.telemetry_routes import good_time_us
 from agent.api.times import iso
@@ -51,6 +52,7 @@ _DEFAULT_US = {"hour": _DAY_US, "day": 30 * _DAY_US, "month": 365 * _DAY_US}
 Device = Annotated[str, Query(min_length=1, max_length=200, description="a configured or a posted device")]
 Bucket = Annotated[BucketName, Query(description="of the site's time zone")]
 Direction = Annotated[DirectionName, Query(description="drawn from the site, or given to it")]
+Cost = Annotated[bool, Query(description="also tell what it costs, or earns")]
 From = Annotated[Time, Query(alias="from")]
 KindFilter = Annotated[str | None, Query(min_length=1, max_length=100, description="only of this kind")]
 
@@ -84,6 +86,7 @@ def add_energy_routes(routes: Routes, view: GatewayView, ports: SitePorts, clock
     )
     read("/api/energy", one.totals, Role.VIEWER, summary="Energy of a device by hour, day or month", **tag)
     read("/api/energy.csv", one.export, Role.VIEWER, summary="The same as CSV", response_class=CsvResponse, **tag)
+    read("/api/energy/settings", one.settings, Role.VIEWER, summary="What energy is reckoned with", **tag)
     read("/api/recommendations", one.recommendations, Role.VIEWER, summary="What is worth doing", **tag)
 
 
@@ -136,11 +139,17 @@ class _EnergyRoutes:
         from_: From = None,
         to: Time = None,
         direction: Direction = "import",
+        cost: Cost = False,  # noqa: FBT002 - a query
     ) -> EnergyOut:
         """Tell the energy by the hours, days or months that the range touches: from its register, from what is posted,
         or from its power. Without `from`: the last 24 hours, 30 days, or 12 months.
         """  # noqa: D205 - one sentence
-        return EnergyOut.of(await self._energy(device, bucket, from_, to, direction), bucket)
+        found = await self._energy(device, bucket, from_, to, direction)
+        if not cost:
+            return EnergyOut.of(found, bucket)
+        from_us, to_us = found.periods[0].from_us, found.periods[-1].to_us
+        money = await self._reads.ask(lambda insight: insight.cost(device, bucket, from_us, to_us, direction))
+        return EnergyOut.of(found, bucket, money)
 
     async def export(
         self,
@@ -160,6 +169,10 @@ class _EnergyRoutes:
             reasons = " ".join(one.reasons)
             writer.writerow([device, direction, iso(one.from_us), iso(one.to_us), wh, int(one.estimated), reasons])
         return CsvResponse(text.getvalue(), headers={"content-disposition": 'attachment; filename="energy.csv"'})
+
+    async def settings(self) -> EnergySettingsOut:
+        """Tell which device measures the grid connection, and what a kWh costs by the day of the week and the time."""
+        return EnergySettingsOut.of(needed(self._ports.insight, "insight").settings)
 
     async def recommendations(
         self, device: DeviceFilter = None, kind: KindFilter = None, page: Page = 1, page_size: PageSize = 100

@@ -12,7 +12,6 @@ Rules of this file:
 import contextlib
 import fcntl
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from agent.core.disk import give_to_owner, replace_file
 from agent.core.errors import StoreError
 
 _LOCK_TRIES = 200
@@ -85,7 +85,7 @@ class JsonFile(Generic[T]):
     def _locked(self) -> Iterator[None]:
         handle = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            _give_to_owner(handle, self.path.parent)
+            give_to_owner(handle, self.path.parent)
             pause = threading.Event()
             for _ in range(_LOCK_TRIES):
                 try:
@@ -101,30 +101,3 @@ class JsonFile(Generic[T]):
 
     def _error(self, what: str, reason: str) -> StoreError:
         return StoreError(f"{what} {self.path}", reason, self._hint)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, for its folder's owner alone; it is on disk afterwards. Raises ``OSError``."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
-    draft = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _give_to_owner(file.fileno(), path.parent)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _give_to_owner(handle: int, folder: Path) -> None:
-    """What root writes belongs to the folder's owner: the gateway, which has a user of its own, must read it."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.fchown(handle, owner.st_uid, owner.st_gid)

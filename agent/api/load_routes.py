@@ -12,9 +12,10 @@ from agent.api.models import Model
 from agent.api.paging import DeviceId, needed
 from agent.api.times import iso
 from agent.api.users import Role
-from agent.api.view import ChannelInfo, SitePorts
+from agent.api.view import SitePorts
 from agent.control.load_model import LoadStatus, PhaseLoad, StationLoad
 from agent.core.errors import CommandRejected
+from agent.core.ports import ChannelStatus
 
 
 class PhaseOut(Model):
@@ -106,7 +107,7 @@ class ChannelOut(Model):
     next_try_in_s: float | None = Field(description="null: nothing waits")
 
     @classmethod
-    def of(cls, one: ChannelInfo) -> "ChannelOut":
+    def of(cls, one: ChannelStatus) -> "ChannelOut":
         """A channel as JSON."""
         return cls(
             id=one.id,

@@ -107,11 +107,11 @@ class Logins:
             self._file.path.unlink(missing_ok=True)
             self._logins = {}
 
-    async def open(self, user: User, kind: Literal["refresh", "cookie"]) -> str:
-        """A new log-in; its refresh token or cookie."""
+    async def open(self, user: User, kind: Literal["refresh", "cookie"]) -> str | None:
+        """A new log-in; its refresh token or cookie. None: it ended while it was written."""
         own = [login.id for login in self._logins.values() if login.user == user.name]
         too_many = own[: max(0, len(own) - MAX_LOGINS_OF_USER + 1)]
-        if len(self._logins) >= MAX_LOGINS:
+        if not too_many and len(self._logins) >= MAX_LOGINS:
             too_many.append(next(iter(self._logins)))
         for name in too_many:
             self._forget(name)
@@ -122,10 +122,10 @@ class Logins:
         )
         self._used_s[name] = self._clock.monotonic_s()
         await self._write()
-        return f"{name}.{secret}"
+        return f"{name}.{secret}" if self.open_still(name) else None
 
     def grant(self, refresh_token: str) -> str:
-        """A new access token of the log-in that this refresh token was just made for."""
+        """A new access token of the log-in that this refresh token was just made for: at once, or it may have ended."""
         login = self._logins[refresh_token.partition(".")[0]]
         now_s = self._clock.monotonic_s()
         for key in [key for key, access in self._access.items() if access.until_s <= now_s]:
@@ -137,7 +137,7 @@ class Logins:
         return token
 
     async def renew(self, refresh_token: str) -> tuple[str, User] | None:
-        """The next refresh token, and whose it is; None when this one is good for nothing.
+        """The next refresh token, and whose it is; None when this one is good for nothing, or ends while it is written.
 
         Raises ``ReuseError`` for one that was used before.
         """
@@ -155,8 +155,8 @@ class Logins:
         self._used_s[name] = self._clock.monotonic_s()
         fresh = secrets.token_urlsafe(32)
         self._logins[name] = login.model_copy(update={"digest": digest(fresh)})
-        await self._write()
-        return f"{name}.{fresh}", user
+        await self._write()  # in this time the token may come again, or the user log out or go
+        return (f"{name}.{fresh}", user) if self.open_still(name) else None
 
     def of_access(self, token: str) -> tuple[str, User] | None:
         """The log-in and user of an access token."""

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from agent.api import maintenance_report as report
 from agent.api.access import CallerOf, Routes
+from agent.api.csv_answer import CsvResponse
 from agent.api.machine_routes import MachineCode, done
 from agent.api.maintenance_bodies import (
     MAX_NUMBER,
@@ -31,7 +32,6 @@ from agent.api.maintenance_bodies import (
     moment_us,
 )
 from agent.api.paging import Page, PageSize, needed, page_of
-from agent.api.session_routes import CsvResponse
 from agent.api.users import Role
 from agent.api.view import GatewayView, SitePorts
 from agent.core.clock import Clock

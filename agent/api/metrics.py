@@ -23,7 +23,7 @@ _PROC = Path("/proc/self")
 #: The gateway's own device measures it, see ``agent/selfwatch.py``.
 _LAG = "gateway.loop_lag_s"
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_]")
-_OF_A_STREAM = re.compile(r"(.+)_(acked|backlog|set_aside_total)")
+_OF_A_STREAM = re.compile(r"(event|telemetry)_(acked|backlog|draining|waiting_seconds|resent_total|set_aside_total)")
 
 #: Family -> (labels, what it says). The name says the kind: ``_total`` counts, since the start; all others are gauges.
 FAMILIES: Mapping[str, tuple[str, str]] = {
@@ -43,7 +43,15 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "enlace_store_db_bytes": ("", "size of the database's file"),
     "enlace_store_wal_bytes": ("", "size of its write-ahead log"),
     "enlace_store_commits_total": ("", "commits"),
+    "enlace_store_lost_rows_total": ("", "rows given up unconfirmed, since the file was made"),
+    "enlace_store_ledger_bytes": ("", "events and sessions, which are never dropped"),
+    "enlace_store_evidence_bytes": ("", "unusable databases that stand aside, and the copy of before an upgrade"),
+    "enlace_store_quota_bytes": ("", "size above which data is given up"),
+    "enlace_store_written_day_bytes": ("", "bytes written to the flash a day, mean of seven"),
+    "enlace_written_bytes_total": ("component", "bytes written to the flash, by what wrote them"),
     "enlace_store_written_bytes_total": ("", "bytes that this process wrote to the flash; a day's: increase over 1d"),
+    "enlace_clock_set": ("", "1 when the wall clock is believed; missing: nobody watches over it"),
+    "enlace_clock_jumps_total": ("", "jumps of the wall clock by two seconds or more, since it is believed"),
     "enlace_hub_subscribers": ("", "who follows the live values"),
     "enlace_hub_dropped_batches_total": ("", "batches that slow followers missed"),
     "enlace_uplink_connected": ("", "1 while the central server's broker is connected"),
@@ -51,8 +59,30 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "enlace_uplink_failures_total": ("", "tries to connect that failed"),
     "enlace_uplink_published_total": ("", "messages that were published"),
     "enlace_uplink_published_bytes_total": ("", "bytes of their payloads"),
+    "enlace_uplink_by_word": ("", "1 where the central server confirms, 0 where the broker does"),
+    "enlace_uplink_duplicate": ("", "1 while another client seems to use this gateway's client id"),
+    "enlace_uplink_certificate_days": ("", "days until the certificate ends that the broker is shown"),
+    "enlace_uplink_acks_total": ("", "acknowledgements of the central server that were taken"),
+    "enlace_uplink_acks_older_total": ("", "of them those that were older than what was confirmed"),
+    "enlace_uplink_acks_refused_total": ("", "and those that were refused"),
+    "enlace_uplink_commands_total": ("", "commands that came from the broker"),
+    "enlace_uplink_commands_answered_total": ("", "of them those whose result the broker has"),
+    "enlace_uplink_commands_repeated_total": ("", "those that came again while the first one was open"),
+    "enlace_uplink_commands_malformed_total": ("", "those that are no command, and have no id to answer to"),
+    "enlace_uplink_commands_unanswered_total": ("", "those whose result the broker does not take"),
+    "enlace_uplink_commands_not_authorized_total": ("", "those that nobody signed who may command"),
+    "enlace_uplink_commands_open": ("", "commands that are being done, or whose result is on its way"),
+    "enlace_uplink_sparkplug_births_total": ("", "NBIRTHs that were sent"),
+    "enlace_uplink_sparkplug_device_births_total": ("", "DBIRTHs that were sent"),
+    "enlace_uplink_sparkplug_device_deaths_total": ("", "DDEATHs that were sent"),
+    "enlace_uplink_sparkplug_rebirths_asked_total": ("", "rebirths that a Sparkplug host asked for"),
+    "enlace_uplink_sparkplug_commands_refused_total": ("", "metrics of Sparkplug commands that were refused"),
+    "enlace_uplink_sparkplug_malformed_total": ("", "Sparkplug commands and STATE messages that can't be read"),
     "enlace_uplink_acked": ("stream", "number of the last record that is confirmed"),
-    "enlace_uplink_backlog": ("stream", "records that wait"),
+    "enlace_uplink_backlog": ("stream", "records that are not confirmed"),
+    "enlace_uplink_draining": ("stream", "records of the backlog that were not sent on this connection yet"),
+    "enlace_uplink_waiting_seconds": ("stream", "for how long nothing was confirmed, while something waits"),
+    "enlace_uplink_resent_total": ("stream", "records that were sent again"),
     "enlace_uplink_set_aside_total": ("stream", "records that can't be sent and were set aside"),
     "enlace_events_total": ("kind", "events on the ledger: switches, sessions, alarms, changes of the configuration …"),
     "enlace_decisions_total": ("station", "decisions about a station"),
@@ -171,6 +201,8 @@ def _of_part(part: str, name: str, figure: Number) -> _Sample:
     stream = _OF_A_STREAM.fullmatch(name) if part == "uplink" else None
     if stream:
         return f"enlace_uplink_{stream[2]}", (("stream", stream[1]),), figure
+    if part == "wear":
+        return "enlace_written_bytes_total", (("component", name),), figure
     family = _NOT_IN_A_NAME.sub("_", f"enlace_{part}_{name}")
     return _RENAMED.get(family, family), (), figure
 

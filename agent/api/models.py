@@ -1,5 +1,6 @@
 """The JSON that the API answers with. Times are ISO 8601 UTC; a value that is not known is null, never 0."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +10,9 @@ from agent.api.times import iso
 from agent.api.view import DeviceInfo, History, HistoryPoint
 from agent.core.model import Kind, Number, Signal
 from agent.core.ports import Latest
+
+DeviceKind = Literal["configured", "posted", "gateway"]
+DeviceState = Literal["starting", "online", "offline", "unsupported"]
 
 
 class Model(BaseModel):
@@ -46,6 +50,25 @@ class DevicesOut(Model):
     unsupported: int
 
 
+class StoreOut(Model):
+    """What the store takes, and what it could not keep."""
+
+    bytes: int = Field(description="of the database and its log")
+    quota_bytes: int = Field(description="above it data is given up: docs/storage.md has the order")
+    ledger_bytes: int = Field(description="of events and sessions, which are never given up; as of the last hour")
+    evidence_bytes: int = Field(
+        description="of unusable databases that stand aside (copy them away, then delete them) and of an upgrade's copy"
+    )
+    lost_rows: int = Field(description="rows given up although the central server had not confirmed them")
+    written_bytes_per_day: float | None = Field(description="to the flash; null before a day has passed")
+
+
+class StatusOut(Model):
+    """What everybody may know."""
+
+    status: Literal["OK", "degraded"]
+
+
 class HealthOut(Model):
     """Health of the whole gateway. The answer is 200 also when it is degraded: the gateway itself works."""
 
@@ -54,6 +77,8 @@ class HealthOut(Model):
     parts: list[PartOut]
     wires: WiresOut
     devices: DevicesOut
+    store: StoreOut | None = Field(description="what it takes; null: this gateway runs without one")
+    broker: str | None = Field(description="where the central server's broker is; null: the site has no uplink")
     site: str
     version: str
     boot: str
@@ -148,8 +173,16 @@ class DeviceOut(Model):
 
     id: str
     driver: str
+    kind: DeviceKind = Field(description="in the configuration; known by what clients post; this gateway itself")
+    name: str = Field(description="for people; empty: it has none")
+    profile: str = Field(
+        description="its model or protocol, as the configuration names it; empty: its driver needs none"
+    )
+    address: str = Field(description="where it is reached; empty: nowhere")
+    testable: bool = Field(description="POST /api/devices/{id}/test reads it now")
+    editable: bool = Field(description="its entry can be changed here: GET /api/devices/{id}/entry")
     wire: str | None
-    state: Literal["starting", "online", "offline", "unsupported"]
+    state: DeviceState
     since: str | None = Field(description="when it came into this state")
     last_error: str
     hint: str
@@ -158,15 +191,24 @@ class DeviceOut(Model):
     signals: int
     known: int = Field(description="signals with a value now")
     age_s: float | None = Field(description="seconds since any of its signals was read; null before the first time")
+    counters: dict[str, int] = Field(description="figures of its wire since the start; docs/metrics.md explains them")
 
     @classmethod
-    def of(cls, device: DeviceInfo, latest: list[Latest]) -> "DeviceOut":
+    def of(
+        cls, device: DeviceInfo, latest: Sequence[Latest], kind: DeviceKind = "configured", *, editable: bool = False
+    ) -> "DeviceOut":
         """A device as JSON; ``latest`` of all its signals."""
         wire, health = device.wire, device.unit or device.wire
         ages = [entry.age_s for entry in latest if entry.age_s is not None]
         return cls(
             id=device.id,
             driver=device.driver,
+            kind=kind,
+            name=device.name,
+            profile=device.profile,
+            address=device.address,
+            testable=kind == "configured",
+            editable=editable and kind == "configured",
             wire=wire.name if wire else None,
             state=device.state.value,
             since=iso(health.since_us) if health else None,
@@ -177,6 +219,7 @@ class DeviceOut(Model):
             signals=len(latest),
             known=sum(entry.value is not None for entry in latest),
             age_s=round(min(ages), 3) if ages else None,
+            counters=dict(wire.counters) if wire else {},
         )
 
 
@@ -196,10 +239,10 @@ class DeviceLatestOut(Model):
     values: list[ValueOut]
 
     @classmethod
-    def json_of(cls, device: DeviceInfo, latest: list[Latest]) -> bytes:
+    def json_of(cls, device: DeviceInfo, latest: Sequence[Latest], kind: DeviceKind = "configured") -> bytes:
         """It as JSON, past its own checks: dashboards and collectors ask for this hundreds of times a second."""
         times = Times()
-        fields = {"device": DeviceOut.of(device, latest), "values": [value_fields(one, times) for one in latest]}
+        fields = {"device": DeviceOut.of(device, latest, kind), "values": [value_fields(one, times) for one in latest]}
         return to_json(fields, inf_nan_mode="null")
 
 

@@ -3,18 +3,25 @@
 Rules of this file:
 
 1. Each error that an operation may answer with is declared, as a problem: which ones follows from its role, its path,
-   its query and its body. No other status leaves the gateway; 500 is a bug.
+   its query and its body; a route names what does not follow (``responses={404: {}}``). No other status leaves the
+   gateway; 500 is a bug.
 2. A field that means the same everywhere has its words in ``words.py``; a model that means something else says so.
+3. Each answer in JSON has an example in ``examples.json``, by operation: what the demo answered, lists cut to two and
+   secrets cut off, or written by hand where it has nothing to say. A test holds them to the schemas.
 """
 
-from collections.abc import Mapping
+import json
+import threading
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 
 from agent.api.words import EXAMPLES, FIELDS, PATHS
 
+EXAMPLES_OF_ANSWERS = Path(__file__).with_name("examples.json")
 MEDIA_TYPE = "application/problem+json"
 PUBLIC = "everybody"
 
@@ -40,6 +47,8 @@ _SCHEMA = {
                 "properties": {
                     "where": {"type": "string", "description": "body, query or path, and the keys to it"},
                     "what": {"type": "string", "description": "what is wrong with it"},
+                    "hint": {"type": "string", "description": "what to do about it, where that is known"},
+                    "key": {"type": "string", "description": "of a body, or of a device's entry: the key in it"},
                 },
             },
         },
@@ -92,14 +101,17 @@ _WITH_BODY = (
 _PROVED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
-def install(app: FastAPI) -> None:
-    """Complete the description that FastAPI makes."""
-    described = app.openapi
+def install(app: FastAPI, make_all: Callable[[], None]) -> None:
+    """Complete the description that FastAPI makes. ``make_all`` makes the routes that are not there yet."""
+    described, made = app.openapi, list[dict[str, Any]]()
+    making = threading.Lock()  # FastAPI keeps what it made before it is complete: the next one who asks would get that
 
     def complete() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _complete(described())
-        return app.openapi_schema
+        with making:
+            if not made:
+                make_all()
+                made.append(_complete(described()))
+            return made[0]
 
     app.openapi = complete  # type: ignore[method-assign] # FastAPI's documented way
 
@@ -114,9 +126,11 @@ def _complete(description: dict[str, Any]) -> dict[str, Any]:
     components["responses"] = {status.phrase.replace(" ", ""): _answer(status) for status in _PROBLEMS}
     for name, schema in schemas.items():
         _name_fields(name, schema)
+    examples = json.loads(EXAMPLES_OF_ANSWERS.read_text())
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
             _complete_operation(path, method, operation)
+            _give_example(operation, examples.get(f"{method.upper()} {path}"))
     return description
 
 
@@ -136,9 +150,17 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
             answer["description"] = HTTPStatus(int(status)).phrase
 
 
+def _give_example(operation: dict[str, Any], example: object) -> None:
+    """Show what is answered when it went well."""
+    for status, answer in operation["responses"].items():
+        content = answer.get("content", {}).get("application/json")
+        if example is not None and content is not None and status.startswith("2"):
+            content["example"] = example
+
+
 def _statuses(path: str, method: str, operation: dict[str, Any], parameters: list[dict[str, Any]]) -> set[HTTPStatus]:
     """The errors that it may answer with."""
-    found = {*_ALL}
+    found = {*_ALL, *(HTTPStatus(int(status)) for status in operation["responses"] if not status.startswith("2"))}
     reads = method == "get"
     if operation.get("x-role") != PUBLIC or not reads:
         found |= {*_PROVED}

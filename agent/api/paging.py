@@ -21,6 +21,7 @@ PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="items on a 
 Name = Annotated[str, Query(min_length=1, max_length=_MAX_NAME, description="full name or number of a signal")]
 DeviceFilter = Annotated[str | None, Query(min_length=1, max_length=_MAX_NAME, description="only of this device")]
 NameFilter = Annotated[str | None, Query(min_length=1, max_length=_MAX_NAME, description="part of the full name")]
+IdFilter = Annotated[str | None, Query(min_length=1, max_length=_MAX_NAME, description="part of the id")]
 DeviceId = Annotated[str, Path(min_length=1, max_length=_MAX_NAME)]
 Time = Annotated[str | None, Query(max_length=40, description="ISO 8601 with an offset, or seconds since 1970")]
 

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details, one shape for all of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,14 +10,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.routing import Match, Route
 
 from agent.api import openapi
 from agent.api.auth import DeniedError
 from agent.api.guard import SECURITY_HEADERS
 from agent.api.openapi import MEDIA_TYPE
 from agent.api.passwords import BusyError, PasswordError
+from agent.api.setup_view import DeviceThereError, FindingsError, NoDeviceError, OccupiedError
 from agent.api.throttle import TooFastError
-from agent.api.users import UserError
+from agent.api.users import MalformedNameError, UserError
 from agent.api.wrong_inputs import wrong_input
 from agent.control.model import Result
 from agent.core.errors import AgentError, ConfigError, Refusal
@@ -27,8 +29,13 @@ _STATUS: Mapping[type[AgentError], HTTPStatus] = {
     TooFastError: HTTPStatus.TOO_MANY_REQUESTS,
     BusyError: HTTPStatus.TOO_MANY_REQUESTS,
     UserError: HTTPStatus.CONFLICT,
+    MalformedNameError: HTTPStatus.UNPROCESSABLE_ENTITY,
     PasswordError: HTTPStatus.UNPROCESSABLE_ENTITY,
     ConfigError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    FindingsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    DeviceThereError: HTTPStatus.CONFLICT,
+    NoDeviceError: HTTPStatus.NOT_FOUND,
+    OccupiedError: HTTPStatus.CONFLICT,
 }
 _BUSY_S = 5
 #: Asking again can't help.
@@ -49,34 +56,50 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, make_all: Callable[[], None]) -> None:
     """Answer every error of the app as a problem."""
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(AgentError, _agent)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _bug)
-    openapi.install(app)
+    openapi.install(app, make_all)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    detail = str(error.detail)
+    detail, headers = str(error.detail), error.headers
     if error.status_code == HTTPStatus.NOT_FOUND and detail == HTTPStatus.NOT_FOUND.phrase:
         detail = "there is no such page: /docs lists all that there are"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"{request.method} is not offered here"
-    return problem(error.status_code, detail, headers=error.headers, instance=request.url.path)
+        headers = {"allow": ", ".join(sorted(_offered(request)))}
+    return problem(error.status_code, detail, headers=headers, instance=request.url.path)
+
+
+def _offered(request: Request) -> set[str]:
+    """The methods of a path, of all its routes: the router names those of the first one (RFC 9110, 15.5.6)."""
+    routes = [one for one in request.app.router.routes if isinstance(one, Route)]
+    here = [one for one in routes if one.matches(request.scope)[0] is not Match.NONE]
+    found = {method for one in here for method in one.methods or ()}
+    return found | {"HEAD"} if "GET" in found else found  # head.py answers it, and the routes do not know
 
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     # The input itself is not repeated: it may be long, and some of it may be secret in later routes.
-    errors = [{"where": ".".join(map(str, each["loc"])), "what": wrong_input(each)} for each in error.errors()]
+    errors = [_wrong(each) for each in error.errors()]
     detail = "; ".join(f"{each['where']}: {each['what']}" for each in errors)
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, instance=request.url.path, errors=errors)
+
+
+def _wrong(error: Mapping[str, Any]) -> dict[str, str]:
+    """One wrong input; of a body with its key, as the findings of ``enlace check`` have it."""
+    where = [str(part) for part in error["loc"]]
+    key = {"key": ".".join(where[1:])} if where[0] == "body" and len(where) > 1 else {}
+    return {"where": ".".join(where), "what": wrong_input(error), **key}
 
 
 async def _agent(request: Request, error: Exception) -> JSONResponse:
@@ -87,6 +110,10 @@ async def _agent(request: Request, error: Exception) -> JSONResponse:
     status = _STATUS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE)
     if isinstance(error, TooFastError):
         headers["retry-after"] = str(math.ceil(error.retry_s))
+    elif isinstance(error, FindingsError):
+        members["errors"] = [
+            {"where": one.where, "what": one.what, "hint": one.hint, "key": one.key} for one in error.findings
+        ]
     elif isinstance(error, BusyError):
         headers["retry-after"] = str(_BUSY_S)
     elif isinstance(error, DeniedError):

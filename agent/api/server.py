@@ -29,6 +29,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from agent.api import lean_fastapi  # noqa: F401 - before all that loads FastAPI
 from agent.api.app import create_app
 from agent.api.auth import Auth
 from agent.api.connections import DEFAULT_PATIENCE, Sweep
@@ -110,7 +111,8 @@ class ApiServer:
         """Listen and serve until cancelled. Raises ``Unavailable`` when the port is taken, or the certificate bad."""
         if self._certificates is not None:
             await asyncio.to_thread(self._certificates.look)
-        live = LiveStreams(self._view, self._clock)
+        feed = self._ports.feed
+        live = LiveStreams(self._view, self._clock, (lambda: feed.newest("event")) if feed else (lambda: 0))
         auth = await asyncio.to_thread(Auth, self._data_dir, self._clock, self._ports.record, self._passwords)
         local = is_loopback(self._host)
         hosts: set[str] = set() if local else _own_names()
@@ -130,7 +132,9 @@ class ApiServer:
         inside, outside = partial(server.protocol, config), partial(server.protocol, plain)
         door = Door(self._clock, server.connections, inside, outside, self._tls)
         with self._listen() as listening:
+            # The code before the address: who waits for that one to be told (the demo) has both then.
             self._offer_set_up(auth)
+            self._tell_address()
             serving = asyncio.create_task(server.serve(sockets=[]), name="uvicorn")
             sweep = Sweep(server.connections, self._clock, self.patience)
             beside: asyncio.Future[Any] = asyncio.gather(
@@ -204,6 +208,12 @@ class ApiServer:
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
 
+    def _tell_address(self) -> None:
+        logger.info("api: %s", self.url)
+        if self._certificates is not None and self._certificates.fingerprint:
+            told = self._certificates.fingerprint
+            logger.info("api: this gateway's own authority signed its certificate; SHA-256 %s", told)
+
     async def _drain(self, server: "_Server", serving: "asyncio.Task[None]") -> None:
         """Give open answers a moment, then cut those whose client does not read: uvicorn would log a traceback each."""
         moment = asyncio.ensure_future(self._clock.sleep_s(DRAIN_S))
@@ -232,10 +242,6 @@ class ApiServer:
             # After a restart the old address stays: people have it open.
             self._port = port
             self.address = (host, port)
-            logger.info("api: %s", self.url)
-            if self._certificates is not None and self._certificates.fingerprint:
-                told = self._certificates.fingerprint
-                logger.info("api: this gateway's own authority signed its certificate; SHA-256 %s", told)
             yield listening
 
 

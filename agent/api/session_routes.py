@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from agent.api.access import CallerOf, Routes
 from agent.api.answers import IdTagOut, IdTagPage, SessionOut, SessionPage
 from agent.api.auth import Auth
 from agent.api.bodies import IdTag, IdTagFields
+from agent.api.csv_answer import CsvResponse
 from agent.api.paging import DeviceFilter, Page, PageSize, Time, needed, page_of, time_us
 from agent.api.times import parse_time
 from agent.api.users import Role
@@ -27,11 +29,13 @@ READS_AT_ONCE = 2
 
 _KIND = "id_tag"
 _MAX_NUMBER = (1 << 63) - 1
+_MAX_OUTLET = 1000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 SessionNumber = Annotated[int, Path(ge=1, le=_MAX_NUMBER)]
 TagHash = Annotated[str, Path(pattern="^[0-9a-f]{1,64}$")]
 Running = Annotated[bool | None, Query(description="only those that run, or that have ended")]
+Outlet = Annotated[int | None, Query(ge=0, le=_MAX_OUTLET, description="only of this outlet; 0: it has one alone")]
 Rows = Annotated[int, Query(ge=1, le=MAX_EXPORT, description="at most so many, the newest")]
 
 
@@ -59,12 +63,6 @@ def add_session_routes(routes: Routes, ports: SitePorts, auth: Auth) -> None:
     routes.add("DELETE", path, tags.remove, Role.OPERATOR, summary="Forget an id tag", status_code=204, **tag)
 
 
-class CsvResponse(Response):
-    """RFC 4180."""
-
-    media_type = "text/csv"
-
-
 class _SessionRoutes:
     def __init__(self, ports: SitePorts) -> None:
         self._ports = ports
@@ -73,6 +71,7 @@ class _SessionRoutes:
     async def index(
         self,
         device: DeviceFilter = None,
+        outlet: Outlet = None,
         running: Running = None,
         from_: Annotated[Time, Query(alias="from")] = None,
         to: Time = None,
@@ -80,7 +79,9 @@ class _SessionRoutes:
         page_size: PageSize = 100,
     ) -> SessionPage:
         """List sessions that started from ``from`` on and before ``to``, newest first."""
-        total, found = await self._read(device, running, from_, to, limit=page_size, offset=(page - 1) * page_size)
+        total, found = await self._read(
+            device, outlet, running, from_, to, limit=page_size, offset=(page - 1) * page_size
+        )
         items = [SessionOut.of(session, self._hash) for session in found]
         return SessionPage(total=total, page=page, page_size=page_size, items=items)
 
@@ -95,13 +96,14 @@ class _SessionRoutes:
     async def export(
         self,
         device: DeviceFilter = None,
+        outlet: Outlet = None,
         running: Running = None,
         from_: Annotated[Time, Query(alias="from")] = None,
         to: Time = None,
         rows: Rows = MAX_EXPORT,
     ) -> Response:
         """Columns as the fields of a session; what is not known is empty."""
-        _, found = await self._read(device, running, from_, to, limit=rows, offset=0)
+        _, found = await self._read(device, outlet, running, from_, to, limit=rows, offset=0)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\r\n")
         names = list(SessionOut.model_fields)
@@ -114,6 +116,7 @@ class _SessionRoutes:
     async def _read(
         self,
         device: str | None,
+        outlet: int | None,
         running: bool | None,  # noqa: FBT001 - a filter of three values
         from_: str | None,
         to: str | None,
@@ -124,9 +127,8 @@ class _SessionRoutes:
         from_us = None if from_ is None else time_us("query.from", from_)
         to_us = None if to is None else time_us("query.to", to)
         async with self._turns:
-            total, found = await asyncio.to_thread(
-                self._book.list_sessions, device, running, from_us, to_us, limit=limit, offset=offset
-            )
+            read = partial(self._book.list_sessions, device, running, from_us, to_us, outlet=outlet)
+            total, found = await asyncio.to_thread(read, limit=limit, offset=offset)
         return total, [*found]
 
     @property

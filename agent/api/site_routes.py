@@ -12,7 +12,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import HTTPException, Path, Query
 from starlette.responses import Response
@@ -33,15 +33,16 @@ from agent.api.answers import (
 )
 from agent.api.auth import Auth, Caller
 from agent.api.bodies import CommandEnvelope, DeviceEntry, StationChange, StationCommand
-from agent.api.paging import DeviceId, Page, PageSize, needed, page_of
+from agent.api.paging import DeviceFilter, DeviceId, Page, PageSize, needed, page_of
 from agent.api.problems import RejectedError
+from agent.api.setup_view import CheckFinding, DeviceThereError, FindingsError, NoDeviceError
 from agent.api.station_registry_routes import StationId, add_station_registry_routes, change_details
 from agent.api.times import parse_time
 from agent.api.users import Role
 from agent.api.view import GatewayView, SiteEditor, SitePorts
 from agent.control.model import DEFAULT_TTL_S, Command, Control, Origin, Outcome, Station
 from agent.control.registered import REGISTRATION, Registered
-from agent.core.errors import ConfigError
+from agent.core.errors import ConfigError, Unavailable
 from agent.core.model import Number
 from agent.core.ports import Latest
 
@@ -52,6 +53,10 @@ _THERE = "there is a device {!r} already: PUT replaces it (one that was just tak
 
 ChargePointId = Annotated[str, Path(pattern=r"^[^\s/?#%]{1,48}$")]
 _Register = tuple[Mapping[str, Registered], Mapping[str, int]]
+StatusFilter = Annotated[Literal["on", "off"] | None, Query(description="only those that were decided so")]
+WordFilter = Annotated[
+    str | None, Query(min_length=1, max_length=200, description="part of its id, its name or its location")
+]
 Limit = Annotated[int, Query(ge=1, le=MAX_HISTORY, description="at most so many")]
 
 
@@ -87,12 +92,27 @@ class _StationRoutes:
         self._ports = ports
         self._auth = auth
 
-    async def index(self, page: Page = 1, page_size: PageSize = 100) -> StationPage:
+    async def index(
+        self,
+        device: DeviceFilter = None,
+        status: StatusFilter = None,
+        name: WordFilter = None,
+        page: Page = 1,
+        page_size: PageSize = 100,
+    ) -> StationPage:
         """List stations in the order of the configuration, with what they draw now."""
-        stations = self._control.stations()
-        registered = self._registered()
-        items = [self._station(station, registered) for station in page_of(stations, page, page_size)]
-        return StationPage(total=len(stations), page=page, page_size=page_size, items=items)
+        stations, registered = self._control.stations(), self._registered()
+        if (device, status, name) == (None, None, None):
+            items = [self._station(station, registered) for station in page_of(stations, page, page_size)]
+            return StationPage(total=len(stations), page=page, page_size=page_size, items=items)
+        found = [
+            one
+            for one in (self._station(station, registered) for station in stations)
+            if device in {None, one.device}
+            and status in {None, one.status}
+            and (name is None or name.lower() in f"{one.id} {one.name} {one.location}".lower())
+        ]
+        return StationPage(total=len(found), page=page, page_size=page_size, items=page_of(found, page, page_size))
 
     async def get(self, station_id: StationId) -> StationOut:
         """Tell what a station is, does and can."""
@@ -227,7 +247,7 @@ class _DeviceRoutes:
         """Write a device into the site's configuration: a pending charger, with its ``charge_point_id``, is adopted."""
         if self._is_there(body.id):
             raise HTTPException(HTTPStatus.CONFLICT, _THERE.format(body.id))
-        await self._edit(caller, "add device", body.id, lambda editor: editor.add(_entry(body)))
+        await self._edit(caller, "add device", body.id, lambda editor: editor.add(_entry(body)), _entry(body))
         identity, adoption = (body.model_extra or {}).get("charge_point_id"), None
         if body.driver == "ocpp" and isinstance(identity, str) and self._ports.adopt is not None:
             adoption = await self._adopt(caller, identity)
@@ -236,8 +256,12 @@ class _DeviceRoutes:
     async def adopt(self, charge_point_id: ChargePointId, caller: CallerOf) -> AdoptedOut:
         """Let a charger in that is configured and waits: what it presented is its proof from now on, or it gets one."""
         pending = self._ports.pending() if self._ports.pending is not None else ()
-        known = {self._identity(device.id) for device in self._view.devices()} | {one.identity for one in pending}
-        if charge_point_id not in known:
+        if charge_point_id not in {self._identity(device.id) for device in self._view.devices()}:
+            if charge_point_id in {one.identity for one in pending}:
+                detail = (
+                    f"no device has the charge_point_id {charge_point_id}: POST /api/devices with it adds and adopts"
+                )
+                raise HTTPException(HTTPStatus.CONFLICT, detail)
             detail = f"no charger calls as {charge_point_id!r}, and none is configured: POST /api/devices adds one"
             raise HTTPException(HTTPStatus.NOT_FOUND, detail)
         return await self._adopt(caller, charge_point_id)
@@ -251,7 +275,8 @@ class _DeviceRoutes:
         """Give a device other keys in the site's configuration; keys that are not sent are gone."""
         self._known(device_id)
         before = self._identity(device_id)
-        await self._edit(caller, "replace device", device_id, lambda editor: editor.replace(device_id, _entry(body)))
+        entry = _entry(body)
+        await self._edit(caller, "replace device", device_id, lambda editor: editor.replace(device_id, entry), entry)
         if body.driver != "ocpp" or (body.model_extra or {}).get("charge_point_id") != before:
             await self._forget(caller, before)
         return DeviceWritten(id=body.id, driver=body.driver)
@@ -259,8 +284,13 @@ class _DeviceRoutes:
     async def remove(self, device_id: DeviceId, caller: CallerOf) -> Response:
         """Take a device out of the site's configuration; what it told stays in the store.
 
-        A charger's password is forgotten: if it is added again, it has to be adopted again.
+        A charger's password is forgotten: if it is added again, it has to be adopted again. A device that clients post
+        comes back with the next that is posted of it.
         """
+        posted = None if self._is_there(device_id) else self._ports.posted
+        if posted is not None and await posted.forget(device_id):
+            self._auth.audit(caller.name, "forget posted device", device_id, "done")
+            return Response(status_code=HTTPStatus.NO_CONTENT)
         self._known(device_id)
         identity = self._identity(device_id)
         await self._edit(caller, "remove device", device_id, lambda editor: editor.remove(device_id))
@@ -273,14 +303,39 @@ class _DeviceRoutes:
         items = [PendingOut.of(charger) for charger in page_of(chargers, page, page_size)]
         return PendingPage(total=len(chargers), page=page, page_size=page_size, items=items)
 
-    async def _edit(self, caller: Caller, what: str, device: str, edit: Callable[[SiteEditor], object]) -> None:
+    async def _edit(
+        self,
+        caller: Caller,
+        what: str,
+        device: str,
+        edit: Callable[[SiteEditor], object],
+        entry: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write it, and wait until it runs: who asks next finds it. Raises ``ConfigError`` and ``Unavailable``."""
         editor = needed(self._ports.editor, "a configuration file that it may edit")
         try:
-            await asyncio.to_thread(edit, editor)
-        except ConfigError:
+            written = await asyncio.to_thread(edit, editor)
+        except (DeviceThereError, NoDeviceError):  # another request was faster: its change does not run yet
             self._auth.audit(caller.name, what, device, "refused")
             raise
+        except ConfigError as error:
+            self._auth.audit(caller.name, what, device, "refused")
+            errors = [] if entry is None else await self._errors(entry, device if self._is_there(device) else "")
+            if not errors:
+                raise
+            raise FindingsError(error.op, error.reason, errors, error.hint) from error
         self._auth.audit(caller.name, what, device, "done")
+        if self._ports.applied is not None and not await self._ports.applied(written):
+            raise Unavailable(f"{what} {device}", "it is written down, but not what runs yet", "see the log for why")
+
+    async def _errors(self, entry: Mapping[str, object], replaces: str) -> list[CheckFinding]:
+        """What is wrong with a device, each with the key that it is about; nothing where nobody can tell."""
+        checks = (await asyncio.to_thread(self._ports.setup)).checks
+        try:
+            found = () if checks is None else await asyncio.to_thread(checks.entry, entry, replaces)
+        except ConfigError:  # the file itself is bad
+            return []
+        return [one for one in found if one.severity == "error"]
 
     def _identity(self, device_id: str) -> str:
         return "" if self._ports.identity_of is None else self._ports.identity_of(device_id)

@@ -23,8 +23,7 @@ from agent.api.paging import NameFilter, Page, PageSize, needed, page_of
 from agent.api.telemetry_bodies import SCHEMA, BodyError, RowError, TelemetryOut, read_rows
 from agent.api.users import Role
 from agent.api.view import SitePorts, Taken
-from agent.control.notes import GOOD_CLOCK_US
-from agent.core.clock import Clock
+from agent.core.clock import Clock, is_set
 from agent.core.model import Kind
 from agent.core.points import POINTS
 
@@ -116,11 +115,10 @@ class _TelemetryRoutes:
 
 def good_time_us(clock: Clock) -> int:
     """The time, to judge others' times by; a problem while the clock was never set, after a start without a network."""
-    now_us = clock.now_us()
-    if now_us < GOOD_CLOCK_US:
+    if not is_set(clock):
         detail = "the clock of this gateway is not set yet: send the same again later"
         raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": _AGAIN_S})
-    return now_us
+    return clock.now_us()
 
 
 def _answer(taken: Taken, bad: list[tuple[int, str]], path: str) -> Response:

@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from agent.api.jsonfile import replace_file
 from agent.core.clock import Clock
+from agent.core.disk import replace_file
 from agent.core.errors import Unavailable
 
 FOLDER = "api-tls"
@@ -41,6 +41,7 @@ _AUTHORITY_END = dt.datetime(2056, 1, 1, tzinfo=dt.UTC)
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _MAX_COMMON_NAME = 64
 _SIOCGIFADDR = 0x8915  # netdevice(7)
+_NET = Path("/sys/class/net")
 _IF_INET6 = Path("/proc/net/if_inet6")
 _TEMPORARY = 0x01  # IFA_F_TEMPORARY: another one tomorrow
 _GLOBAL = {0x00, 0x40}  # scopes of addresses that others can reach: global, site
@@ -194,9 +195,10 @@ def machine_names() -> list[str]:
 def _addresses4() -> list[str]:
     found: list[str] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, interface in socket.if_nameindex():
+        # Not by if_nameindex(): it takes netlink, which the service may not use (RestrictAddressFamilies=).
+        for interface in sorted(_NET.glob("*")):
             try:
-                answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
+                answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", interface.name.encode()[:15]))
             except OSError:
                 continue  # it has none now
             found.append(socket.inet_ntoa(answer[20:24]))

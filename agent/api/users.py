@@ -50,6 +50,10 @@ class UserError(AgentError):
     """A change of users that can't be; ``reason`` says why."""
 
 
+class MalformedNameError(UserError):
+    """A name or label of a form that none may have: asked for again it is refused again."""
+
+
 class ApiToken(BaseModel):
     """A token of a machine, without the token."""
 
@@ -134,7 +138,7 @@ class UserBook:
         name = name.casefold()
         if not _NAME.fullmatch(name):
             hint = "letters, digits and . _ @ + - , at most 64, beginning with a letter or digit"
-            raise UserError("add the user", "the name can't be used", hint)
+            raise MalformedNameError("add the user", "the name can't be used", hint)
 
         def edit(users: _Users) -> User:
             if first and _admins(users):
@@ -189,7 +193,7 @@ class UserBook:
         """A new API token of the user, which is told this once. Raises ``UserError``."""
         if not _LABEL.fullmatch(label):
             hint = "letters, digits, spaces and . _ @ + - , at most 64"
-            raise UserError("make a token", "its label can't be used", hint)
+            raise MalformedNameError("make a token", "its label can't be used", hint)
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
 
         def edit(users: _Users) -> None:

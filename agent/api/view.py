@@ -5,10 +5,13 @@ read from the event loop and must return at once, except ``history``, which the 
 ``SitePorts``.
 """
 
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from agent.api.setup_view import SetUp
 from agent.api.tally import EventFeed
 from agent.control.alarm_model import Alarms
 from agent.control.load_model import LoadStatus
@@ -16,13 +19,20 @@ from agent.control.model import Control
 from agent.control.registered import RegisteredStations
 from agent.control.timed_event_model import TimedEventBook
 from agent.core.model import Event, Number, Session, Signal
-from agent.core.ports import Latest, Notebook
+from agent.core.ports import ChannelStatus, Latest, Notebook
 from agent.insight.maintenance import Maintenance
 from agent.insight.service import Insight
+from agent.log_ring import LogLine
 from agent.pipeline.health import Health, UnitState, WireState
 from agent.pipeline.hub import Subscription
 from agent.store.audit import Row
 from agent.store.audit_file import Wanted
+from agent.store.dropped import Gone
+from agent.store.settings import StoreStats
+from agent.store.wear import Wear
+
+if TYPE_CHECKING:
+    from agent.doctor import Bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,7 @@ class SiteInfo:
     timezone: str
     version: str
     boot: str  #: the id of this boot, as 32 hex digits
+    broker: str | None = None  #: where the central server's is, as configured; None: the site has no uplink
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,9 @@ class DeviceInfo:
     driver: str
     wire: WireState | None
     unit: UnitState | None = None
+    name: str = ""  #: for people; empty: it has none
+    profile: str = ""  #: its model; empty: its driver needs none
+    address: str = ""  #: where it is reached, without secrets
 
     @property
     def state(self) -> Health:
@@ -105,6 +119,9 @@ class GatewayView(Protocol):
     def devices(self) -> Sequence[DeviceInfo]:
         """The configured devices in the order of the configuration."""
 
+    def own(self) -> DeviceInfo:
+        """This gateway itself: a device with values, but none of the configuration."""
+
     def latest(self, signals: Iterable[Signal]) -> list[Latest]:
         """One entry for each of the signals, in their order."""
 
@@ -153,7 +170,7 @@ class Adopted:
 class SiteEditor(Protocol):
     """Changes the devices of the site's configuration file. Blocks: called in a thread. All raise ``ConfigError``.
 
-    The gateway applies the changed file by itself, within some seconds.
+    The gateway applies the changed file by itself, within some seconds: ``SitePorts.applied`` waits for what they give.
     """
 
     def add(self, entry: Mapping[str, object]) -> object:
@@ -176,6 +193,7 @@ class SessionBook(Protocol):
         from_us: int | None = None,
         to_us: int | None = None,
         *,
+        outlet: int | None = None,
         newest_first: bool = True,
         limit: int = 100,
         offset: int = 0,
@@ -186,25 +204,10 @@ class SessionBook(Protocol):
         """One of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelInfo:
-    """A channel that is told of alarms, as it is now."""
-
-    id: str
-    addresses: int
-    waiting: int  #: news that wait, of all its addresses
-    sent: int  #: messages that were taken, since the start
-    failures: int  #: tries that failed, since the start
-    dropped: int  #: news that were never told
-    last_error: str  #: empty while all addresses work
-    last_sent_us: int | None
-    next_try_in_s: float | None  #: None: nothing waits
-
-
 class Channels(Protocol):
     """Who is told of alarms."""
 
-    def status(self) -> Sequence[ChannelInfo]:
+    def status(self) -> Sequence[ChannelStatus]:
         """The channels, in the order of the configuration."""
 
     async def test(self, channel_id: str) -> str:
@@ -219,6 +222,22 @@ class AuditBook(Protocol):
 
     def ledger_csv(self, wanted: Wanted, iso: Callable[[int], str]) -> Iterator[str]:
         """The lines of an export, oldest first, as the ledger stands when the first is asked for."""
+
+
+class StoreBook(Protocol):
+    """What the store tells of itself."""
+
+    def stats(self) -> StoreStats:
+        """Figures as of now; cheap."""
+
+    def wear(self) -> Wear:
+        """What was written to the flash, by day and component, as of the last hour; cheap."""
+
+    def dropped(self, limit: int, offset: int) -> tuple[int, Sequence[Gone]]:
+        """How long the record of what was given up is, and one page of it, the newest first.
+
+        Blocks: called in a thread. Raises ``StoreError``.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +294,43 @@ class PostedDevices(Protocol):
     async def post(self, rows: Sequence[PostedRow]) -> Taken:
         """Store rows, each (device, time) once for ever. Returns after the commit."""
 
+    async def forget(self, device: str) -> bool:
+        """Show it no more, until something is posted of it again; whether there was one."""
+
     async def latest(self, devices: Sequence[str]) -> Mapping[str, Sequence[Latest]]:
         """The newest values of those that are posted, also from before this start; ages count from the rows' times."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Lines of the log, newest first; ``total``: how many fit, ``dropped``: how many had to make room."""
+
+    total: int
+    dropped: int
+    lines: Sequence[LogLine]
+
+
+@dataclass(frozen=True, slots=True)
+class MadeBackup:
+    """A backup, whole. When ``file`` is closed it is gone. ``missing``: named in the configuration, but not there."""
+
+    file: BinaryIO
+    size: int
+    id: str
+    missing: Sequence[str]
+
+
+class SupportDesk(Protocol):
+    """What is made for people who help. Blocks: called in a thread."""
+
+    def logs(self, level: int, text: str, limit: int) -> LogPage:
+        """Lines of at least that level in which that text stands, without secrets."""
+
+    def doctor(self, live: Mapping[str, object], findings: Sequence[tuple[str, str, str]]) -> "Bundle":
+        """A bundle for support. ``live``: its sections that are known; ``findings``: (severity, what, what to do)."""
+
+    def backup(self, stop: threading.Event, *, with_secrets: bool) -> MadeBackup:
+        """A backup. Raises ``StoreError``, also when ``stop`` is set meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,9 +344,12 @@ class SitePorts:
     events: TimedEventBook | None = None
     event_interval_s: Callable[[], float] | None = None  #: how often another server is asked for events
     editor: SiteEditor | None = None
+    #: Waits until what the editor wrote is what runs; False: it was not applied. None: nobody applies it here.
+    applied: Callable[[object], Awaitable[bool]] | None = None
     registered: RegisteredStations | None = None  #: stations without a wire
     sessions: SessionBook | None = None
     ledger: AuditBook | None = None
+    store: StoreBook | None = None
     notebook: Notebook | None = None  #: where the id tags stand: notes of kind ``id_tag``, by the tag casefolded
     tag_hash: Callable[[str], str] | None = None  #: what is shown of an id tag; empty for none
     pending: Callable[[], Sequence[PendingCharger]] | None = None
@@ -307,5 +364,10 @@ class SitePorts:
     insight: Insight | None = None
     energy: EnergyPosts | None = None
     maintenance: Maintenance | None = None  #: machines, what was done to them and what is due
+    setup: Callable[[], SetUp] = SetUp  #: settings, searches and tests of devices. Blocks: loads them at first
+    #: Why the configuration's file can't be written here; empty: it can. Cheap.
+    read_only: Callable[[], str] | None = None
     feed: EventFeed | None = None  #: the ledger in order, for counting
+    demo: Path | None = None  #: the socket of a demo's director; None: no demo started this gateway (404)
+    support: Callable[[], SupportDesk] | None = None  #: blocks: loads it at first
     record: Callable[[Event], None] = lambda event: None  # noqa: ARG005 - told to nobody

@@ -1,16 +1,19 @@
 """``enlace audit``: verify the ledger by its chain, and export it. Only reads: works while the gateway runs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.cli.output import write_out
+from agent.cli.output import Progress, is_live, print_table, print_verdict, write_out
 from agent.core.errors import Unavailable
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from agent.store.audit import Report
     from agent.store.audit_file import Linked
 
@@ -45,8 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def database(arguments: argparse.Namespace) -> Path:
     """The database that ``--data-dir`` or ``--config`` names. Raises ``ConfigError``."""
-    from agent.app import DATABASE  # noqa: PLC0415 - see the package's docstring
     from agent.config import load_config  # noqa: PLC0415
+    from agent.store.settings import DATABASE  # noqa: PLC0415 - see the package's docstring
 
     folder: Path = arguments.data_dir or load_config(arguments.config).data_dir
     return folder / DATABASE
@@ -71,18 +74,34 @@ def time_us(text: str) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from agent.store.audit import verify  # noqa: PLC0415 - see the package's docstring
 
-    return _tell("the ledger", verify(database(arguments)))
+    with Progress("events", quiet=True) as progress:
+        report = verify(database(arguments), lambda done, of: progress.tell("checked", done, of))
+    return _tell("the ledger", report)
 
 
 def _verify_file(path: Path) -> int:
     from agent.store.audit_file import verify_lines  # noqa: PLC0415 - see the package's docstring
 
     try:
-        with path.open("rb") as lines:
-            return _tell(str(path), verify_lines(lines))
+        with path.open("rb") as file, Progress(quiet=True) as progress:
+            report = verify_lines(_watched(file, path.name, progress))
     except OSError as error:
         reason = error.strerror or str(error)
         raise Unavailable(f"read {path}", reason, "check the path and its permissions") from error
+    return _tell(str(path), report)
+
+
+def _watched(file: "BinaryIO", name: str, progress: Progress) -> Iterator[bytes]:
+    """The lines of a file; how far it was read is told now and then."""
+    from agent.store.audit import TELL_EVERY  # noqa: PLC0415 - see the package's docstring
+
+    size, done = os.fstat(file.fileno()).st_size, 0
+    for number, line in enumerate(file):
+        if number % TELL_EVERY == 0:
+            progress.tell(name, done, size)
+        done += len(line)
+        yield line
+    progress.tell(name, done, size)
 
 
 def _tell(what: str, report: "Report") -> int:
@@ -90,15 +109,17 @@ def _tell(what: str, report: "Report") -> int:
     print(f"{what}: {report.rows} events checked{span}")
     if report.uncovered:
         print(f"{report.uncovered} events are older than the chain: nothing can be said about them")
-    for fault in report.faults:
+    if report.faults and is_live(sys.stdout):
+        print_table(("event", "what", "where"), [(str(one.seq), one.what, one.text) for one in report.faults])
+    for fault in () if is_live(sys.stdout) else report.faults:
         print(f"{fault.seq}: {fault.what}: {fault.text}")
     if report.fault_count > len(report.faults):
         print(f"and {report.fault_count - len(report.faults)} more")
     if not report.ok:
-        print("NOT in order")
+        print_verdict("NOT in order", good=False)
         return EXIT_BROKEN
     newest = f"; the newest event's hash is {report.last_hash.hex()}" if report.rows else ""
-    print(f"in order{newest}")
+    print_verdict(f"in order{newest}", good=True)
     return 0
 
 

@@ -18,10 +18,10 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import cast
 
-from agent.cli.output import BATCH_LINES, json_value, readable, write_out
+from agent.cli.output import BATCH_LINES, Progress, json_value, readable, watched_log, write_out
 from agent.core.errors import BadData, Unavailable
 from agent.core.model import BadFrame, Number
-from drivers.can.logs import LogFrame, read_log, read_log_stream
+from drivers.can.logs import LogFrame, read_log_stream
 from drivers.codec.can_frame import FrameDecoder, MessageCodec
 from drivers.codec.can_layout import physical
 from drivers.codec.dbc_model import Dbc, Finding
@@ -54,14 +54,22 @@ def run(arguments: argparse.Namespace) -> int:
     for finding in (*(finding for dbc in dbcs for finding in dbc.findings), *_hidden(dbcs)):
         print(finding, file=sys.stderr)
     live = arguments.log == _STDIN
-    if live:
-        frames = read_log_stream(cast("io.BufferedReader", sys.stdin.buffer), "standard input")
-    else:
-        frames = read_log(Path(arguments.log))
     decoding = _Decoding(dbcs, labels=arguments.labels)
-    lines = _table(decoding.messages(frames)) if arguments.format == "table" else _json(decoding.messages(frames))
-    write_out(lines, "the decoded frames", decoding.report, 1 if live else BATCH_LINES)
+    with Progress(quiet=True, alone=True) as progress:
+        frames = _live() if live else watched_log(Path(arguments.log), progress)
+        lines = _table(decoding.messages(frames)) if arguments.format == "table" else _json(decoding.messages(frames))
+
+        def report() -> None:
+            progress.close()
+            decoding.report()
+
+        write_out(lines, "the decoded frames", report, 1 if live else BATCH_LINES)
     return 0
+
+
+def _live() -> Iterator[LogFrame | BadFrame]:
+    """What comes through a pipe."""
+    return read_log_stream(cast("io.BufferedReader", sys.stdin.buffer), "standard input")
 
 
 def _load(path: Path) -> Dbc:

@@ -5,9 +5,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from agent import __version__
-from agent.cli import audit, check, decode, demo, meter, rehearse, replay, run, scan, seed, user, why
+from agent.cli import run
 from agent.core.errors import AgentError, ConfigError
 
 #: sysexits.h EX_CONFIG: systemd does not restart on it.
@@ -24,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"enlace {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (run, demo, check, scan, decode, meter, replay, user, seed, audit, why, rehearse):
+    words = sys.argv[1:] if arguments is None else arguments
+    for command in (run,) if words[:1] == ["run"] else _all():
         command.add_parser(commands)
     for subparser in commands.choices.values():
         if "config" in {action.dest for action in subparser._actions}:  # noqa: SLF001 - argparse has no public way
@@ -41,3 +43,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130  # as the shell reports a program that SIGINT ended
     return code
+
+
+def _all() -> Sequence[ModuleType]:
+    """In the order of the help. The gateway itself starts without what the others take."""
+    from agent.cli import (  # noqa: PLC0415 - see above
+        audit,
+        backup,
+        central,
+        check,
+        decode,
+        demo,
+        doctor,
+        keys,
+        meter,
+        order,
+        rehearse,
+        replay,
+        reset,
+        scan,
+        seed,
+        upgrade,
+        user,
+        why,
+    )
+
+    return (
+        run,
+        demo,
+        doctor,
+        check,
+        scan,
+        decode,
+        meter,
+        replay,
+        user,
+        seed,
+        audit,
+        why,
+        rehearse,
+        reset,
+        backup,
+        central,
+        order,
+        keys,
+        upgrade,
+    )

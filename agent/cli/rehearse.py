@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from agent.cli.audit import time_us
-from agent.cli.output import BATCH_LINES, write_out
+from agent.cli.output import BATCH_LINES, Progress, write_out
 from agent.core.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Rehearse. Raises ``ConfigError`` for what can't be rehearsed, ``StoreError`` for a store that can't be read."""
-    from agent.app import DATABASE  # noqa: PLC0415 - see the package's docstring
     from agent.config import load_config  # noqa: PLC0415
     from agent.store.recording import open_recording  # noqa: PLC0415
+    from agent.store.settings import DATABASE  # noqa: PLC0415 - see the package's docstring
 
     config = load_config(arguments.config)
     base = arguments.config.resolve().parent
@@ -182,17 +182,17 @@ def _rehearse(
     rehearsal = Rehearsal(
         specs, recording.catalogue, stations, zone, start_us, told.append, every=arguments.log is not None
     )
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, Progress("", quiet=True, alone=True) as progress:
         _warn(specs, stations, runner.run(rehearsal.open()))
         for part_from_us, part_to_us in ((start_us, from_us), (from_us, to_us)):
             for piece in recording.pieces(rehearsal.signal_ids, part_from_us, part_to_us):
                 runner.run(rehearsal.piece(piece))
-                _progress(int(piece.rows.times_us[-1]), start_us, to_us)
+                progress.tell("rehearsed", int(piece.rows.times_us[-1]) - start_us, to_us - start_us)
                 yield from _shown(told, show, zone)
             if part_to_us == from_us:
                 runner.run(rehearsal.begin(from_us))
         summary = runner.run(rehearsal.close(to_us))
-    _progress(to_us, start_us, to_us)
+        progress.tell("rehearsed", to_us - start_us, to_us - start_us)
     yield from _shown(told, show, zone)
     yield from show(summary, zone)
 
@@ -216,13 +216,6 @@ def _shown(
     told.clear()
     for event in events:
         yield from show(event, zone)
-
-
-def _progress(at_us: int, start_us: int, to_us: int) -> None:
-    """How far it came, where somebody looks on."""
-    if sys.stderr.isatty():
-        end = "\n" if at_us >= to_us else ""
-        print(f"\r{100 * (at_us - start_us) // (to_us - start_us)} %", end=end, file=sys.stderr, flush=True)
 
 
 # -- text

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cli.output import Progress, watched_log
 from agent.core.clock import SystemClock
 from agent.core.errors import AgentError
 from agent.core.ports import Listener, Sink
@@ -82,19 +83,20 @@ class _Tape:
         self._speed = speed
         self._listener: LogListener | None = None
         self._store: Store | None = None
+        self.progress = Progress(quiet=True)
         self.ended = asyncio.Event()
         self.fault: AgentError | None = None
 
     def listeners(self, can: "CanPlan", ids: Mapping[tuple[str, str], int], store: "Store") -> Sequence[Listener]:
         """Given to the gateway in place of the buses."""
-        from drivers.can.logs import read_log  # noqa: PLC0415 - see the package's docstring
-        from drivers.can.replay import LogListener  # noqa: PLC0415
+        from drivers.can.replay import LogListener  # noqa: PLC0415 - see the package's docstring
 
         async def drained() -> None:
             await asyncio.wrap_future(store.flush())
 
         self._store = store
-        self._listener = LogListener(read_log(self._log), can.wires, ids, SystemClock(), drained, self._speed)
+        frames = watched_log(self._log, self.progress)
+        self._listener = LogListener(frames, can.wires, ids, SystemClock(), drained, self._speed)
         return [self]
 
     @property
@@ -151,24 +153,28 @@ async def _replay(gateway: "Gateway", tape: _Tape) -> None:
 
 
 async def _play(gateway: "Gateway", tape: _Tape) -> None:
-    await tape.ended.wait()
+    with tape.progress:
+        await tape.ended.wait()
     if tape.fault is None and gateway.overview is not None and gateway.overview.has_uplink:
-        await _drain(gateway.overview)
+        with Progress("records", quiet=True) as progress:
+            said = await _drain(gateway.overview, progress)
+        print(said, file=sys.stderr)
 
 
-async def _drain(overview: "Overview") -> None:
-    """Wait until the central server has acknowledged everything, or nothing moves any more."""
+async def _drain(overview: "Overview", progress: Progress) -> str:
+    """Wait until the central server has acknowledged everything, or nothing moves any more; how that went."""
     clock = SystemClock()
-    best, since_s = -1, clock.monotonic_s()
+    best, since_s, waiting = -1, clock.monotonic_s(), 0
     while clock.monotonic_s() - since_s < DRAIN_S:
         if overview.uplink is not None:
             streams = overview.uplink.status().streams.values()
-            if not sum(stream.backlog for stream in streams):
-                print(f"acknowledged by the broker: {sum(stream.acked for stream in streams)} records", file=sys.stderr)
-                return
-            acked = sum(stream.acked for stream in streams)
+            acked, backlog = sum(stream.acked for stream in streams), sum(stream.backlog for stream in streams)
+            if not backlog:
+                return "the broker has acknowledged everything"
+            waiting = max(waiting, backlog)
+            progress.tell("acknowledged", waiting - backlog, waiting)
             if acked > best:
                 best, since_s = acked, clock.monotonic_s()
         await clock.sleep_s(_POLL_S)
     hint = "they are kept and leave with the next `enlace run`"
-    print(f"the broker did not acknowledge everything within {DRAIN_S:.0f} s: {hint}", file=sys.stderr)
+    return f"the broker did not acknowledge everything within {DRAIN_S:.0f} s: {hint}"

@@ -1,11 +1,16 @@
 """``enlace run``: the gateway."""
 
 import argparse
+import faulthandler
+import gc
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 
+#: When all is stopped, threads that wait for a name server or an answer have so long to end.
+LEAVE_S = 1.0
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
@@ -19,18 +24,44 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the gateway until SIGTERM or SIGINT. Exit 78 on a bad configuration."""
+    gc.disable()  # what is loaded stays: looking through it again and again was a tenth of the start
     import asyncio  # noqa: PLC0415 - see the package's docstring
 
     from agent.app import Gateway  # noqa: PLC0415
     from agent.config import load_config  # noqa: PLC0415
+    from agent.config_trial import undo_unfinished  # noqa: PLC0415
     from agent.core.clock import SystemClock  # noqa: PLC0415
+    from agent.core.ending import ignore_stop_signals  # noqa: PLC0415
+    from agent.restore_journal import finish  # noqa: PLC0415
+    from agent.store.settings import DATABASE  # noqa: PLC0415
 
+    gc.freeze()
+    gc.enable()
+    undo_unfinished(arguments.config.resolve())
     config = load_config(arguments.config)
+    if finish((arguments.data_dir or config.data_dir) / DATABASE):
+        config = load_config(arguments.config)  # it is of the restore too
     if arguments.data_dir:
         config = config.model_copy(update={"data_dir": arguments.data_dir})
     set_up_logging(config.log.level)
-    asyncio.run(Gateway(config, SystemClock(), arguments.config.resolve()).serve())
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the log where each thread stood
+
+    async def serve() -> None:
+        await Gateway(config, SystemClock(), arguments.config.resolve()).serve()
+        ignore_stop_signals()
+        asyncio.get_running_loop().call_later(LEAVE_S, _leave)
+
+    asyncio.run(serve())
     return 0
+
+
+def _leave() -> None:
+    """Go, though a thread still waits for somebody's answer: all that counts is on disk."""
+    main = threading.main_thread()
+    left = [thread.name for thread in threading.enumerate() if thread is not main and not thread.daemon]
+    logging.getLogger(__name__).info("not waited for: %s", ", ".join(left))
+    logging.shutdown()
+    os._exit(0)
 
 
 def set_up_logging(level: str) -> None:

@@ -1,4 +1,4 @@
-"""``enlace scan``: finds devices on Modbus, serial ports and OCPP, and proposes a ``devices:`` entry for each.
+"""``enlace scan``: finds devices on CAN, Modbus, serial ports and OCPP, and proposes a ``devices:`` entry for each.
 
 Rules of this file:
 
@@ -12,31 +12,34 @@ import asyncio
 import ipaddress
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from agent.cli.output import write_out
+from agent.cli.output import is_live, print_table, write_out
 from agent.core.clock import Clock, SystemClock
 from agent.core.errors import ConfigError
-from drivers.modbus.settings import ModbusUrl
 
 if TYPE_CHECKING:
-    from agent.cli.scan_proposal import Proposal
+    from agent.scan_job import Wanted
+    from agent.scan_proposal import Proposal
 
-#: Not even a network that is named may be larger.
-SMALLEST_PREFIX = 16
+T = TypeVar("T")
+
 _MAX_UNIT = 255
 _MAX_PORT = 65535
 _UNITS = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
 _REFRESH_S = 0.2
 _WIDTH = 100
+#: Of each device in the table on a terminal.
+_SHOWN_VALUES = 3
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser("scan", help="find devices and propose their entries in the configuration")
-    parser.add_argument("kind", nargs="?", choices=("modbus", "serial", "ocpp"), help=_KINDS)
+    parser.add_argument("kind", nargs="?", choices=("can", "modbus", "serial", "ocpp"), help=_KINDS)
     parser.add_argument("--host", metavar="H[:PORT]", action="append", type=_host, help="modbus: this host")
     parser.add_argument("--network", metavar="CIDR", action="append", type=_network, help="modbus: all of this network")
     parser.add_argument("--port", metavar="P", action="append", type=_port, help="this serial port")
@@ -60,18 +63,19 @@ def run(arguments: argparse.Namespace) -> int:
     screen = Screen(sys.stderr)
     if not arguments.config.exists():
         screen.say(f"there is no configuration at {arguments.config}: nothing is left out")
-    return _run_ocpp(arguments, screen) if arguments.kind == "ocpp" else _run_wires(arguments, screen)
+    run_kind = {"ocpp": _run_ocpp, "can": _run_can}.get(arguments.kind, _run_wires)
+    return run_kind(arguments, screen)
 
 
 def _run_wires(arguments: argparse.Namespace, screen: "Screen") -> int:
-    from agent.cli.scan_job import Job, load_models  # noqa: PLC0415 - see the package's docstring
-    from agent.cli.scan_proposal import propose  # noqa: PLC0415
-    from agent.cli.scan_targets import Configured, read_configured  # noqa: PLC0415
+    from agent.scan_job import Job, load_models  # noqa: PLC0415 - see the package's docstring
+    from agent.scan_proposal import propose  # noqa: PLC0415
+    from agent.scan_targets import Configured, read_configured  # noqa: PLC0415
 
     path = arguments.config
     configured = read_configured(path) if path.exists() else Configured()
     models, products = load_models(path.resolve().parent, screen)
-    job = Job(arguments, configured, models, products, screen, SystemClock())
+    job = Job(_wanted(arguments), lambda: configured, models, products, screen, SystemClock())
     try:
         asyncio.run(job.run())
         if not job.results:
@@ -82,11 +86,52 @@ def _run_wires(arguments: argparse.Namespace, screen: "Screen") -> int:
     return 0
 
 
+def _wanted(arguments: argparse.Namespace) -> "Wanted":
+    from agent.scan_job import Wanted  # noqa: PLC0415 - the same
+
+    named = bool(arguments.host or arguments.network or arguments.port)
+    wanted = Wanted(
+        tcp=arguments.kind != "serial" and bool(arguments.host or arguments.network or not named),
+        serial=bool(arguments.port or not named),
+        meters=arguments.kind != "modbus",
+        hosts=arguments.host or (),
+        networks=arguments.network or (),
+        ports=arguments.port,
+        units=arguments.units,
+        timeout_s=arguments.timeout,
+    )
+    given = {"bauds": arguments.baud, "parities": arguments.parity, "listen_s": arguments.seconds}
+    return replace(wanted, **{key: value for key, value in given.items() if value})
+
+
+def _run_can(arguments: argparse.Namespace, screen: "Screen") -> int:
+    from agent.scan_can import LISTEN_S, CanJob, FoundBus, load_can_models, proposal_of  # noqa: PLC0415
+    from agent.scan_targets import Configured, read_configured  # noqa: PLC0415
+
+    path = arguments.config
+    configured = read_configured(path) if path.exists() else Configured()
+    taken, proposals = set(configured.ids), list["Proposal"]()
+
+    def found(bus: FoundBus) -> None:
+        proposals.append(proposal_of(bus, taken))
+        screen.say(f"found {proposals[-1].summary}")
+
+    models = load_can_models(path.resolve().parent, screen)
+    job = CanJob(models, lambda: configured.channels, screen, SystemClock(), found)
+    job.listen_s = arguments.seconds or LISTEN_S
+    try:
+        asyncio.run(job.run())
+    finally:
+        screen.end()
+        _write(proposals, arguments.format)
+    return 0
+
+
 def _run_ocpp(arguments: argparse.Namespace, screen: "Screen") -> int:
-    from agent.cli.scan_ocpp import NOTHING, Job, propose, read_known  # noqa: PLC0415
+    from agent.scan_ocpp import NOTHING, WAIT_S, Job, propose, read_known  # noqa: PLC0415
 
     known = read_known(arguments.config)
-    job = Job(arguments, known, screen, SystemClock())
+    job = Job(known, screen, SystemClock(), listen=arguments.listen, wait_s=arguments.seconds or WAIT_S)
     try:
         asyncio.run(job.run())
         if not job.found:
@@ -98,14 +143,30 @@ def _run_ocpp(arguments: argparse.Namespace, screen: "Screen") -> int:
 
 
 def _write(proposals: "Sequence[Proposal]", form: str) -> None:
-    from agent.cli.scan_proposal import as_jsonl, as_yaml  # noqa: PLC0415
+    from agent.scan_proposal import as_jsonl, as_yaml  # noqa: PLC0415
 
+    if proposals and is_live(sys.stderr):
+        rows = [(str(one.entry["id"]), one.title or one.summary, _where(one.entry), _values(one)) for one in proposals]
+        print_table(("entry", "device", "at", "reads"), rows, sys.stderr)
     text = as_yaml(proposals) if form == "yaml" else as_jsonl(proposals)
     write_out(iter((text,)), "the proposals", lambda: None)
 
 
-_KINDS = "what to look for; default: modbus and serial. ocpp opens the chargers' port and waits who knocks"
-_SECONDS = "serial: how long to listen (11); ocpp: how long to wait (60)"
+def _where(entry: "Mapping[str, object]") -> str:
+    """Where an entry's device is: its address and number on the line."""
+    keys = ("url", "port", "charge_point_id", "unit_id", "address")
+    return ", ".join(str(entry[key]) for key in keys if key in entry)
+
+
+def _values(proposal: "Proposal") -> str:
+    return ", ".join(f"{name} {value}" for name, value in list(proposal.values.items())[:_SHOWN_VALUES])
+
+
+_KINDS = (
+    "what to look for; default: modbus and serial. can listens to this machine's CAN interfaces; ocpp opens the"
+    " chargers' port and waits who knocks"
+)
+_SECONDS = "serial and can: how long to listen (11, 5); ocpp: how long to wait (60)"
 _NOTHING = """nothing was found. What to check:
   Modbus TCP: is it switched on in the device? is the device in one of these networks? name it with --host
   RS-485: are A and B exchanged? is the line terminated, and the device's address within --units?
@@ -119,7 +180,7 @@ class Screen:
     def __init__(self, stream: TextIO, clock: Clock | None = None) -> None:
         self._stream = stream
         self._clock = clock or SystemClock()
-        self._live = stream.isatty()
+        self._live = is_live(stream)
         self._stages: dict[str, str] = {}  #: of each wire, for plain lines
         self._drawn_s = float("-inf")
         self._pending = False
@@ -164,23 +225,28 @@ def _duration(seconds: float) -> str:
 
 
 def _host(text: str) -> tuple[str, int]:
-    try:
-        url = ModbusUrl.parse(f"tcp://{text}")
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no host: write 10.0.0.21, charger.local:1502 or [::1]"
-        ) from error
-    return url.host, url.port
+    from agent.scan_targets import named_host  # noqa: PLC0415 - see the package's docstring
+
+    return _named(named_host, text)
 
 
 def _network(text: str) -> ipaddress.IPv4Network:
+    from agent.scan_targets import named_network  # noqa: PLC0415 - the same
+
+    return _named(named_network, text)
+
+
+def _port(text: str) -> str:
+    from agent.scan_targets import checked_port  # noqa: PLC0415 - the same
+
+    return _named(checked_port, text)
+
+
+def _named(read: Callable[[str], T], text: str) -> T:
     try:
-        network = ipaddress.IPv4Network(text, strict=False)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no network: write 192.168.1.0/24") from error
-    if network.prefixlen < SMALLEST_PREFIX:
-        raise argparse.ArgumentTypeError(f"{text} is too large: at most a /{SMALLEST_PREFIX} at once")
-    return network
+        return read(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(f"{error.reason}: {error.hint}") from error
 
 
 def _listen(text: str) -> tuple[str, int]:
@@ -188,14 +254,6 @@ def _listen(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or int(port) > _MAX_PORT:
         raise argparse.ArgumentTypeError(f"{text!r}: write address:port, such as 0.0.0.0:9000")
     return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _port(text: str) -> str:
-    if not text.startswith(("/", "socket://")):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no port: write /dev/serial/by-id/…, /dev/tty… or socket://host:port"
-        )
-    return text
 
 
 def _units(text: str) -> tuple[int, ...]:

@@ -2,10 +2,12 @@
 
 import argparse
 import getpass
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cli.output import is_live, print_table
 from agent.core.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
@@ -50,10 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
     if verb == "list":
         _list(users)
     elif verb == "add":
-        user = users.add(arguments.name, Role(arguments.role), _hash(arguments, folder))
+        password = _password(arguments)
+        if not folder.exists():
+            _make(folder)
+        user = users.add(arguments.name, Role(arguments.role), _hash(password, folder))
         print(f"{user.name} is {user.role}")
     elif verb == "passwd":
-        users.set_password(arguments.name, _hash(arguments, folder))
+        users.set_password(arguments.name, _hash(_password(arguments), folder))
         print(f"the password of {arguments.name} is set; all log-ins and tokens of {arguments.name} have ended")
     elif verb == "remove":
         users.remove(arguments.name)
@@ -77,16 +82,37 @@ def _data_dir(arguments: argparse.Namespace) -> Path:
     from agent.config import load_config  # noqa: PLC0415 - see the package's docstring
 
     folder: Path = arguments.data_dir or load_config(arguments.config).data_dir
-    if not folder.is_dir():
+    comes = arguments.verb == "add" and not folder.exists()  # before the first start
+    if not folder.is_dir() and not comes:
         hint = "start the gateway once, or name the folder with --data-dir"
         raise ConfigError(f"open {folder}", "there is no such folder", hint)
     return folder
 
 
-def _hash(arguments: argparse.Namespace, folder: Path) -> str:
-    """The hash of the password that is given."""
-    from agent.api.passwords import CostBook, Passwords, check_new  # noqa: PLC0415 - see the package's docstring
-    from agent.core.clock import SystemClock  # noqa: PLC0415
+def _make(folder: Path) -> None:
+    """Make the folder, as the first start would have. Raises ``ConfigError``."""
+    from agent.core.disk import give_to_owner  # noqa: PLC0415 - see the package's docstring
+    from agent.store.evidence import make_folder  # noqa: PLC0415
+
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        make_folder(folder)
+        folder.chmod(0o700)
+        for one in reversed(new):
+            handle = os.open(one, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                # Who may make folders there runs the gateway: in one of root's it could not open its database.
+                give_to_owner(handle, one.parent)
+            finally:
+                os.close(handle)
+    except OSError as error:
+        hint = "run it as the user that runs enlace, or name another folder with --data-dir"
+        raise ConfigError(f"make {folder}", error.strerror or str(error), hint) from error
+
+
+def _password(arguments: argparse.Namespace) -> str:
+    """The password that is given, and fit to be one."""
+    from agent.api.passwords import check_new  # noqa: PLC0415 - see the package's docstring
 
     if arguments.password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
@@ -97,11 +123,22 @@ def _hash(arguments: argparse.Namespace, folder: Path) -> str:
         if getpass.getpass("once more: ") != password:
             raise Unavailable("read the password", "the two are not the same", "try again")
     check_new(arguments.name, password)
+    return password
+
+
+def _hash(password: str, folder: Path) -> str:
+    """Its hash, as dear as this machine can bear."""
+    from agent.api.passwords import CostBook, Passwords  # noqa: PLC0415 - see the package's docstring
+    from agent.core.clock import SystemClock  # noqa: PLC0415
+
     return Passwords(costs=CostBook(folder, SystemClock())).hash(password)
 
 
 def _list(users: "UserBook") -> None:
-    for user in users.all():
+    if is_live(sys.stdout):
+        rows = [(one.name, str(one.role), ", ".join(token.label for token in one.tokens)) for one in users.all()]
+        print_table(("user", "role", "tokens"), rows)
+    for user in () if is_live(sys.stdout) else users.all():
         tokens = ", ".join(one.label for one in user.tokens)
         print(f"{user.name:<24} {user.role:<10}{f'tokens: {tokens}' if tokens else ''}".rstrip())
     if not users.set_up:

@@ -2,12 +2,13 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.cli.output import readable, write_out
+from agent.cli.output import is_live, print_table, readable, write_out
 from agent.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Print them; 0. Raises ``ConfigError`` for a station that there is not, and ``StoreError``."""
     from zoneinfo import ZoneInfo  # noqa: PLC0415 - see the package's docstring
 
-    from agent.app import DATABASE  # noqa: PLC0415
     from agent.config import load_config  # noqa: PLC0415
     from agent.control import notes  # noqa: PLC0415
     from agent.store.reading import read_notes  # noqa: PLC0415
+    from agent.store.settings import DATABASE  # noqa: PLC0415
 
     station: str = arguments.station
     config = None if arguments.data_dir else load_config(arguments.config)
@@ -50,6 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
         hint = f"there are decisions about {there}" if there else "nothing was ever decided about any station"
         raise ConfigError(f"tell why {station} is as it is", "no station of that name is known", hint)
     zone = ZoneInfo(config.site.timezone) if config else ZoneInfo("UTC")
+    if found and arguments.format == "text" and is_live(sys.stdout):
+        print_table(("time", "why", "values", "outcome"), [_cells(one, zone) for one in found])
+        return 0
     lines = _json_lines(found) if arguments.format == "jsonl" else _lines(station, found, zone)
     write_out(lines, "the decisions", lambda: None)
     return 0
@@ -77,9 +81,14 @@ def _lines(station: str, decisions: Sequence["Decision"], zone: tzinfo) -> Itera
     if not decisions:
         yield f"nothing was decided about {station} so far: it does what it does by itself\n"
     for one in decisions:
-        time = datetime.fromtimestamp(one.t_us / 1e6, zone).strftime("%Y-%m-%d %H:%M:%S %Z")
-        values = f" [{_values(one.inputs)}]" if one.inputs else ""
-        yield f"{time}  {one.reason}{values} -> {one.outcome}\n"
+        time, reason, values, outcome = _cells(one, zone)
+        yield f"{time}  {reason}{f' [{values}]' if values else ''} -> {outcome}\n"
+
+
+def _cells(one: "Decision", zone: tzinfo) -> tuple[str, str, str, str]:
+    """When, why, on which values, and what came of it."""
+    time = datetime.fromtimestamp(one.t_us / 1e6, zone).strftime("%Y-%m-%d %H:%M:%S %Z")
+    return time, one.reason, _values(one.inputs), str(one.outcome)
 
 
 def _values(inputs: Mapping[str, int | float | None]) -> str:

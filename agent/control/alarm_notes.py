@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from agent.control.alarm_model import AlarmStatus, RuleSpec
-from agent.control.notes import GOOD_CLOCK_US
 from agent.control.rules import RuleState, fit, state_of
-from agent.core.clock import Clock
+from agent.core.clock import GOOD_CLOCK_US, Clock, is_set
 from agent.core.model import Number
 
 logger = logging.getLogger(__name__)
@@ -90,7 +89,8 @@ def _until_s(until_us: int | None, for_s: float, clock: Clock) -> float | None:
     if until_us is None:
         return None
     now_us, now_s = clock.now_us(), clock.monotonic_s()
-    return now_s + (for_s if now_us < GOOD_CLOCK_US else min(for_s, max(0.0, (until_us - now_us) / 1e6)))
+    known = is_set(clock) and until_us >= GOOD_CLOCK_US
+    return now_s + (for_s if not known else min(for_s, max(0.0, (until_us - now_us) / 1e6)))
 
 
 def renamed(kept: Kept, spec: RuleSpec) -> Kept:

@@ -17,21 +17,22 @@ Rules of this file:
 
 import asyncio
 import logging
-import math
+import sys
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from agent.control.arbiter import who
 from agent.control.execution import Answer, attempt, in_time
 from agent.control.memory import Memory
 from agent.control.model import MAX_TTL_S, Command, Origin, Outcome, Result, Wish
-from agent.control.notes import GOOD_CLOCK_US
 from agent.control.outputs import LIMIT, can_limit, can_switch
 from agent.control.records import Record, Records, essence_of
 from agent.control.station import StationRunner
 from agent.control.stations import Stations
-from agent.core.clock import Clock
+from agent.core.clock import Clock, is_set
 from agent.core.errors import Refusal
 from agent.core.model import Event
+from agent.core.ports import Action
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,21 @@ MAX_FOR_S = 366 * 86400.0
 MAX_REASON = 200
 
 CRASHED = Answer(Outcome.FAILED, "a bug of Enlace: the log holds its traceback")
+
+
+class Own(Protocol):
+    """What the gateway itself can be told, by the central server only."""
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        """By name."""
+
+    async def do(self, command: Command) -> Answer:
+        """Do it, for as long as it takes: the time to live was about beginning."""
+
+    def ended(self) -> Mapping[str, Answer]:
+        """What commands came to that were being done when the gateway stopped, by their ids, where that is known."""
+
 
 _ARGS = {
     "on": {"for_s", "reason"},
@@ -60,7 +76,13 @@ class Commands:
         self._stations = stations
         self._records = Records(memory, clock, record)
         self._running: dict[str, asyncio.Task[Result]] = {}
+        self._own: dict[str, Own] = {}
         self._stopping = False
+
+    def serve(self, name: str, own: Own) -> None:
+        """Commands of the central server to that target are done by this from now on."""
+        self._own[name] = own
+        self._records.settle(own.ended())
 
     async def recover(self) -> None:
         """Tell what became of commands that were being done when the gateway stopped."""
@@ -129,6 +151,8 @@ class Commands:
                 answer = Answer(Outcome.EXPIRED, "its time to live was over before it could be done", Refusal.EXPIRED)
             elif command.action in WISHES and (runner := self._stations.find(command.target)) is not None:
                 answer = await self._wish(command, runner, rest_s)
+            elif (own := self._own.get(command.target)) is not None:
+                answer = await own.do(command)
             else:
                 answer = await self._act(command, rest_s)
         change = {} if old is None else {"old": old, "new": self._decided(command.target)}
@@ -147,7 +171,7 @@ class Commands:
         if not 0 < command.ttl_s <= MAX_TTL_S:
             return _refused(Refusal.OUT_OF_RANGE, f"a time to live is above 0 and up to {MAX_TTL_S:g} s")
         now_us = self._clock.now_us()
-        if command.issued_us is not None and now_us >= GOOD_CLOCK_US:
+        if command.issued_us is not None and is_set(self._clock):
             age_s = (now_us - command.issued_us) / 1e6
             if age_s > command.ttl_s:
                 return Answer(Outcome.EXPIRED, f"it was issued {age_s:.0f} s ago", Refusal.EXPIRED)
@@ -155,9 +179,10 @@ class Commands:
         if command.action in WISHES and runner is not None:
             return _wish_refusal(command, runner)
         found = self._stations.operable(command.target)
-        if found is None and runner is None:
+        own = self._own.get(command.target) if command.origin is Origin.REMOTE else None
+        if found is None and runner is None and own is None:
             return _refused(Refusal.NOT_CAPABLE, f"there is no station or device {command.target}")
-        actions = {} if found is None else found[0].actions
+        actions = own.actions if own is not None else {} if found is None else found[0].actions
         if command.action not in actions:
             able = ", ".join([*sorted(WISHES if runner else ()), *sorted(actions)]) or "nothing"
             return _refused(Refusal.NOT_CAPABLE, f"{command.target} can't do {command.action}; it can {able}")
@@ -265,7 +290,7 @@ def _refused(refusal: Refusal, reason: str) -> Answer:
 
 
 def _number(value: object) -> float | None:
-    """A finite number; None for everything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """A finite number; None for everything else, whole numbers that no float can hold among it."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         return None
     return value

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from agent.control.model import Decision, Origin, Wish
 from agent.control.switching import Switched
-from agent.core.clock import Clock
+from agent.core.clock import GOOD_CLOCK_US, Clock, is_set
 from agent.core.model import Number
 from agent.core.ports import Notebook
 
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 WISH, STATION, DECISION = "wish", "station", "decision"
 DECISIONS = 50
-#: A clock that says less was never set.
-GOOD_CLOCK_US = 1_767_225_600_000_000  # 2026-01-01 UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +92,9 @@ def read_standing(notebook: Notebook, station: str, clock: Clock) -> list[Standi
         if for_s is None or wish.until_us is None:
             found.append(Standing(wish))
             continue
-        now_us = clock.now_us()
-        rest_s = for_s if now_us < GOOD_CLOCK_US else min(float(for_s), (wish.until_us - now_us) / 1e6)
+        # An end that a clock gave that was not set says nothing, nor does a clock that is not set now.
+        known = is_set(clock) and wish.until_us >= GOOD_CLOCK_US
+        rest_s = min(float(for_s), (wish.until_us - clock.now_us()) / 1e6) if known else float(for_s)
         if rest_s > 0:
             found.append(Standing(wish, clock.monotonic_s() + rest_s, float(for_s)))
     return found

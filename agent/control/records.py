@@ -2,7 +2,8 @@
 
 Rules of this file:
 
-1. A record without an outcome that is found at start was being done when the gateway stopped: it has failed.
+1. A record without an outcome that is found at start was being done when the gateway stopped: it has failed, unless
+   who did it kept what it came to (``settle``).
 2. ``KEPT`` records are kept, those of ``KEPT_S`` at most; but none is dropped before every command of its time has run
    out (``MAX_TTL_S``): a replayed one would be done again.
 3. The outcome and the event that tells of it are one commit. What the store does not take goes on the ledger as soon as
@@ -79,6 +80,14 @@ class Records:
         if len(self._records) < MAX_RECENT:
             return False
         return self._is_young(list(self._records.values())[-MAX_RECENT])
+
+    def settle(self, ended: Mapping[str, Answer]) -> None:
+        """What became of commands that were being done then, where somebody knows."""
+        for one in self._open:
+            if one.id in ended:
+                answer = ended[one.id]
+                now_us = self._clock.now_us()
+                one.result = Result(one.id, answer.outcome, answer.reason, answer.refusal, answer.data, now_us)
 
     async def recover(self) -> None:
         """Tell what became of commands that were being done when the gateway stopped."""

@@ -239,9 +239,11 @@ class Rehearsal:
         if not (self._every and self._timed):
             news = self._news(ids, words, invalid)
             ids, times_us, words, invalid = ids[news], times_us[news], words[news], invalid[news]
+        if not len(ids):
+            return
         # A run of rows of one time that are all known, or all unknown, is one batch.
         ends = np.flatnonzero((np.diff(times_us) != 0) | (np.diff(invalid) != 0)) + 1
-        starts = np.concatenate(([0], ends)).tolist() if len(ids) else []
+        starts = np.concatenate(([0], ends)).tolist()
         for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
             part = slice(start, end)
             await self._instant(ids[part], times_us[part], words[part], valid=not invalid[start])

@@ -4,7 +4,7 @@ Rules of this file:
 
 1. Due times are reckoned (``cron.py``) and waited for with our own clock, looked at once a second. APScheduler's own
    scheduler reads the machine's clock and sleeps by itself: what a jump of that clock does to it could not be tested.
-2. A line is due by wall time, an interval by monotonic time. While the clock was never set, both are held.
+2. A line is due by wall time, an interval by monotonic time. While the clock is not set, both are held.
 3. What was missed (late loop, clock forward, gateway off) is caught up with once, the newest of it, when it is not
    older than ``GRACE_S``; otherwise it is told as ``schedule.missed``. When the clock goes back, what was done is not
    done again for the same time, and what was not is to come; a step of more than ``WRONG_S`` says that the time before
@@ -12,8 +12,9 @@ Rules of this file:
 4. A line's command is named by schedule and due time: done again after a restart, it is the same command, which is done
    once. An interval is noted before it is done.
 5. A run that still lasts when it is due again is not doubled: the newest due time waits for its end.
-6. ``*`` is each charger as a whole, so that none is told twice. They are told at the same time, ``AT_ONCE`` of them: a
-   charger that is away must not keep the others waiting for as long as its command lives.
+6. ``*`` is each charger as a whole, so that none is told twice.
+7. What one charger is told keeps its order. Chargers are told at the same time, ``AT_ONCE`` of them, whether ``*`` or
+   their names stand there: one that is away must not keep the others waiting for as long as its command lives.
 """
 
 import asyncio
@@ -29,8 +30,7 @@ from agent.control.commands import MAX_ID
 from agent.control.cron import Cron
 from agent.control.memory import Memory
 from agent.control.model import Command, JobInfo, Origin, Result
-from agent.control.notes import GOOD_CLOCK_US
-from agent.core.clock import Clock
+from agent.core.clock import Clock, is_set
 from agent.core.model import Event, Number
 
 logger = logging.getLogger(__name__)
@@ -129,11 +129,11 @@ class Scheduler:
 
     def tick(self) -> None:
         """Once a second: start what is due."""
-        now_us, now_s = self._clock.now_us(), self._clock.monotonic_s()
+        now_us, now_s, good = self._clock.now_us(), self._clock.monotonic_s(), is_set(self._clock)
         for job in self._jobs.values():
             if job.running:
                 continue
-            due_us, missed_us = job.due(now_us, now_s)
+            due_us, missed_us = job.due(now_us, now_s) if good else job.hold()
             if missed_us is not None:
                 data = {"due_us": missed_us, "grace_s": GRACE_S}
                 self._record(Event("schedule.missed", now_us, job.spec.id, data))
@@ -168,22 +168,31 @@ class Scheduler:
         return job.results
 
     async def _acts(self, job: "_Job", name: str) -> list[Result]:
+        """All acts. What came of them stands in the order in which they are written, whichever ended first."""
         spec = job.spec
-        results: list[Result] = []
+        steps: list[tuple[Act, str, str]] = []
         for number, act in enumerate(spec.acts):
-            do = self._everywhere if act.station == ALL else self._act
-            results += await do(spec, act, act.station, f"{name} {number}")
-        return results
-
-    async def _everywhere(self, spec: ScheduleSpec, act: Act, _: str, name: str) -> list[Result]:
-        """One act on each charger."""
+            if act.station == ALL:
+                steps += [(act, charger, f"{name} {number} {charger}") for charger in self._chargers()]
+            else:
+                steps.append((act, act.station, f"{name} {number}"))
+        results: list[list[Result]] = [[] for _ in steps]
         turns = asyncio.Semaphore(AT_ONCE)
 
-        async def in_turn(charger: str) -> list[Result]:
-            async with turns:
-                return await self._act(spec, act, charger, f"{name} {charger}")
+        async def one_by_one(places: list[int]) -> None:
+            for place in places:
+                async with turns:
+                    results[place] = await self._act(spec, *steps[place])
 
-        return [result for each in await asyncio.gather(*map(in_turn, self._chargers())) for result in each]
+        queues: dict[str, list[int]] = {}
+        for place, (_, station, _) in enumerate(steps):
+            queues.setdefault(_charger_of(station), []).append(place)
+        # An error of one does not end the others, nor is any of them left behind at work.
+        ended = await asyncio.gather(*map(one_by_one, queues.values()), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
+        return [result for each in results for result in each]
 
     async def _act(self, spec: ScheduleSpec, act: Act, station: str, name: str) -> list[Result]:
         """One act on one station. A command has the same id whenever it is the same one."""
@@ -226,11 +235,13 @@ class _Job:
             spec.id, spec.cron, spec.every_s, self.last_us, self._next_us, self.running, self.results, toggles
         )
 
+    def hold(self) -> tuple[None, None]:
+        """Nothing is due: the time is not known. It begins anew when it is."""
+        self._next_us = self._next_s = self._asked_us = None
+        return None, None
+
     def due(self, now_us: int, now_s: float) -> tuple[int | None, int | None]:
         """What is to be done now, by its due time, and what was missed. Whatever is given was due, and is not again."""
-        if now_us < GOOD_CLOCK_US:
-            self._next_us = self._next_s = self._asked_us = None
-            return None, None
         if self.seen_us is None:
             self.seen_us, self.fresh = now_us, True
         if self._cron is None:
@@ -288,6 +299,11 @@ def rights_of(specs: Iterable[ScheduleSpec], chargers: Sequence[str]) -> set[tup
 def issuer_of(schedule: str) -> str:
     """In whose name a schedule acts."""
     return f"schedule:{schedule}"
+
+
+def _charger_of(station: str) -> str:
+    """``cp2`` of ``cp2`` and ``cp2.1``: names of devices have no dot."""
+    return station.partition(".")[0]
 
 
 def _actions(act: Act) -> list[tuple[str, Mapping[str, object]]]:

@@ -5,7 +5,7 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from agent.control.alarms import AlarmBook
-from agent.control.commands import Commands
+from agent.control.commands import Commands, Own
 from agent.control.execution import Answer
 from agent.control.load_model import LoadSettings
 from agent.control.loads import LoadManager
@@ -58,6 +58,7 @@ class ControlService:
         self.loads = LoadManager(clock, latest, find, self._stations, record)
         self._power_return = PowerReturn(clock, memory, self._stations, boot)
         self._begun = False
+        self.ticked_s: float | None = None  #: when ``run`` last went round, monotonic; None before it began
 
     async def apply(
         self,
@@ -87,7 +88,12 @@ class ControlService:
         await self._commands.recover()
         while True:
             self.tick()
+            self.ticked_s = self._clock.monotonic_s()
             await self._clock.sleep_s(TICK_S)
+
+    def serve(self, name: str, own: Own) -> None:
+        """Commands of the central server to that target are done by this from now on."""
+        self._commands.serve(name, own)
 
     def tick(self) -> None:
         """What ``run`` does once a second."""

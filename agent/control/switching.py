@@ -15,7 +15,7 @@ from dataclasses import dataclass
 HOUR_S = 3600.0
 DAY_S = 86400.0
 #: Of stops that protect there may be more than the quota; so many are remembered.
-REMEMBERED = 200
+REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Protocol
 
 from agent.control.alarm_model import RuleAct
-from agent.control.notes import GOOD_CLOCK_US
 from agent.core.model import Event, Number
 from agent.core.ports import Notebook
 
@@ -123,8 +122,8 @@ def begun(event: TimedEvent, now_us: int) -> bool:
 
 
 def over(event: TimedEvent, now_us: int) -> bool:
-    """Whether its end has come, by a clock that was set."""
-    return event.plan.end_us is not None and GOOD_CLOCK_US <= now_us >= event.plan.end_us
+    """Whether its end has come; ask only while the clock is set."""
+    return event.plan.end_us is not None and now_us >= event.plan.end_us
 
 
 def told(event: TimedEvent, kind: str, who: str, now_us: int) -> Event:

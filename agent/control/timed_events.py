@@ -5,7 +5,7 @@ Rules of this file:
 1. A state only goes forward, one transition after the other, each in one commit with its ledger event: whatever is
    killed, nothing is started or finished twice. What acts is what is on disk: wishes are derived after the commit, and
    again after a restart.
-2. Start and end are due by wall time, looked at once a second, and held while the clock was never set. A clock that
+2. Start and end are due by wall time, looked at once a second, and held while the clock is not set. A clock that
    goes back undoes nothing. One that is late at the start and before the end starts late; one that is past both missed
    the event: it is told, and nothing is done.
 3. What a person asks for and the store can't take is refused. What the clock asks for is done from memory, and kept as
@@ -22,7 +22,6 @@ from typing import Any, Protocol, TypeVar
 
 from agent.control.memory import Memory
 from agent.control.model import Origin, Wish
-from agent.control.notes import GOOD_CLOCK_US
 from agent.control.timed_event_model import (
     NOTE,
     EventPlan,
@@ -34,7 +33,7 @@ from agent.control.timed_event_model import (
     read_events,
     told,
 )
-from agent.core.clock import Clock
+from agent.core.clock import Clock, is_set
 from agent.core.errors import CommandRejected, Refusal
 from agent.core.model import Event
 
@@ -78,7 +77,7 @@ class TimedEvents:
             self._put(event)
         now_us = clock.now_us()
         for event in sorted(self._open.values(), key=lambda one: one.number):
-            if event.state is EventState.IN_PROGRESS and not over(event, now_us):
+            if event.state is EventState.IN_PROGRESS and not (is_set(clock) and over(event, now_us)):
                 self._derive(event)
 
     def events(self) -> Sequence[TimedEvent]:
@@ -165,7 +164,8 @@ class TimedEvents:
             event = self._known(event_id)
             if event.state is EventState.IN_PROGRESS:
                 return event
-            if event.state is not EventState.PROGRAMMED or over(event, self._clock.now_us()):
+            late = is_set(self._clock) and over(event, self._clock.now_us())
+            if event.state is not EventState.PROGRAMMED or late:
                 raise _too_late(f"start event {event_id}", event)
             return await self._by_hand(self._started(event, who), "event.started", who)
 
@@ -219,7 +219,7 @@ class TimedEvents:
 
     def _due(self, now_us: int) -> list[TimedEvent]:
         """What is to be started or finished by now."""
-        if now_us < GOOD_CLOCK_US:
+        if not is_set(self._clock):
             return []
         return [one for one in self._open.values() if over(one, now_us) or begun(one, now_us)]
 
@@ -280,7 +280,7 @@ class TimedEvents:
 
     def _check(self, op: str, plan: EventPlan, now_us: int) -> None:
         fault = plan.fault()
-        if not fault and plan.end_us is not None and GOOD_CLOCK_US <= now_us >= plan.end_us:
+        if not fault and plan.end_us is not None and is_set(self._clock) and now_us >= plan.end_us:
             fault = "its end is over already"
         if fault:
             raise CommandRejected(op, Refusal.OUT_OF_RANGE, fault)

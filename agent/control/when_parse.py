@@ -17,6 +17,7 @@ from agent.control.when_tokens import (
     MIN_DURATION_S,
     Token,
     is_duration,
+    is_name,
     number_of,
     refused,
     seconds_of,
@@ -246,7 +247,9 @@ class _Parser:
             raise refused(name.column, f"there is no function `{name.text}`", f"there are {', '.join(sorted(_USES))}")
         device_too, lasting = takes
         subject = self._take()
-        if subject.kind != "word" or (is_device(subject.text) and not device_too):
+        # Clients post under any name: `7` and `1e5` are devices where one is asked for.
+        named = subject.kind == "word" or (subject.kind == "number" and is_name(subject.text))
+        if not named or (is_device(subject.text) and not device_too):
             who = "a signal or a device" if device_too else "a signal"
             raise refused(subject.column, f"`{name.text}` is about {who}", f"write `{_USES[name.text]}`")
         about = subject.text if is_device(subject.text) else self._signal(subject)

@@ -83,6 +83,11 @@ def seconds_of(token: Token) -> Number | None:
     return int(seconds) if seconds is not None and seconds == int(seconds) else seconds
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of a device."""
+    return re.fullmatch(_NAME, text) is not None
+
+
 def is_duration(word: str) -> bool:
     """Whether a word says how long, with its unit."""
     return _DURATION.fullmatch(word) is not None

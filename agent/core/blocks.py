@@ -26,7 +26,7 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -45,16 +45,16 @@ MAX_STREAM_BYTES = 1 << 27
 MAX_VECTORS_PER_COLUMN = 3
 
 _MASK = (1 << 64) - 1
-_TYPECODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_TYPECODES = {2: "H", 4: "I", 8: "Q"}
 
 
 class BlockError(ValueError):
     """The bytes are no block of a version that this code reads, or they are damaged."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a block of one reading has hundreds of these, and that would triple their cost
 class BlockColumn:
-    """The rows of one signal in a block. Columns that were read together share one ``times_us``."""
+    """The rows of one signal in a block, to be read only: columns that were read together share one ``times_us``."""
 
     signal: int
     times_us: "array[int]"  #: µs since 1970 UTC
@@ -143,6 +143,8 @@ class _Reader:
         end = len(data) if head.split else len(self._body)
         if self._offsets[-1] != end or min(sizes) < 0 or self._position != (len(directory) - len(self._body)):
             raise BlockError("damaged: the vectors do not fill the block")
+        if min(self._width) < 0 or max(self._width) > 8:  # noqa: PLR2004 - 64-bit words have 8 bytes
+            raise BlockError("damaged: a width that is none")
         if min(self._n) < 1 or sum(self._n) > MAX_VECTORS_PER_COLUMN * head.rows:
             raise BlockError("damaged: impossible vectors")
         if sum(self._n[self._vectors - self._columns :]) != head.rows:
@@ -151,19 +153,37 @@ class _Reader:
             raise BlockError("damaged: a time vector that is none")
         if not 0 <= min(self._invalid) <= max(self._invalid) <= self._vectors:
             raise BlockError("damaged: a vector of invalid rows that is none")
-        self._cache: dict[int, array[int]] = {}
 
     def columns(self, signals: Container[int] | None) -> Iterator[BlockColumn]:
-        first_word_vector = self._vectors - self._columns
-        for index, signal in enumerate(self._signal):
+        if signals is None and max(self._n) == 1:
+            return self._one_row_each()
+        return self._chosen(signals)
+
+    def _one_row_each(self) -> Iterator[BlockColumn]:
+        """A block of one reading: hundreds of columns, of which each call would cost more than the work."""
+        firsts = self._first.tolist()
+        words = [array("q", (word,)) for word in firsts[-self._columns :]]
+        times = {time: self._vector(time, self._t0_us) for time in set(self._time)}
+        # Mark 0 says that all rows are valid.
+        marks = {mark: array("q", firsts[mark - 1 : mark] if mark else ()) for mark in set(self._invalid)}
+        times_us = [times[time] for time in self._time]
+        return map(BlockColumn, self._signal, times_us, words, [marks[mark] for mark in self._invalid])
+
+    def _chosen(self, signals: Container[int] | None) -> Iterator[BlockColumn]:
+        times: dict[int, array[int]] = {}  # columns that were read together share them
+        marks: dict[int, array[int]] = {0: array("q")}
+        vector, t0_us, vectors = self._vector, self._t0_us, range(self._vectors - self._columns, self._vectors)
+        for index, signal, time, mark in zip(vectors, self._signal, self._time, self._invalid, strict=True):
             if signals is not None and signal not in signals:
                 continue
-            times = self._vector(self._time[index], self._t0_us)
-            words = self._vector(first_word_vector + index, 0, keep=False)
-            if len(times) != len(words):
+            if time not in times:
+                times[time] = vector(time, t0_us)
+            if mark not in marks:
+                marks[mark] = vector(mark - 1, 0)
+            times_us, words = times[time], vector(index, 0)
+            if len(times_us) != len(words):
                 raise BlockError("damaged: times and words differ in number")
-            mark = self._invalid[index]
-            yield BlockColumn(signal, times, words, self._vector(mark - 1, 0) if mark else array("q"))
+            yield BlockColumn(signal, times_us, words, marks[mark])
 
     def _table(self, items: int) -> "array[int]":
         smallest, width = TABLE.unpack_from(self._directory, self._position)
@@ -174,24 +194,18 @@ class _Reader:
         if width == 0:
             return array("q", [smallest]) * items
         planes = self._directory[start : self._position]
-        return array("q", map(smallest.__add__, _from_planes(planes, items, width)))
+        above = planes if width == 1 else _from_planes(planes, items, width)
+        return array("q", [smallest + more for more in above])
 
-    def _vector(self, index: int, shift: int, *, keep: bool = True) -> "array[int]":
-        known = self._cache.get(index)
-        if known is not None:
-            return known
-        n, width, base = self._n[index], self._width[index], self._base[index]
-        first = self._first[index] + shift
+    def _vector(self, index: int, shift: int) -> "array[int]":
+        n, first = self._n[index], self._first[index] + shift
+        width, base = self._width[index], self._base[index]
         if width == 0:
-            result = _wrapped(first + base * i for i in range(n)) if base else _wrapped(iter((first,))) * n
-        else:
-            planes = self._planes(index, (n - 1) * width)
-            steps = _from_planes(planes, n - 1, width)
-            moves = map(base.__add__, steps) if base else steps
-            result = _wrapped(accumulate(moves, initial=first))
-        if keep:
-            self._cache[index] = result
-        return result
+            return _wrapped(range(first, first + base * n, base)) if base else _wrapped((first,)) * n
+        planes = self._planes(index, (n - 1) * width)
+        steps = planes if width == 1 else _from_planes(planes, n - 1, width)
+        moves = map(base.__add__, steps) if base else steps
+        return _wrapped(accumulate(moves, initial=first))
 
     def _planes(self, index: int, size: int) -> bytes:
         start, end = self._offsets[index], self._offsets[index + 1]
@@ -210,12 +224,9 @@ def _inflate(data: bytes) -> bytes:
 
 
 def _from_planes(planes: bytes, items: int, width: int) -> "array[int]":
-    """Unsigned integers from their byte planes, lowest first."""
-    size = 1 if width == 1 else 2 if width == 2 else 4 if width <= 4 else 8  # noqa: PLR2004 - sizes in bytes
+    """Unsigned integers from their byte planes, lowest first. ``width`` is 2 or more: one plane is the integers."""
+    size = 2 if width == 2 else 4 if width <= 4 else 8  # noqa: PLR2004 - sizes in bytes
     result = array(_TYPECODES[size])
-    if size == 1:
-        result.frombytes(planes)
-        return result
     raw = bytearray(items * size)
     for plane in range(width):
         raw[plane::size] = planes[plane * items : (plane + 1) * items]
@@ -225,7 +236,7 @@ def _from_planes(planes: bytes, items: int, width: int) -> "array[int]":
     return result
 
 
-def _wrapped(numbers: Iterator[int]) -> "array[int]":
+def _wrapped(numbers: Iterable[int]) -> "array[int]":
     """An int64 array; numbers outside of int64 are taken modulo 2**64, which only extreme words need."""
     values = list(numbers)
     try:

@@ -1,13 +1,23 @@
 """The only file that reads a clock or sleeps.
 
 Wall time (UTC, µs) stamps samples; monotonic time measures every age, timeout, hold and back-off, because a Raspberry
-Pi has no clock battery and its wall time may jump by years.
+Pi has no clock battery and its wall time may jump by years. Whether wall time is believed is ``trusted``
+(``agent/clock_trust.py``); who acts by wall time asks ``is_set`` first.
 """
 
 import asyncio
+import ctypes
 import heapq
 import time
+from pathlib import Path
 from typing import Protocol
+
+#: Nothing of this program is older: a clock that shows an earlier time was never set.
+GOOD_CLOCK_US = 1_767_225_600_000_000  # 2026-01-01 UTC
+
+#: adjtimex(2): the clock is not synchronised. The bytes hold any ``struct timex``; zeros ask without changing anything.
+_TIME_ERROR = 5
+_TIMEX_BYTES = 512
 
 
 class Clock(Protocol):
@@ -18,6 +28,9 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float:
         """Seconds that only go forward. The origin means nothing."""
+
+    def trusted(self) -> bool:
+        """Whether wall time is believed, by who watches over it; without anybody who does it is."""
 
     async def sleep_s(self, seconds: float) -> None:
         """Sleep on monotonic time."""
@@ -34,9 +47,72 @@ class SystemClock:
         """CLOCK_MONOTONIC in seconds."""
         return time.monotonic()
 
+    def trusted(self) -> bool:
+        """Nobody watches over it."""
+        return True
+
     async def sleep_s(self, seconds: float) -> None:
         """``asyncio.sleep``, which counts monotonic time."""
         await asyncio.sleep(seconds)
+
+
+class HeldClock:
+    """A clock whose wall time runs straight on from where it began until it is let go, whatever the machine's does.
+
+    So what is stamped before the clock is set is wrong by one amount, to be corrected once. Thread-safe.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._held_us: int | None = clock.now_us() - round(clock.monotonic_s() * 1e6)
+
+    def now_us(self) -> int:
+        """Wall time, µs since 1970 UTC: straight on from the beginning while it is held, then the machine's."""
+        held_us = self._held_us
+        return self.machine_us() if held_us is None else held_us + round(self._clock.monotonic_s() * 1e6)
+
+    def machine_us(self) -> int:
+        """Wall time of the machine."""
+        return self._clock.now_us()
+
+    def monotonic_s(self) -> float:
+        """Seconds that only go forward."""
+        return self._clock.monotonic_s()
+
+    def trusted(self) -> bool:
+        """Whether it was let go."""
+        return self._held_us is None
+
+    def let_go(self) -> None:
+        """Follow the machine's wall time from now on, for ever."""
+        self._held_us = None
+
+    async def sleep_s(self, seconds: float) -> None:
+        """Sleep on monotonic time."""
+        await self._clock.sleep_s(seconds)
+
+
+def is_set(clock: Clock) -> bool:
+    """Whether anything may be done by wall time: it is believed, and not from before this program."""
+    return clock.trusted() and clock.now_us() >= GOOD_CLOCK_US
+
+
+def kernel_synchronised() -> bool | None:
+    """Whether a time service steers the machine's clock, as the kernel knows it; None where it does not say."""
+    adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
+    state = -1 if adjtimex is None else adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+    return None if state < 0 else state != _TIME_ERROR
+
+
+def battery_clock(sys: Path = Path("/sys")) -> bool:
+    """Whether the kernel took the time from a clock with a battery when it started (``hctosys`` of rtc, Linux)."""
+    for one in sys.glob("class/rtc/rtc*/hctosys"):
+        try:
+            if one.read_text().strip() == "1":
+                return True
+        except OSError:
+            continue  # it was unplugged
+    return False
 
 
 class FakeClock:
@@ -55,6 +131,10 @@ class FakeClock:
     def monotonic_s(self) -> float:
         """The fake monotonic time in seconds."""
         return self._monotonic_s
+
+    def trusted(self) -> bool:
+        """Nobody watches over it."""
+        return True
 
     async def sleep_s(self, seconds: float) -> None:
         """Wait until ``advance`` has moved the clock by that much."""

@@ -1,8 +1,8 @@
 """The error taxonomy: the type says what to do, the text says what failed, where, and what to try.
 
-A library's exceptions are translated into these at one seam in each driver. Broad ``except Exception`` stands in two
-places only: the supervision (of parts and wires, ``part.py``, and of units on a polled wire, ``polling.py``) and the
-execution of a command. Return or log, never both.
+A library's exceptions are translated into these at one seam in each driver. Broad ``except Exception`` stands in
+three places only: the supervision (of parts and wires, ``part.py``, and of units on a polled wire, ``polling.py``), the
+execution of a command, and the sections of a bundle for support (``doctor.py``). Return or log, never both.
 """
 
 from enum import StrEnum
@@ -57,6 +57,7 @@ class Refusal(StrEnum):
     NOT_CAPABLE = "not_capable"
     INTERLOCKED = "interlocked"
     DEVICE_REFUSED = "device_refused"
+    NOT_AUTHORIZED = "not_authorized"  #: a command from afar that nobody signed who may command
 
 
 class CommandRejected(AgentError):
@@ -69,3 +70,7 @@ class CommandRejected(AgentError):
 
 class StoreError(AgentError):
     """The store is full, corrupt or not writable: health turns red, control goes on from memory."""
+
+
+class UpgradeError(AgentError):
+    """A package was not installed: the version that was there goes on."""

@@ -20,6 +20,9 @@ Number = int | float
 #: A column is any sequence with the buffer protocol: ``array.array`` from plain Python, a numpy array from hot paths.
 Column = Sequence[int]
 
+#: ``SignalSpec.source`` of what clients post: readings, and energy.
+POSTED_READINGS, POSTED_ENERGY = "posted telemetry", "posted"
+
 _UINT_SPAN = 1 << 64
 _DOUBLE = struct.Struct("<d")
 _WORD = struct.Struct("<q")

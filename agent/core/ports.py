@@ -35,7 +35,12 @@ class Sink(Protocol):
 
 
 class Listener(Protocol):
-    """A wire that speaks by itself (a CAN bus). One task per wire; the supervisor owns restart and back-off."""
+    """A wire that speaks by itself (a CAN bus). One task per wire; the supervisor owns restart and back-off.
+
+    A listener may have ``shown_s``: the monotonic time at which its own loop last went round, or, while it waits for
+    something of a known length, at which that ends. It moves on every few seconds whatever its devices do; that is how
+    a task that got stuck is told from devices that are silent. One without it is taken to be alive.
+    """
 
     @property
     def name(self) -> str:
@@ -218,6 +223,7 @@ class StoredBlock:
     boot: str  #: the boot that took the samples, as 32 hex digits
     rows: int
     data: bytes
+    clock_set: bool = True  #: False: taken before this boot's wall clock was set, its times may be corrected later
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +234,7 @@ class StoredEvent:
     boot: str
     event: Event
     hash: str = ""  #: its link in the chain over the ledger, as hex; empty: from before the chain
+    clock_set: bool = True  #: as with ``StoredBlock``
 
 
 class Outbox(Protocol):
@@ -270,6 +277,21 @@ class Outbox(Protocol):
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Call back after each commit that added records, from the writer's thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatus:
+    """A channel that is told of alarms, as health pages and metrics see it."""
+
+    id: str
+    addresses: int
+    waiting: int  #: news that wait, of all its addresses
+    sent: int  #: messages that were taken, since the start
+    failures: int  #: tries that failed, since the start
+    dropped: int  #: news that were never told
+    last_error: str  #: empty while all addresses work
+    last_sent_us: int | None
+    next_try_in_s: float | None  #: None: nothing waits
 
 
 @dataclass(frozen=True, slots=True)

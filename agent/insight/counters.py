@@ -164,7 +164,7 @@ class Counters:
         if not len(history):
             return None
         scale = abs(float(meanings[-1].scale))
-        moves = moves_of(history, scale, most + _STEPS * scale)
+        moves = moves_of(history, scale, most + _STEPS * scale, self._reader.shown_twice())
         lossy = any(reason in LOSSY for reason in moves.corrections)
         return Column(moves.at_us, moves.wh, _newest(history), moves.first_us, lossy)
 

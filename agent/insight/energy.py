@@ -17,14 +17,17 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from itertools import pairwise
+from math import fsum
 from typing import Literal
 
 import numpy as np
 
-from agent.core.model import Kind, Signal
-from agent.insight.periods import MINUTE_US
+from agent.core.model import POSTED_ENERGY, Kind, Signal
+from agent.insight.periods import MINUTE_US, WEEK_US
 from agent.insight.registers import LOSSY, Moves
+from agent.insight.tariff import Tariff
 from agent.store.energy import Rolled
 
 Direction = Literal["import", "export"]
@@ -32,7 +35,7 @@ Direction = Literal["import", "export"]
 Source = Literal["register", "posted", "power"]
 
 #: ``Signal.source`` of the register that we keep of what clients post.
-POSTED = "posted"
+POSTED = POSTED_ENERGY
 #: Why a period is estimated, beside the corrections of a register.
 GAP, MOVED, BEGIN, POWER = "gap", "moved", "begin", "power"
 LATE_US = 15 * MINUTE_US
@@ -194,6 +197,14 @@ def integral(rolled: Rolled, bounds: Sequence[int], now_us: int, direction: Dire
         whole = covered_us[n] >= _COVERED * (min(to_us, now_us) - from_us) - MINUTE_US
         periods.append(PeriodEnergy(from_us, to_us, float(wh[n]), (POWER,) if whole else (GAP, POWER)))
     return summed("", direction, "power", (), periods)
+
+
+def cost_of(found: Energy, tariff: Tariff, zone: tzinfo) -> float | None:
+    """What energy by the hour costs, in the tariff's currency; None: nothing is known of it."""
+    known = [(one.from_us, one.to_us, one.wh) for one in found.periods if one.wh is not None]
+    known += [(one.from_us, min(one.to_us, one.from_us + WEEK_US), one.wh) for one in found.spans]
+    parts = [wh / 1000 * tariff.price(from_us, to_us, zone) for from_us, to_us, wh in known if wh]
+    return fsum(parts) if known else None
 
 
 def summed(

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from agent.control.notes import GOOD_CLOCK_US
-from agent.core.clock import Clock
+from agent.core.clock import Clock, is_set
 from agent.core.errors import CommandRejected, Refusal
 from agent.core.model import Event, Number
 from agent.core.ports import Notebook
@@ -119,7 +118,7 @@ class Maintenance:
             raise CommandRejected(op, Refusal.NOT_CAPABLE, f"there is no machine {entry.machine!r}")
         if entry.plan and self.plans.find(entry.plan) is None:
             raise CommandRejected(op, Refusal.NOT_CAPABLE, f"there is no plan {entry.plan!r}")
-        if entry.t_us > self.clock.now_us() + _AHEAD_US >= GOOD_CLOCK_US:
+        if is_set(self.clock) and entry.t_us > self.clock.now_us() + _AHEAD_US:
             raise CommandRejected(op, Refusal.OUT_OF_RANGE, "its date is in the future", "write down what was done")
         return machine
 
@@ -200,7 +199,7 @@ class Maintenance:
 
     async def look(self) -> None:
         """Tell what has become due or overdue since the last look."""
-        if self.clock.now_us() < GOOD_CLOCK_US:
+        if not is_set(self.clock):
             return
         self.forget()
         found = await self.due()

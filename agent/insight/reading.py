@@ -49,6 +49,9 @@ class Reader(Protocol):
     ) -> dict[int, Rolled]:
         """Buckets that begin in the ranges, for each known id; ``before``: and the newest one ahead of them."""
 
+    def shown_twice(self) -> Sequence[Range]:
+        """The times that the wall clock showed twice, because it went back."""
+
     def rows(self, signal_ids: Sequence[int], from_us: int, to_us: int) -> Iterator[tuple[int, int, Number | None]]:
         """Every raw row as (µs UTC, signal id, value or None)."""
 
@@ -165,7 +168,7 @@ def _of_registers(
         history = join([_refined(reader, one.id, rolled[one.id]) for one in meanings])
         posted = meanings[-1].source == POSTED
         limit_w = float("inf") if posted else MAX_POWER_W if max_w is None else max_w
-        moved = moves_of(history, float(meanings[-1].scale), limit_w)
+        moved = moves_of(history, float(meanings[-1].scale), limit_w, reader.shown_twice())
         parts.append(by_period(moved, bounds, now_us, usual_us(history), posted=posted))
     if all(period.wh is None for part in parts for period in part.periods) and not any(part.spans for part in parts):
         return None

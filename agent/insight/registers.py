@@ -10,11 +10,13 @@ Rules of this file:
    was reset and counts from 0, if it can have come from there in that time. Where it can't, another register answers:
    the energy in between is not known and not counted. So it is with one that jumped up, unless it is back where it was
    before it fell.
-4. A step back of no more than 1 Wh, or a millionth (float registers), is rounding.
+4. Where the wall clock went back, older readings stand between newer ones, by time. A register that falls there has
+   not moved: what it shows until it is above where it stood was counted before.
+5. A step back of no more than 1 Wh, or a millionth (float registers), is rounding.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,6 +43,8 @@ _BACK_US = 86_400_000_000
 
 #: Why energy was counted otherwise than as the difference of two readings.
 GLITCH, RESET, ROLLOVER, REPLACED, JUMP = "glitch", "reset", "rollover", "replaced", "jump"
+#: It was counted before: the clock went back.
+REPEATED = "repeated"
 #: What leaves some energy uncounted.
 LOSSY = frozenset({RESET, REPLACED, JUMP})
 
@@ -63,13 +67,17 @@ class Moves:
     last_us: int | None = None
 
 
-def moves_of(rolled: Rolled, scale: float = 1, max_w: float = MAX_POWER_W) -> Moves:
-    """The moves of one register. ``scale``: Wh of one count of the device, for the widths that it may have."""
+def moves_of(
+    rolled: Rolled, scale: float = 1, max_w: float = MAX_POWER_W, twice: Sequence[tuple[int, int]] = ()
+) -> Moves:
+    """The moves of one register. ``scale``: Wh of one count of the device, for the widths that it may have;
+    ``twice``: the times (from_us, to_us) that a clock showed twice.
+    """  # noqa: D205 - one sentence
     rolled = rolled.take(~np.isnan(rolled.lo))
     if not len(rolled):
         none = np.empty(0, np.int64)
         return Moves(none, none, np.empty(0))
-    return _rising(rolled, max_w) or _one_by_one(rolled, scale, max_w)
+    return _rising(rolled, max_w) or _one_by_one(rolled, scale, max_w, twice)
 
 
 def odd(rolled: Rolled) -> list[int]:
@@ -105,13 +113,13 @@ def _rising(rolled: Rolled, max_w: float) -> Moves | None:
     )
 
 
-def _one_by_one(rolled: Rolled, scale: float, max_w: float) -> Moves:
+def _one_by_one(rolled: Rolled, scale: float, max_w: float, twice: Sequence[tuple[int, int]] = ()) -> Moves:
     """The moves of a register that fell or jumped."""
-    account = _Account(scale, max_w)
+    account = _Account(scale, max_w, twice)
     columns = (rolled.t_us, rolled.width_us, rolled.lo, rolled.hi, rolled.last)
     for t_us, width_us, lo, hi, last in zip(*(column.tolist() for column in columns), strict=True):
         base = lo if account.base is None else account.base
-        if lo >= base and not last < hi and account.calm:
+        if lo >= base and not last < hi and account.calm and account.high is None:
             account.ordinary(t_us, width_us, lo, hi)
         else:
             account.bucket(t_us, width_us, _in_order(base, lo, hi, last))
@@ -142,8 +150,12 @@ def _rounding(value: float) -> float:
 class _Account:
     """Reads registers one after the other: the last one believed, and a suspect one that waits for the next."""
 
-    def __init__(self, scale: float, max_w: float) -> None:
+    def __init__(self, scale: float, max_w: float, twice: Sequence[tuple[int, int]] = ()) -> None:
         self._max_w = max_w
+        self._twice = twice
+        #: Up to there it was counted, while it stands below (rule 4).
+        self.high: float | None = None
+        self._jumped = False  #: the last step was not counted
         self._widths_wh = sorted({abs(scale) * 2.0**bits for bits in _WORD_BITS} | set(_DIGITS_WH))
         self.base: float | None = None
         self.base_us = 0
@@ -197,7 +209,7 @@ class _Account:
             return
         rise = self._rise(self.base, self.base_us, value, at_us + within_us)
         if rise is not None:
-            self._count(rise, at_us, "" if self._suspect is None else GLITCH)
+            self._count(self._news(rise, value), at_us, "" if self._suspect is None else GLITCH)
             self._suspect = None
             self.base = max(self.base, value)
             return
@@ -206,7 +218,7 @@ class _Account:
             rise = self._rise(seen, seen_us, value, at_us + within_us)
             if rise is not None:
                 self._confirm(seen, seen_us, within_us)
-                self._count(rise, at_us, "")
+                self._count(self._news(rise, value), at_us, "")
                 self._suspect = None
                 self.base = max(seen, value)
                 return
@@ -215,6 +227,16 @@ class _Account:
     def _confirm(self, value: float, at_us: int, within_us: int) -> None:
         """It went to this value and stayed there."""
         base = self.base or 0.0
+        jumped, self._jumped = self._jumped, False
+        if (
+            value < base
+            and not jumped
+            and any(from_us - _US_PER_H <= at_us <= to_us + _US_PER_H for from_us, to_us in self._twice)
+        ):
+            self.high = base if self.high is None else max(base, self.high)
+            self._count(0.0, at_us, REPEATED)
+            self.base = value
+            return
         limit_wh = self._limit_wh(at_us + within_us - self.base_us)
         if value < base:
             past_wh = min((width - base + value for width in self._widths_wh if width > base), default=limit_wh + 1)
@@ -235,8 +257,16 @@ class _Account:
             if rise is not None:
                 self._count(max(0.0, rise - self._since_wh), at_us, GLITCH)
             else:
+                self._jumped = True
                 self._count(0.0, at_us, JUMP)
         self.base = value
+
+    def _news(self, rise: float, value: float) -> float:
+        """What of a rise to this value was not counted before."""
+        if self.high is None:
+            return rise
+        over, self.high = value - self.high, None if value >= self.high else self.high
+        return min(max(over, 0.0), rise)
 
     def _count(self, wh: float, at_us: int, reason: str) -> None:
         at_us = max(at_us, self.base_us)

@@ -14,7 +14,7 @@ from agent.core.clock import Clock
 from agent.core.model import Session, Signal
 from agent.insight import anomalies, statistics
 from agent.insight.anomalies import Finding, Hours
-from agent.insight.energy import Direction, Energy
+from agent.insight.energy import Direction, Energy, cost_of
 from agent.insight.periods import DAY_US, HOUR_US, WEEK_US, Period, bounds
 from agent.insight.reading import Reader, hour_energy, read_energy
 from agent.insight.recommendations import Recommendation
@@ -75,6 +75,11 @@ class Insight:
             self._settings = settings
             self._kept.clear()
 
+    @property
+    def settings(self) -> InsightSettings:
+        """What is known of the site beside its history."""
+        return self._settings
+
     def changed(self, device: str) -> None:
         """Something was added to the energy of a device just now: what was counted of it is forgotten."""
         with self._lock:
@@ -99,6 +104,32 @@ class Insight:
             return read_energy(self._reader, device, direction, period, found, self._clock.now_us(), max_w)
 
         return self._keep(("energy", device, period, from_us, to_us, direction), work)
+
+    def cost(self, device: str, period: Period, from_us: int, to_us: int, direction: Direction) -> float | None:
+        """What the energy of ``energy`` costs by the tariff, or earns where it is given; None: that is not known.
+
+        By UTC hours where the price changes, so in zones of half hours the first and the last are so, too; what flowed
+        in a silence has the mean price of that time.
+        """
+        settings = self._settings
+        tariff = settings.tariff
+        if tariff is None:
+            return None
+        price = tariff.export_price_per_kwh if direction == "export" else tariff.cheapest if tariff.flat else None
+        if price is not None:
+            wh = self.energy(device, period, from_us, to_us, direction).total_wh
+            return None if wh is None else wh / 1000 * price
+        if direction == "export":
+            return None
+        found = bounds(period, from_us, to_us, settings.zone)
+
+        def work() -> float | None:
+            hours = range(found[0] // HOUR_US * HOUR_US, found[-1] + HOUR_US, HOUR_US)
+            max_w, now_us = settings.rated_w.get(device), self._clock.now_us()
+            each = read_energy(self._reader, device, direction, "hour", hours, now_us, max_w, coarse=True)
+            return cost_of(each, tariff, settings.zone)
+
+        return self._keep(("energy", device, "cost", period, from_us, to_us), work)
 
     def sessions(
         self, period: Period, from_us: int, to_us: int, stations: Sequence[Station], device: str | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
+from itertools import groupby
 from math import fsum
 
 from agent.insight.periods import MINUTE_US, local
@@ -46,6 +47,7 @@ class Tariff:
     prices: tuple[float, ...]  #: of each minute of the week, from Monday, 00:00
     demand_price_per_kw: float | None = None  #: for the highest 15 min mean of a month
     contract_w: float | None = None  #: power that is agreed upon
+    export_price_per_kwh: float | None = None  #: what is paid for a kWh that is given; None: nobody said
 
     @property
     def flat(self) -> bool:
@@ -57,8 +59,16 @@ class Tariff:
         """The lowest price."""
         return min(self.prices)
 
+    def runs(self) -> list[tuple[int, int, float]]:
+        """The week as runs of one price: from and to in minutes from Monday, 00:00, and the price of a kWh."""
+        found: list[tuple[int, int, float]] = []
+        for price, minutes in groupby(range(WEEK_MINUTES), key=self.prices.__getitem__):
+            run = list(minutes)
+            found.append((run[0], run[-1] + 1, price))
+        return found
+
     def price(self, from_us: int, to_us: int, zone: tzinfo) -> float:
-        """The mean price of a kWh from one time to another (of no more than a day) in that zone."""
+        """The mean price of a kWh from one time to another (of no more than a week) in that zone."""
         first = week_minute(from_us, zone)
         count = max(1, (to_us - from_us) // MINUTE_US)
         return fsum(self.prices[(first + n) % WEEK_MINUTES] for n in range(count)) / count
@@ -94,6 +104,7 @@ def tariff_of(
     bands: Sequence[Band],
     demand_price_per_kw: float | None = None,
     contract_w: float | None = None,
+    export_price_per_kwh: float | None = None,
 ) -> Tariff:
     """The tariff of these bands. Raises ``ValueError`` that names where they leave a gap or overlap."""
     wrong = faults(bands)
@@ -104,7 +115,7 @@ def tariff_of(
     for band in bands:
         for start, end in band.minutes():
             prices[start:end] = [band.price_per_kwh] * (end - start)
-    return Tariff(currency, tuple(prices), demand_price_per_kw, contract_w)
+    return Tariff(currency, tuple(prices), demand_price_per_kw, contract_w, export_price_per_kwh)
 
 
 def minute_of(text: str) -> int:

@@ -42,6 +42,7 @@ class Part:
         self._next_try_at_s: float | None = None
         self._attempts = 0
         self._restarts = 0
+        self._resting: asyncio.Future[None] | None = None
         self._error = ""
         self._hint = ""
         self._logged: set[str] = (
@@ -61,9 +62,25 @@ class Part:
                 return
             delay_s = self._fell(fault)
             self._next_try_at_s = self._clock.monotonic_s() + delay_s
-            await self._clock.sleep_s(delay_s)
+            await self._rest(delay_s)
             self._next_try_at_s = None
             self._restarts += 1
+
+    def try_now(self) -> bool:
+        """Try again at once, if it waits for its next try; whether it did."""
+        if self._resting is None:
+            return False
+        self._resting.cancel()
+        return True
+
+    async def _rest(self, delay_s: float) -> None:
+        """Wait for the next try, or until somebody wants it now."""
+        self._resting = asyncio.ensure_future(self._clock.sleep_s(delay_s))
+        try:
+            await asyncio.wait({self._resting})
+        finally:
+            self._resting.cancel()
+            self._resting = None
 
     async def _run_once(self) -> Exception:
         try:
@@ -98,6 +115,19 @@ class Part:
             self._counters(),
             self._last_put_age_s(),
         )
+
+    def idle_s(self) -> float | None:
+        """Seconds since it showed that it is at work; None where nothing is expected of it."""
+        if self._next_try_at_s is not None:
+            return max(0.0, self._clock.monotonic_s() - self._next_try_at_s)
+        shown_s = self._shown_s()
+        if self._running_since_s is None or shown_s is None:
+            return None
+        return max(0.0, self._clock.monotonic_s() - max(self._running_since_s, shown_s))
+
+    def _shown_s(self) -> float | None:
+        """When it last showed that it is at work, monotonic; None: it never does."""
+        return None
 
     def _rose(self) -> None:
         if self._state is Health.ONLINE:

@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 REST = 10
 #: How long closing may take; within what the supervisor grants.
 CLOSE_S = 1.0
+#: Before anything is handed on, a unit may be asked so often: late answers are waited for, writes go first.
+ASKED_TIMES = 4
 #: How often the units' jobs are looked at: a setting may have to be repeated from now on.
 LOOK_S = 1.0
 
@@ -60,7 +62,9 @@ class PollListener:
         for unit in self._units:
             unit.since_us = now_us
         self._rest_until_s = clock.monotonic_s()
+        self._shown_s = 0.0
         self._heard = False  # somebody has answered since the wire was opened
+        self._wanted: set[str] = set()  # units that somebody wants to be asked now
         self._probing = False  # nobody answered when it was opened: it stays open until all were probed
 
     @property
@@ -79,10 +83,20 @@ class PollListener:
         return self._poller.max_retry_s
 
     @property
+    def shown_s(self) -> float:
+        """When its loop last went round, or until when it waits for an answer."""
+        shown_s: float = getattr(self._poller, "shown_s", 0.0)
+        return max(self._shown_s, shown_s)
+
+    @property
     def commandables(self) -> Mapping[str, Commandable]:
         """What of each device can be set, where the protocol has that."""
         found: Mapping[str, Commandable] = getattr(self._poller, "commandables", {})
         return found
+
+    def ask_now(self, device: str) -> None:
+        """Ask a unit all that it has, within a second: somebody wants to know, also of one that is silent."""
+        self._wanted.add(device)
 
     def unit_states(self) -> list[UnitState]:
         """What is known of each unit itself; the supervisor adds what its wire does."""
@@ -135,9 +149,12 @@ class PollListener:
         look_s = -math.inf
         while True:
             now_s = self._clock.monotonic_s()
+            self._shown_s = now_s
             if now_s >= look_s:
                 look_s = now_s + LOOK_S
-                if sum(unit.learn(now_s) for unit in self._units) or not queue:
+                hurried = sum(unit.hurry(now_s) for unit in self._units if unit.device in self._wanted)
+                self._wanted.clear()
+                if sum(unit.learn(now_s) for unit in self._units) or hurried or not queue:
                     queue = [(unit.next_s, next(order), unit) for unit in self._units]
                     heapq.heapify(queue)
             due_s, _, unit = queue[0] if queue else (math.inf, 0, None)
@@ -152,6 +169,7 @@ class PollListener:
     async def _ask(self, unit: Unit, now_s: float, sink: Sink) -> None:
         job, overrun = unit.pick(now_s)
         sink.count("polls")
+        self._shown_s = now_s + ASKED_TIMES * getattr(unit.polled, "timeout_s", 0.0)
         if overrun:
             sink.count("overrun", overrun)
         try:

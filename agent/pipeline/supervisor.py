@@ -20,6 +20,7 @@ Rules of this file:
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
@@ -75,6 +76,7 @@ class Supervisor:
         self._parts: list[Part] = [Part("pipeline tick", self._tick, clock, jitter)]
         self._tasks: dict[asyncio.Task[None], Part] = {}
         self._started = False
+        self._ticked_s = clock.monotonic_s()
 
     def add(self, listener: Listener, signals: Iterable[Signal] = ()) -> None:
         """Run a wire. ``signals`` are all that it can deliver: they become unknown when it goes offline."""
@@ -107,6 +109,13 @@ class Supervisor:
         self._started = False
         tasks, self._tasks = self._tasks, {}
         await self._end(tasks)
+
+    def try_now(self, device: str) -> None:
+        """Ask a device at once, whatever its schedule or the back-off of its wire say; of those that are asked."""
+        for wire in self._wires:
+            if device in wire.devices:
+                wire.try_now()
+                wire.ask_now(device)
 
     async def remove(self, name: str) -> None:
         """End one wire or part and forget it; its signals are unknown from now on. Bounded as ``stop`` is."""
@@ -148,6 +157,19 @@ class Supervisor:
         """The other parts, in the same terms; they have no devices."""
         return [part.snapshot() for part in self._parts]
 
+    def signs(self) -> list[tuple[str, float | None]]:
+        """Whoever runs here, and how many seconds ago it showed that it is at work; None: that is not expected now.
+
+        A task that has ended though nobody ended it will never show anything again.
+        """
+        tick = ("pipeline", self._clock.monotonic_s() - self._ticked_s)
+        ended = [
+            (part.name, math.inf)
+            for task, part in self._tasks.items()
+            if task.done() and part.snapshot().state is not Health.UNSUPPORTED
+        ]
+        return [tick, *ended, *((part.name, part.idle_s()) for part in (*self._parts, *self._wires))]
+
     def _spawn(self, part: Part) -> None:
         if self._started:
             self._tasks[asyncio.create_task(part.supervise(), name=part.name)] = part
@@ -155,6 +177,7 @@ class Supervisor:
     async def _tick(self) -> None:
         while True:
             await self._clock.sleep_s(TICK_S)
+            self._ticked_s = self._clock.monotonic_s()
             self._flow.tick()
             for part in (*self._parts, *self._wires):
                 part.tick()

@@ -170,6 +170,16 @@ class Unit:
             if self._running is not None:
                 self._running.at_once(now_s)
 
+    def hurry(self, now_s: float) -> bool:
+        """Ask all that it has as soon as can be; a silent unit is probed. Whether it is asked at all."""
+        if self.stopped:
+            return False
+        if self.silent:
+            self._hold_s = now_s
+        for job in self._jobs:
+            job.at_once(now_s)
+        return True
+
     def fall_silent(self, now_s: float) -> None:
         """From now on it is only probed."""
         self.silent = True

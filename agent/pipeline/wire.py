@@ -121,6 +121,14 @@ class Wire(Part):
         self._ids.update(dict.fromkeys(ids))
         return ids
 
+    @property
+    def devices(self) -> Sequence[str]:
+        """The ids of its devices."""
+        return self._listener.devices
+
+    def ask_now(self, device: str) -> None:
+        """Ask one of its devices at once, where devices are asked."""
+
     def extend(self, ids: Iterable[int]) -> None:
         """These can be delivered too: a device was added to the wire while it runs."""
         self._ids.update(dict.fromkeys(ids))
@@ -162,6 +170,10 @@ class Wire(Part):
     def _counters(self) -> Mapping[str, int]:
         return dict(self._counts)
 
+    def _shown_s(self) -> float | None:
+        shown_s: float | None = getattr(self._listener, "shown_s", None)
+        return shown_s if shown_s is None or self._last_put_s is None else max(shown_s, self._last_put_s)
+
     def _last_put_age_s(self) -> float | None:
         return None if self._last_put_s is None else max(0.0, self._clock.monotonic_s() - self._last_put_s)
 
@@ -188,6 +200,10 @@ class PolledWire(Wire):
         if event.kind == "device.online":
             self._told_offline.discard(event.subject)
         super().event(event)
+
+    def ask_now(self, device: str) -> None:
+        """Ask one of its units at once."""
+        self._polled.ask_now(device)
 
     def tick(self) -> None:
         """Staying open proves nothing here: somebody must answer."""

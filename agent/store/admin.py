@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlite3 import Error
 
 from agent.core.errors import StoreError
-from agent.store.opening import connect
+from agent.store.reading import open_read_only
 from agent.store.schema import expected, version
 
 #: Tables that stay small enough to be counted while somebody waits; roll-ups of years do not.
@@ -26,7 +26,7 @@ def describe(path: Path) -> dict[str, int]:
     if not path.exists():
         raise StoreError(op, "no such file", "give the path of the database, as in data_dir")
     try:
-        connection = connect(path, read_only=True)
+        connection = open_read_only(path, leave_nothing=True)
         try:
             database = Database(connection)
             known = [name for name in COUNTED if name in expected(max(version(connection), 1))]

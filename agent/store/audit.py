@@ -11,7 +11,7 @@ Rules of this file:
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +20,15 @@ from typing import Any
 from agent.core.errors import StoreError
 from agent.store import chain
 from agent.store.opening import connect
-from agent.store.schema import NUMBERS_FROM, get_mark, version
+from agent.store.schema import APPLICATION_ID, NUMBERS_FROM, get_mark, version
 
 #: The step of the schema that brought the chain.
 _CHAIN_VERSION = 3
 #: So many faults are kept to be told; all are counted.
 MAX_FAULTS = 20
+_LAST = 2**63 - 1
+#: How far it is, is told behind so many events.
+TELL_EVERY = 1000
 
 _SELECT = """SELECT event.seq, boot.boot, event.t_us, event.kind, event.subject, event.data, event.hash
     FROM event LEFT JOIN boot ON boot.id = event.boot"""
@@ -100,6 +103,12 @@ def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
             # Damaged letters count as what they are, not as one and the same sign.
             connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
             connection.execute("BEGIN")
+            application_id: int = connection.execute("PRAGMA application_id").fetchone()[0]
+            if application_id != APPLICATION_ID:
+                reason = "it is an SQLite database, but none of Enlace"
+                raise StoreError(
+                    op, reason, f"is it the file that you meant? its application id is {application_id:#x}"
+                )
             if version(connection) < _CHAIN_VERSION:
                 hint = "start the gateway once: from then on each event is chained"
                 raise StoreError(op, "an older Enlace wrote it, its ledger has no chain", hint)
@@ -116,22 +125,77 @@ def row_of(values: Sequence[Any]) -> Row:
     return Row(seq, known, t_us, kind, subject, data, digest if isinstance(digest, bytes) and digest else None, sound)
 
 
-def verify(path: Path) -> Report:
-    """Check the whole ledger. Raises ``StoreError`` where it can't be read."""
+def verify(path: Path, tell: Callable[[int, int], None] | None = None) -> Report:
+    """Check the whole ledger. ``tell``: how many events are checked, of how many. Raises ``StoreError``."""
     with open_ledger(path) as connection:
         report = Report()
+        told_to = _told_to(connection, tell)
         start, head = chain.read_start(connection), chain.read_head(connection)
         if start is None:
             report.add(0, "chain", "the record of where the chain begins is gone or damaged")
             return report
         told = told_aside(connection)
-        _check_uncovered(connection, start, told, report)
         # A new file's numbers begin behind this mark, so that the first event's is known.
-        walk = Walk(max(start.seq, get_mark(connection, NUMBERS_FROM)), start.hash, told, report)
-        for values in connection.execute(f"{_SELECT} WHERE event.seq > ? ORDER BY event.seq", (start.seq,)):
-            walk.step(row_of(values))
-        walk.end(head)
+        begin = max(start.seq, get_mark(connection, NUMBERS_FROM))
+        older = chain.older(connection)
+        if older:
+            _check_older(connection, older, begin, told, report, told_to)
+        else:
+            _check_uncovered(connection, start, told, report)
+        span = (begin if older else start.seq, _LAST)
+        _walk(connection, span, Walk(begin, start.hash, told, report), head, told_to)
+        told_to(report.rows)
         return report
+
+
+def _told_to(connection: sqlite3.Connection, tell: Callable[[int, int], None] | None) -> Callable[[int], None]:
+    """Is given the number of events that are checked; to be called as often as one likes."""
+    if tell is None:
+        return lambda rows: None  # noqa: ARG005 - told to nobody
+    every = _count(connection, -_LAST, _LAST)
+    return lambda rows: tell(rows, every)
+
+
+def _check_older(
+    connection: sqlite3.Connection,
+    older: Sequence[tuple[int, int, chain.Start, chain.Head | None]],
+    begin: int,
+    told: Mapping[int, bytes],
+    report: Report,
+    told_to: Callable[[int], None],
+) -> None:
+    """The ledgers that were taken over from damaged files: each has its own chain, and nothing stands between them."""
+    report.uncovered = _count(connection, 0, older[0][2].seq)
+    # Up to where the next one begins, not to its own head: what a lost head does not know stands behind it.
+    ends = [*(first for _, first, _, _ in older[1:]), begin]
+    for (_, first, start, head), end in zip(older, ends, strict=True):
+        _walk(connection, (first, end), Walk(first, start.hash, told, report), head, told_to)
+    covered = report.uncovered + _count(connection, older[0][1], begin)
+    if strangers := _count(connection, -_LAST, begin) - covered:
+        report.add(begin, "inserted", f"{_events(strangers)} in none of the chains that were taken over")
+
+
+def _walk(
+    connection: sqlite3.Connection,
+    span: tuple[int, int],
+    walk: "Walk",
+    head: chain.Head | None,
+    told_to: Callable[[int], None],
+) -> None:
+    """Check the events above the first number and up to the second."""
+    query = f"{_SELECT} WHERE event.seq > ? AND event.seq <= ? ORDER BY event.seq"
+    for values in connection.execute(query, span):
+        walk.step(row_of(values))
+        if walk.rows % TELL_EVERY == 0:
+            told_to(walk.rows)
+    walk.end(head)
+
+
+def _count(connection: sqlite3.Connection, above: int, upto: int) -> int:
+    """How many events have numbers above the one and up to the other."""
+    query = "SELECT count(*) FROM event WHERE seq > ? AND seq <= ?"
+    (count,) = connection.execute(query, (above, upto)).fetchone()
+    return int(count)
 
 
 def told_aside(connection: sqlite3.Connection) -> dict[int, bytes]:
@@ -172,6 +236,11 @@ class Walk:
         self._report = report
         self._bad: list[tuple[int, Row, bytes]] = []  # the first ones: place in the faults, row, hash before
         self._next: list[Row] = []  # the row behind the first bad one
+
+    @property
+    def rows(self) -> int:
+        """How many events were checked, those of other chains included."""
+        return self._report.rows
 
     def step(self, row: Row) -> None:
         """The next event."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agent.core.model import Encoding, Kind, Number, Signal, SignalSpec
-from agent.store.schema import get_mark, set_mark
+from agent.store.schema import SIGNALS_GIVEN, get_mark, set_mark
 
 _COLUMNS = 'id, device, name, unit, kind, encoding, scale, "offset", labels, source, given'
 _Row = tuple[int, str, str, str, str, int, Number, Number, str, str, int]
@@ -23,10 +23,9 @@ class Catalogue:
 
     def find(self, signal_id: int) -> Signal | None:
         """The signal of that number."""
-        index = signal_id - 1
-        if 0 <= index < len(self.signals) and self.signals[index].id == signal_id:
-            return self.signals[index]
-        return next((signal for signal in self.signals if signal.id == signal_id), None)
+        place = bisect_left(self.signals, signal_id, key=lambda signal: signal.id)
+        found = self.signals[place : place + 1]
+        return found[0] if found and found[0].id == signal_id else None
 
     def ids_of(self, device: str, name: str) -> list[int]:
         """The numbers that a name has had, the one of its newest meaning last."""
@@ -79,11 +78,12 @@ def assign(connection: sqlite3.Connection, specs: Sequence[SignalSpec]) -> list[
         ).fetchone()
         if known is None:
             # Numbers are never reused, for no row is ever deleted here.
-            cursor = connection.execute(
-                f"INSERT INTO signal({_COLUMNS}) VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*meaning, labels, spec.source, version),
+            number = 1 + max(newest_id(connection), get_mark(connection, SIGNALS_GIVEN))
+            connection.execute(
+                f"INSERT INTO signal({_COLUMNS}) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (number, *meaning, labels, spec.source, version),
             )
-            ids.append(int(cursor.lastrowid or 0))
+            ids.append(number)
             changed = True
             continue
         signal_id, old_labels, old_source, newest = known
@@ -97,6 +97,12 @@ def assign(connection: sqlite3.Connection, specs: Sequence[SignalSpec]) -> list[
     if changed:
         set_mark(connection, "catalog_version", version)
     return ids
+
+
+def newest_id(connection: sqlite3.Connection) -> int:
+    """The highest number that stands in the catalogue; 0 before the first."""
+    highest: int = connection.execute("SELECT ifnull(max(id), 0) FROM signal").fetchone()[0]
+    return highest
 
 
 def pick(catalogue: Catalogue, ids: Sequence[int], specs: Sequence[SignalSpec]) -> list[Signal]:

@@ -8,7 +8,9 @@ Rules of this file:
    newest events are cut off. Numbers go on behind it: what was cut off is missing for ever.
 3. The chain begins at ``chain_start``: how many events there were before it, up to which number, and a random salt.
    Events from before the chain have no hash and are not covered.
-4. Nothing here fails because the chain was damaged or tampered with: the gateway goes on, and verification tells.
+4. A ledger that was taken over from a damaged file (``recovery.py``) keeps its own chain: with an ``id`` of 2 or more
+   in both tables, beside the one with 1 that goes on.
+5. Nothing here fails because the chain was damaged or tampered with: the gateway goes on, and verification tells.
 
 Who may write the file may also write a whole new chain into it. Hashes that left the house in time (with the events to
 the central server, in exports) give that away.
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.store.opening import connect
+from agent.store.schema import NUMBERS_FROM, get_mark
 
 #: A number that a damaged head must not push the next ones to.
 _HIGHEST_SEQ = 1 << 62
@@ -54,20 +57,36 @@ def hash_of(before: bytes, seq: int, boot: str, t_us: int, kind: str, subject: s
     return _digest((before.hex(), str(seq), boot, str(t_us), kind, subject, data))
 
 
-def read_start(connection: sqlite3.Connection) -> Start | None:
-    """Where the chain begins; None when that was removed or damaged."""
-    row = connection.execute("SELECT seq, rows, salt FROM chain_start WHERE id = 1").fetchone()
+def read_start(connection: sqlite3.Connection, number: int = 1) -> Start | None:
+    """Where the chain begins; None when that was removed or damaged. ``number``: of which chain (rule 4)."""
+    row = connection.execute("SELECT seq, rows, salt FROM chain_start WHERE id = ?", (number,)).fetchone()
     if row is None or not (isinstance(row[0], int) and isinstance(row[1], int) and isinstance(row[2], bytes)):
         return None
     return Start(*row)
 
 
-def read_head(connection: sqlite3.Connection) -> Head | None:
+def read_head(connection: sqlite3.Connection, number: int = 1) -> Head | None:
     """The newest event as the last commit said; None before the first, and when it was removed or damaged."""
-    row = connection.execute("SELECT seq, hash FROM chain_head WHERE id = 1").fetchone()
+    row = connection.execute("SELECT seq, hash FROM chain_head WHERE id = ?", (number,)).fetchone()
     if row is None or not (isinstance(row[0], int) and row[0] < _HIGHEST_SEQ and isinstance(row[1], bytes)):
         return None
     return Head(*row)
+
+
+def older(connection: sqlite3.Connection) -> list[tuple[int, int, Start, Head | None]]:
+    """The chains that were taken over, oldest first: number, what their numbers begin behind, beginning and end."""
+    found: list[tuple[int, int, Start, Head | None]] = []
+    for (number,) in connection.execute("SELECT id FROM chain_start WHERE id > 1").fetchall():
+        start = read_start(connection, number)
+        if start is not None:
+            begin = max(start.seq, get_mark(connection, segment_mark(number)))
+            found.append((number, begin, start, read_head(connection, number)))
+    return sorted(found, key=lambda one: one[1])
+
+
+def segment_mark(number: int) -> str:
+    """The mark behind which the numbers of a chain begin that was taken over."""
+    return f"{NUMBERS_FROM}.{number}"
 
 
 def before_first(connection: sqlite3.Connection) -> bytes:

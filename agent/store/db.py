@@ -10,21 +10,38 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict
 from pathlib import Path
 
 from agent.core.clock import Clock
 from agent.core.errors import StoreError
 from agent.core.model import Batch, Encoding, Event, Number, Session, Signal, SignalSpec
 from agent.core.ports import StoredBlock, StoredEvent
-from agent.store import audit_file, chain, ledger, outbox, posting, sealing, telemetry
+from agent.store import (
+    audit_file,
+    boots,
+    chain,
+    dropped,
+    ledger,
+    older,
+    outbox,
+    posting,
+    recovery,
+    sealing,
+    telemetry,
+    wear,
+)
 from agent.store import catalogue as catalogues
 from agent.store.audit import Row
 from agent.store.audit_file import Wanted
+from agent.store.ballast import Ballast
+from agent.store.dropped import Gone
 from agent.store.energy import Level, Range, Rolled, RollupReader
 from agent.store.history import History, Series
+from agent.store.jobs import Pace
 from agent.store.maintenance import MaintenanceTable
 from agent.store.notes import Kinds, Notes, load_notes
-from agent.store.opening import create_or_open, is_damage, move_aside, open_file
+from agent.store.opening import create_or_open, is_damage, open_file, put_aside
 from agent.store.posting import Fate, Posting
 from agent.store.readers import Readers
 from agent.store.schema import NUMBERS_FROM, get_mark, set_mark
@@ -33,26 +50,38 @@ from agent.store.settings import Opened, StoreSettings, StoreStats
 from agent.store.tail import Tail
 from agent.store.transaction import transaction
 from agent.store.upkeep import Upkeeper
+from agent.store.wear import Wear
 from agent.store.writer import Writer
 
 #: What a call waits for a commit that the caller can't go on without.
 _ASSIGN_S = 30.0
+#: The notes of the times that the clock showed twice, and how many are kept.
+_TWICE, _TWICE_KEPT = "clock.twice", 50
 
 
 class Store:
     """An open store; ``open`` makes one. It is ``Outbox``, ``Sessions`` and ``Notebook`` of ``agent.core.ports``."""
 
     def __init__(
-        self, connection: sqlite3.Connection, opened: Opened, lock: int, clock: Clock, settings: StoreSettings
+        self,
+        connection: sqlite3.Connection,
+        opened: Opened,
+        lock: int,
+        clock: Clock,
+        settings: StoreSettings,
+        judge: Callable[[int], None],
+        ballast: Ballast,
     ) -> None:
         self.opened = opened
+        self._recovery = recovery.begin(opened.path, opened.evidence, connection, clock)
         self.boot = uuid.uuid4().hex
         self._path = opened.path
         self._clock = clock
         self._connection = connection
         self._lock = lock
         self._raw_age_s = settings.raw_age_s
-        self._boot_id, seq, found_notes = self._begin_boot()
+        self._max_bytes = settings.max_bytes
+        self._boot_id, seq, found_notes = self._begin_boot(judge)
         self._catalogue = catalogues.load(connection)
         self._encodings = _encodings(self._catalogue)
         self._newest_event = ledger.newest_seq(connection)
@@ -60,8 +89,8 @@ class Store:
             """SELECT (SELECT ifnull(sum(rows), 0) FROM block INDEXED BY block_time)
                 + (SELECT ifnull(sum(rows), 0) FROM hot)"""
         ).fetchone()[0]
-        self._upkeep = Upkeeper(clock, settings, self._boot_id, seq, lambda: self._encodings)
-        self._writer = Writer(connection, clock, settings, self._upkeep, self._boot_id, seq)
+        self._upkeep = Upkeeper(clock, settings, self._boot_id, seq, lambda: self._encodings, self._path)
+        self._writer = Writer(connection, clock, settings, self._upkeep, self._boot_id, seq, ballast)
         self._readers = Readers(self._path, settings.readers)
         tail = Tail(self._set_aside)
         self._history = History(self._readers, lambda: self._catalogue, self._set_aside, tail)
@@ -69,7 +98,7 @@ class Store:
         self._cursors = outbox.Cursors(
             connection, self._readers, self._writer, lambda: self._newest_event, self._set_aside
         )
-        self._sessions = SessionTable(self._readers, self._writer, self._boot_id, self._saw_event)
+        self._sessions = SessionTable(self._readers, self._writer, clock, self._boot_id, self._saw_event)
         #: What was done to machines, and how often stations were switched on.
         self.maintenance = MaintenanceTable(self._readers, self._writer, self._boot_id, self._saw_event)
         self._notes = Notes(found_notes, self._writer, self._boot_id, self._saw_event)
@@ -80,26 +109,47 @@ class Store:
             if (head := chain.head_of(opened.moved_to)) is not None:
                 found |= {"ledger_seq": head.seq, "ledger_hash": head.hash.hex()}
             self.record(Event("store.moved_aside", clock.now_us(), "store", found))
+        if self._recovery is not None:
+            self._recovery.go_on(self._writer, self.record, clock)
 
     @classmethod
-    def open(cls, path: Path, clock: Clock, settings: StoreSettings | None = None) -> "Store":
+    def open(
+        cls,
+        path: Path,
+        clock: Clock,
+        settings: StoreSettings | None = None,
+        judge: Callable[[int], None] = lambda _: None,
+    ) -> "Store":
         """Open or make the store at ``path``. An unusable file is moved aside (``opened`` says so), never deleted.
 
+        ``judge`` is called with the newest time that was believed before (0: none), and may let the clock go.
         Raises ``StoreError`` when the place can't be written or another process has the store.
         """
         settings = settings or StoreSettings()
+        ballast = Ballast(path.with_name(path.name + ".ballast"), settings.ballast_bytes)
+        try:
+            return cls._open(path, clock, settings, judge, ballast)
+        except StoreError as error:
+            if not ballast.give_up(error.__cause__):
+                raise
+            return cls._open(path, clock, settings, judge, ballast)
+
+    @classmethod
+    def _open(
+        cls, path: Path, clock: Clock, settings: StoreSettings, judge: Callable[[int], None], ballast: Ballast
+    ) -> "Store":
         connection, opened, lock = open_file(path, clock, settings)
         try:
             try:
-                return cls(connection, opened, lock, clock, settings)
+                return cls(connection, opened, lock, clock, settings, judge, ballast)
             except (sqlite3.DatabaseError, ValueError) as error:
                 connection.close()
                 if isinstance(error, sqlite3.DatabaseError) and not is_damage(error):
                     raise
                 # What the check at opening did not reach in its time.
-                moved_to = move_aside(path, "corrupt", clock)
+                opened = put_aside(path, ("corrupt", str(error)), clock)
                 connection = create_or_open(path, settings)
-                return cls(connection, Opened(path, moved_to, str(error)), lock, clock, settings)
+                return cls(connection, opened, lock, clock, settings, judge, ballast)
         except (sqlite3.Error, OSError) as error:
             connection.close()
             os.close(lock)
@@ -107,9 +157,14 @@ class Store:
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Commit what waits, copy the log into the file, end the thread and all connections."""
-        self._writer.close(timeout_s)
+        ended = self._writer.close(timeout_s)
+        if self._recovery is not None:
+            self._recovery.end()
         self._readers.close()
+        if not ended:
+            return  # the thread has the connection; the next start reads the log
         try:
+            self._upkeep.save(self._connection)
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error:
             pass  # the log stays beside the file and is read again at the next start
@@ -244,6 +299,7 @@ class Store:
         from_us: int | None = None,
         to_us: int | None = None,
         *,
+        outlet: int | None = None,
         newest_first: bool = True,
         limit: int = 100,
         offset: int = 0,
@@ -253,7 +309,7 @@ class Store:
         ``running``: only those that run (False: that have ended). Raises ``StoreError``.
         """
         return self._sessions.page(
-            device, running, from_us, to_us, newest_first=newest_first, limit=limit, offset=offset
+            device, running, from_us, to_us, outlet=outlet, newest_first=newest_first, limit=limit, offset=offset
         )
 
     def note(self, kind: str, key: str) -> Mapping[str, object] | None:
@@ -279,11 +335,13 @@ class Store:
 
     def blocks(self, after_seq: int, max_blocks: int) -> list[StoredBlock]:
         """Committed blocks whose first number is above ``after_seq``, oldest first."""
-        return self._cursors.blocks(after_seq, max_blocks)
+        found = self._cursors.blocks(after_seq, max_blocks)
+        return found if self._recovery is None else self._recovery.hold(found)
 
     def events(self, after_seq: int, max_events: int, kind_prefix: str = "") -> list[StoredEvent]:
         """Committed events after that one whose kind begins so, oldest first."""
-        return self._cursors.events(after_seq, max_events, kind_prefix)
+        found = self._cursors.events(after_seq, max_events, kind_prefix)
+        return found if self._recovery is None else self._recovery.hold(found)
 
     def acked(self, stream: str) -> int:
         """The last acknowledged seq of ``telemetry`` or ``event``."""
@@ -305,6 +363,55 @@ class Store:
         """Call back after each commit that added records, from the writer's thread. It must not raise or block."""
         self._writer.on_commit(callback)
 
+    # -- the clock
+
+    def set_clock(self, offset_us: int, now_us: int, let_go: Callable[[], None]) -> Future[None]:
+        """The clock of this boot is set: its times until now (``now_us``, by the wrong clock) are ``offset_us`` late.
+
+        They are put right once for ever (``boots.py``); ``let_go`` is called when that is on disk and before anything
+        is stored by the right time. Nothing happens in a boot whose clock is set.
+        """
+
+        def run(connection: sqlite3.Connection) -> tuple[None, Callable[[], None] | None]:
+            correction = boots.correct(connection, self._boot_id, offset_us, now_us)
+            if correction is None:
+                return None, None
+            self._sessions.correct(connection, correction)
+            data: dict[str, object] = {"boot": self.boot, **asdict(correction)}
+            event = Event("clock.corrected", now_us + offset_us, "clock", data)
+            seq = ledger.insert_events(connection, self._boot_id, [event])
+
+            def publish() -> None:
+                self._writer.clock_set(correction, let_go)
+                self._sessions.corrected(correction)
+                self._saw_event(seq)
+                self._upkeep.ask()
+
+            return None, publish
+
+        return self._writer.submit(run, rows=True, records=True)
+
+    async def show_twice(self, from_us: int, to_us: int) -> None:
+        """The wall clock went back: it shows the time in between once more. Raises ``StoreError``."""
+        kept = self._notes.notes(_TWICE).values()
+        number = 1 + max((int(str(one["number"])) for one in kept), default=0)
+        data = {"number": number, "from_us": from_us, "to_us": to_us}
+        await self._notes.write(_TWICE, str(number % _TWICE_KEPT), data, (), None)
+
+    def shown_twice(self) -> Sequence[Range]:
+        """The times that the wall clock showed twice, oldest first. Cheap."""
+        kept = sorted(self._notes.notes(_TWICE).values(), key=lambda one: int(str(one["number"])))
+        return [(int(str(one["from_us"])), int(str(one["to_us"]))) for one in kept]
+
+    def believe(self, now_us: int) -> Future[None]:
+        """This time is believed; the next start finds it as ``believed_us``. It goes with the next commit."""
+
+        def run(connection: sqlite3.Connection) -> tuple[None, None]:
+            boots.believe(connection, now_us)
+            return None, None
+
+        return self._writer.submit(run, pace=Pace.GROUP)
+
     # -- the store itself
 
     def maintain(self) -> Future[None]:
@@ -313,8 +420,23 @@ class Store:
         self._writer.wake()
         return future
 
+    def idle_s(self) -> float:
+        """Seconds since the writer's thread last went round; ask every few seconds, for it sleeps until it is woken."""
+        return self._writer.idle_s()
+
+    def wear(self) -> Wear:
+        """What was written to the flash, by day and component, as of the last hour. Cheap."""
+        return self._upkeep.grown.wear
+
+    def dropped(self, limit: int, offset: int) -> tuple[int, list[Gone]]:
+        """How long the record of what was given up is, and one page of it, the newest first. Blocks; ``StoreError``."""
+        with self._readers.snapshot() as connection:
+            return dropped.page(connection, limit, offset)
+
     def stats(self) -> StoreStats:
         """Figures for health and metrics; cheap."""
+        grown = self._upkeep.grown
+        copy_bytes = older.copy_bytes(self._path)
         stored = self._rows_at_open + self._writer.stored_rows - self._upkeep.dropped_rows
         return StoreStats(
             stored,
@@ -323,22 +445,27 @@ class Store:
             _size(self._path),
             _size(self._path.with_name(self._path.name + "-wal")),
             self._writer.commits,
-            _written_bytes(),
+            wear.process_bytes(),
+            self._upkeep.written,
+            grown.wear.bytes_a_day,
+            grown.lost_rows,
+            grown.ledger_bytes,
+            evidence_bytes(self._path) + copy_bytes,
+            copy_bytes,
+            self._max_bytes,
             self._writer.last_commit_s,
             self._writer.error or self._writer.upkeep_error,
+            self._writer.full,
         )
 
-    def _begin_boot(self) -> tuple[int, int, Kinds]:
+    def _begin_boot(self, judge: Callable[[int], None]) -> tuple[int, int, Kinds]:
         """Write this boot down; its row id, the newest block's number and all notes."""
         connection = self._connection
         with transaction(connection):
-            if connection.execute("SELECT 1 FROM boot").fetchone() is None:
+            if connection.execute("SELECT 1 FROM boot").fetchone() is None and not get_mark(connection, NUMBERS_FROM):
                 set_mark(connection, NUMBERS_FROM, outbox.first_number(self._clock.now_us()))
-            cursor = connection.execute(
-                "INSERT INTO boot(boot, wall_us, mono_us) VALUES(?, ?, ?)",
-                (self.boot, self._clock.now_us(), round(self._clock.monotonic_s() * 1e6)),
-            )
-            boot = int(cursor.lastrowid or 0)
+            judge(boots.believed_us(connection))
+            boot = boots.begin(connection, self.boot, self._clock)
             begin_numbers(connection, self._clock.now_us())
             found_notes = load_notes(connection, boot, self._clock.now_us())
             seq = telemetry.newest_seq(connection)
@@ -372,17 +499,13 @@ def _encodings(catalogue: catalogues.Catalogue) -> Mapping[int, Encoding]:
     return {signal.id: signal.encoding for signal in catalogue.signals}
 
 
+def evidence_bytes(path: Path) -> int:
+    """What stands beside a database that was once moved aside: ``<name>.<kind>-<UTC stamp>`` with its log."""
+    return sum(map(_size, path.parent.glob(f"{path.name}.*-[0-9]*Z*")))
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _written_bytes() -> int | None:
-    """What this process has caused to be written to storage, as Linux counts it."""
-    try:
-        lines = Path("/proc/self/io").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("write_bytes:")), None)

@@ -8,27 +8,30 @@ Rules of this file:
 2. A short range is read from blocks, a longer one from 1 min, a long one from 1 h roll-ups, whichever is not coarser
    than the points asked for. Few rows are given as they are, whatever the range.
 3. Of late rows (wall time went back), ``last`` is the last to arrive of the newest minute or hour that was rolled up.
-4. What a signal said about being unknown stays visible: a point without a value, a bucket with ``gap``.
-5. All of one answer is read in one transaction, exports aside: their hot blocks are, the sealed ones never change.
+4. What was stored while the clock was not set (``boots.py``) is in no roll-up: a short range shows it as it stands.
+5. What a signal said about being unknown stays visible: a point without a value, a bucket with ``gap``.
+6. All of one answer is read in one transaction, exports aside: their hot blocks are; of the sealed
+   ones rows may go meanwhile.
 """
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.blocks import BlockError
 from agent.core.model import Encoding, Number, Signal
-from agent.store import telemetry
+from agent.store import boots, telemetry
 from agent.store.buckets import Bucket, Pieces, buckets_of, join, pieces_of, points_of
 from agent.store.catalogue import Catalogue
 from agent.store.readers import Readers
 from agent.store.rollup import HOUR_US, LEVELS, MINUTE_US
 from agent.store.schema import get_mark
+from agent.store.tail import GOOD, Tail
 from agent.store.tail import Bucket as Minute
-from agent.store.tail import Tail
 from agent.store.unpack import Rows, concatenate
 
 Floats = NDArray[np.float64]
@@ -41,6 +44,9 @@ __all__ = ["Bucket", "History", "Series"]
 MAX_POINTS = 100_000
 #: A range of more blocks than this is not searched for the few rows that it may hold.
 _SPARSE_BLOCKS = 200
+_NEWEST = f"SELECT max(to_us) FROM hot WHERE seq > ? AND {GOOD}"  # noqa: S608 - our own words
+_CUT = f"""SELECT seq, boot, crc, data, clock FROM hot WHERE seq > ? AND from_us < ? AND to_us >= ?
+    AND NOT (from_us >= ? AND to_us < ?) AND {GOOD} ORDER BY seq"""  # noqa: S608 - as above
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,27 +153,30 @@ class _Query:
 
     def sealed_rows(self, seq: int, signals: Collection[int]) -> Rows | None:
         """The rows of a sealed block that lie in the range; None when it is gone or damaged."""
-        found = self._connection.execute("SELECT crc, data FROM block WHERE seq = ?", (seq,)).fetchone()
+        found = self._connection.execute("SELECT boot, crc, data, clock FROM block WHERE seq = ?", (seq,)).fetchone()
         return self._read("block", seq, found, signals) if found else None
 
     def hot_rows(self, signals: Collection[int], after_seq: int = 0) -> Iterator[tuple[int, Rows]]:
         """The rows of each hot block that touches the range."""
         found = self._connection.execute(
-            "SELECT seq, crc, data FROM hot WHERE seq > ? AND from_us < ? AND to_us >= ? ORDER BY seq",
+            "SELECT seq, boot, crc, data, clock FROM hot WHERE seq > ? AND from_us < ? AND to_us >= ? ORDER BY seq",
             (after_seq, self._to_us, self._from_us),
         )
-        for seq, crc, data in found:
-            rows = self._read("hot", seq, (crc, data), signals)
+        for seq, *stored in found:
+            rows = self._read("hot", seq, stored, signals)
             if rows is not None:
                 yield seq, rows
 
-    def _read(self, table: str, seq: int, stored: tuple[int, bytes], signals: Collection[int]) -> Rows | None:
-        crc, data = stored
+    def _read(self, table: str, seq: int, stored: Sequence[Any], signals: Collection[int]) -> Rows | None:
+        boot, crc, data, mark = stored
         try:
             rows = telemetry.read_block(data, crc, signals)
         except BlockError as error:
             self._damaged(table, seq, str(error))
             return None
+        correction = boots.correction(self._connection, boot) if mark == boots.ROLLED else None
+        if correction is not None:
+            rows = correction.rows(rows)
         inside = (rows.times_us >= self._from_us) & (rows.times_us < self._to_us)
         if inside.all():
             return rows
@@ -181,7 +190,7 @@ class _Query:
 
     def _inner_minutes(self) -> range:
         """The minutes whose rows that no roll-up holds yet all lie in the range."""
-        newest = self._connection.execute("SELECT max(to_us) FROM hot WHERE seq > ?", (self._rolled_seq,)).fetchone()[0]
+        newest = self._connection.execute(_NEWEST, (self._rolled_seq,)).fetchone()[0]
         to_us = self._to_us + MINUTE_US if newest is not None and newest < self._to_us else self._to_us
         return range(-(-self._from_us // MINUTE_US), to_us // MINUTE_US)
 
@@ -189,12 +198,10 @@ class _Query:
         """The rows that no roll-up holds yet and that lie in the other minutes, which the range cuts."""
         inner_us = range(inner.start * MINUTE_US, inner.stop * MINUTE_US)
         numbered = []
-        for seq, crc, data in self._connection.execute(
-            """SELECT seq, crc, data FROM hot WHERE seq > ? AND from_us < ? AND to_us >= ?
-                AND NOT (from_us >= ? AND to_us < ?) ORDER BY seq""",
-            (self._rolled_seq, self._to_us, self._from_us, inner_us.start, inner_us.stop),
+        for seq, *stored in self._connection.execute(
+            _CUT, (self._rolled_seq, self._to_us, self._from_us, inner_us.start, inner_us.stop)
         ):
-            rows = self._read("hot", seq, (crc, data), ids)
+            rows = self._read("hot", seq, stored, ids)
             if rows is not None:
                 numbered.append((seq, _but(rows, inner_us)))
         return _in_order(numbered)

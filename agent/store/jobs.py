@@ -44,8 +44,14 @@ class Upkeep(Protocol):
     def step(self, connection: sqlite3.Connection) -> bool:
         """Do one step; true when it changed the database. Raises ``sqlite3.Error``; it is then tried again."""
 
-    def stored(self, rows: int) -> None:
-        """So many rows were just committed."""
+    def pressing(self) -> bool:
+        """Whether a step must not wait until there is nothing to commit."""
+
+    def stored(self, rows: int, bytes_: int) -> None:
+        """So many rows were just committed, and so large is the file, with what its log holds."""
+
+    def wrote(self, component: str) -> None:
+        """All that was written since the last call was written by that (``wear.py``)."""
 
     def end(self, reason: StoreError) -> None:
         """There will be no more steps."""

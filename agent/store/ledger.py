@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from agent.core.model import Event
 from agent.core.ports import StoredEvent
 from agent.store import chain
-from agent.store.schema import NUMBERS_FROM
+from agent.store.schema import NUMBERS_FROM, NUMBERS_GIVEN
 
 
 def insert(connection: sqlite3.Connection, boot: int, event: Event, data: str) -> int:
@@ -43,8 +43,8 @@ def _newest(connection: sqlite3.Connection, head: chain.Head | None) -> int:
     row = connection.execute(
         """SELECT max(ifnull((SELECT max(seq) FROM event), 0),
             ifnull((SELECT max(seq) FROM aside WHERE stream = 'event'), 0),
-            ifnull((SELECT value FROM mark WHERE name = ?), 0))""",
-        (NUMBERS_FROM,),
+            ifnull((SELECT max(value) FROM mark WHERE name IN (?, ?)), 0))""",
+        (NUMBERS_FROM, NUMBERS_GIVEN),
     ).fetchone()
     return max(int(row[0]), 0 if head is None else head.seq)
 
@@ -54,21 +54,23 @@ def select(
 ) -> tuple[list[StoredEvent], list[int]]:
     """Events after ``after_seq``, oldest first, and the numbers of those that can't be read."""
     rows = connection.execute(
-        """SELECT event.seq, boot.boot, event.t_us, event.kind, event.subject, event.data, event.hash
+        """SELECT event.seq, boot.boot, event.t_us, event.kind, event.subject, event.data, event.hash,
+                boot.clock = 'unset' OR boot.clock = 'corrected' AND (event.seq <= boot.event_seq
+                    OR boot.offset_us > 0 AND event.t_us BETWEEN boot.from_us AND boot.to_us)
             FROM event LEFT JOIN boot ON boot.id = event.boot
             WHERE event.seq > ? AND substr(event.kind, 1, ?) = ? ORDER BY event.seq LIMIT ?""",
         (after_seq, len(kind_prefix), kind_prefix, limit),
     )
     events: list[StoredEvent] = []
     bad: list[int] = []
-    for seq, boot, t_us, kind, subject, data, digest in rows:
+    for seq, boot, t_us, kind, subject, data, digest, mark in rows:
         try:
             content = json.loads(data)
         except ValueError:
             content = None
         if isinstance(content, dict) and isinstance(t_us, int):
             shown = digest.hex() if isinstance(digest, bytes) else ""
-            events.append(StoredEvent(seq, boot or "", Event(kind, t_us, subject, content), shown))
+            events.append(StoredEvent(seq, boot or "", Event(kind, t_us, subject, content), shown, not mark))
         else:
             bad.append(seq)
     return events, bad

@@ -3,14 +3,16 @@
 Rules of this file:
 
 1. What is read is what was committed, as it would be read after a restart.
-2. The writer's thread replaces the mappings and never changes one, so that a reader on another thread may walk through
-   the one that it was given.
+2. A mapping that was given to a reader is never changed again, so that he may walk through it on another thread: the
+   writer's thread then goes on with a copy. One that nobody was given is changed as it is: a thousand notes of a kind
+   are not copied for each one more.
 3. A row that can't be read is set aside and told, and never stands in the way of opening the store.
 """
 
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -28,18 +30,24 @@ class Notes:
     """The notes of a store. ``saw_event`` is told the number of each event that was committed."""
 
     def __init__(self, notes: Kinds, writer: Writer, boot: int, saw_event: Callable[[int], None]) -> None:
-        self._notes = notes
+        self._notes = {kind: dict(found) for kind, found in notes.items()}
+        self._given: set[str] = set()  #: kinds of which a reader may have the mapping
+        self._lock = threading.Lock()
         self._writer = writer
         self._boot = boot
         self._saw_event = saw_event
 
     def note(self, kind: str, key: str) -> _Note | None:
         """One note; None where there is none."""
-        return self._notes.get(kind, _NONE).get(key)
+        with self._lock:
+            return self._notes.get(kind, _NONE).get(key)
 
     def notes(self, kind: str) -> Mapping[str, _Note]:
         """All notes of a kind, as of now."""
-        return self._notes.get(kind, _NONE)
+        with self._lock:
+            found = self._notes.get(kind)
+            self._given.add(kind)
+            return _NONE if found is None else MappingProxyType(found)
 
     async def write(
         self, kind: str, key: str, data: _Note | None, events: Sequence[Event] = (), rows: Batch | None = None
@@ -68,10 +76,15 @@ class Notes:
         await asyncio.wrap_future(self._writer.submit_rows(run, records=records))
 
     def _put(self, kind: str, key: str, note: _Note | None) -> None:
-        kept = {name: one for name, one in self.notes(kind).items() if name != key}
-        if note is not None:
-            kept[key] = note
-        self._notes = {**self._notes, kind: MappingProxyType(kept)}
+        with self._lock:
+            kept = self._notes.get(kind, {})
+            if kind in self._given:
+                kept = kept.copy()
+                self._given.discard(kind)
+            kept.pop(key, None)
+            if note is not None:
+                kept[key] = note
+            self._notes[kind] = kept
 
 
 def load_notes(connection: sqlite3.Connection, boot: int, now_us: int) -> Kinds:

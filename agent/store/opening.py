@@ -9,13 +9,14 @@ import os
 import sqlite3
 import struct
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.core.clock import Clock
 from agent.core.errors import StoreError
-from agent.store import schema
+from agent.store import older, schema
+from agent.store.evidence import RECOVERABLE, interrupted, make_folder, move_aside
 from agent.store.settings import Opened, StoreSettings
+from agent.store.wal import find_log_fault
 
 _MAGIC = b"SQLite format 3\x00"
 #: Places in the file's header, https://www.sqlite.org/fileformat.html section 1.3.
@@ -59,16 +60,20 @@ def open_file(path: Path, clock: Clock, settings: StoreSettings) -> tuple[sqlite
     """
     op = f"open {path}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
+        make_folder(path.parent)
+        lock = lock_store(path)
     except BlockingIOError as error:
         raise StoreError(op, "another process has it open", "stop the other enlace first") from error
     except OSError as error:
         raise _not_writable(op, error) from error
     try:
-        reason = find_fault(path, clock, settings.check_s)
-        opened = Opened(path, move_aside(path, reason[0], clock), reason[1]) if reason else Opened(path)
-        connection = create_or_open(path, settings)
+        evidence = interrupted(path)
+        fault = find_fault(path, clock, settings.check_s)
+        if fault is None and evidence is None and _was_emptied(path):
+            fault = "corrupt", "nothing is left in it"
+        opened = put_aside(path, fault, clock) if fault else Opened(path, evidence=evidence)
+        connection = create_or_open(path, settings, keep_copy=True)
+        older.upgraded(path, clock)
     except OSError as error:
         os.close(lock)
         raise _not_writable(op, error) from error
@@ -76,6 +81,13 @@ def open_file(path: Path, clock: Clock, settings: StoreSettings) -> tuple[sqlite
         os.close(lock)
         raise StoreError(op, str(error), f"can {path.parent} be written, and has it room?") from error
     return connection, opened, lock
+
+
+def put_aside(path: Path, fault: tuple[str, str], clock: Clock) -> Opened:
+    """Move a file with that fault aside. Raises ``OSError``."""
+    kind, reason = fault
+    moved_to = move_aside(path, kind, clock)
+    return Opened(path, moved_to, reason, moved_to if kind in RECOVERABLE else None)
 
 
 def find_fault(path: Path, clock: Clock, check_s: float) -> tuple[str, str] | None:
@@ -91,8 +103,12 @@ def find_fault(path: Path, clock: Clock, check_s: float) -> tuple[str, str] | No
     fault = _header_fault(header)
     if fault:
         return fault
+    if log_fault := find_log_fault(wal):
+        return "corrupt", log_fault
+    # A power cut at the very first start leaves a journal, and only who may write can roll that back.
+    journal = path.with_name(path.name + "-journal").exists()
     try:
-        with closing(connect(path, read_only=True)) as connection:
+        with closing(connect(path, read_only=not journal)) as connection:
             return _content_fault(connection, clock, check_s)
     except sqlite3.DatabaseError as error:
         if is_damage(error):
@@ -102,31 +118,26 @@ def find_fault(path: Path, clock: Clock, check_s: float) -> tuple[str, str] | No
         return "corrupt", str(error)
 
 
+def _was_emptied(path: Path) -> bool:
+    """Whether a store that was used has lost all of its bytes.
+
+    A power cut at the first start leaves none either, but no ballast: that is made after the first commit.
+    """
+    return path.exists() and path.stat().st_size == 0 and path.with_name(f"{path.name}.ballast").exists()
+
+
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether SQLite says that the file itself is bad, not that it could not get at it."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def move_aside(path: Path, kind: str, clock: Clock) -> Path:
-    """Rename the file with its -wal and -shm to ``<name>.<kind>-<UTC stamp>``. Raises ``OSError``."""
-    stamp = datetime.fromtimestamp(clock.now_us() / 1e6, UTC).strftime("%Y%m%dT%H%M%SZ")
-    target = path.with_name(f"{path.name}.{kind}-{stamp}")
-    number = 1
-    while any(target.with_name(target.name + suffix).exists() for suffix in ("", "-wal", "-shm")):
-        number += 1
-        target = path.with_name(f"{path.name}.{kind}-{stamp}-{number}")
-    for suffix in ("-shm", "-wal", ""):
-        source = path.with_name(path.name + suffix)
-        if source.exists():
-            source.rename(target.with_name(target.name + suffix))
-    return target
-
-
 def _header_fault(header: bytes) -> tuple[str, str] | None:
     if len(header) < _HEADER_BYTES:
         return "corrupt", f"{len(header)} bytes are no database"
     if not header.startswith(_MAGIC):
+        if _APPLICATION_ID.unpack_from(header)[0] == schema.APPLICATION_ID:
+            return "corrupt", "its first bytes are damaged"
         return "foreign", "not an SQLite database"
     return _identity_fault(_APPLICATION_ID.unpack_from(header)[0], _USER_VERSION.unpack_from(header)[0])
 
@@ -172,8 +183,8 @@ def _quick_check(connection: sqlite3.Connection, clock: Clock, check_s: float) -
     return None if found == "ok" else ("corrupt", " ".join(found.split()))
 
 
-def create_or_open(path: Path, settings: StoreSettings) -> sqlite3.Connection:
-    """The writer's connection, with the newest schema. Raises ``sqlite3.Error``."""
+def create_or_open(path: Path, settings: StoreSettings, *, keep_copy: bool = False) -> sqlite3.Connection:
+    """The writer's connection, with the newest schema; a copy of an older one may be kept. Raises ``sqlite3.Error``."""
     connection = connect(path)
     try:
         # These two count for a new file only, and only before its first write.
@@ -187,6 +198,8 @@ def create_or_open(path: Path, settings: StoreSettings) -> sqlite3.Connection:
         # Above the size that it reaches anyway: a log that keeps its length is overwritten in place, which spares the
         # file system's own journal.
         connection.execute(f"PRAGMA journal_size_limit = {4 * settings.wal_pages * page_bytes}")
+        if keep_copy and 0 < (found := schema.version(connection)) < len(schema.STEPS):
+            older.keep(path, connection, found)
         schema.migrate(connection)
     except sqlite3.Error:
         connection.close()
@@ -194,8 +207,8 @@ def create_or_open(path: Path, settings: StoreSettings) -> sqlite3.Connection:
     return connection
 
 
-def _lock(path: Path) -> int:
-    """Hold ``<name>.lock`` as long as the process lives; whoever dies lets go of it."""
+def lock_store(path: Path) -> int:
+    """Hold ``<name>.lock`` as long as the process lives; whoever dies lets go of it. Raises ``OSError``."""
     descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from agent.core.ports import StoredBlock, StoredEvent
-from agent.store import ledger
+from agent.store import boots, ledger
 from agent.store.jobs import Pace, Publish
 from agent.store.readers import Readers
-from agent.store.schema import NUMBERS_FROM, get_mark
+from agent.store.schema import COPIED, NUMBERS_FROM, get_mark
 from agent.store.writer import Writer
 
 TELEMETRY = "telemetry"
@@ -19,8 +19,11 @@ EVENT = "event"
 NUMBERS_SINCE_S = 1_767_225_600
 _NUMBERS_PER_S = 1024
 STREAMS = (TELEMETRY, EVENT)
+#: The begin of a cursor's ``sent``: up to there a backup holds the telemetry.
+_SENT = f"(SELECT ifnull(max(value), 0) FROM mark WHERE name = '{COPIED}' AND ? = '{TELEMETRY}')"  # noqa: S608 - ours
 
-_BLOCKS = """SELECT seq, {first}, boot.boot, rows, crc, data FROM {table} LEFT JOIN boot ON boot.id = {table}.boot
+_BLOCKS = """SELECT seq, {first}, boot.boot, rows, crc, data, {table}.clock
+    FROM {table} LEFT JOIN boot ON boot.id = {table}.boot
     WHERE seq > ? AND {first} > ? ORDER BY seq LIMIT ?"""
 
 
@@ -56,10 +59,10 @@ class Cursors:
                     )
                 ]
             found.sort(key=lambda row: row[1])
-            for table, seq, first_seq, boot, rows, crc, data in found[:wanted]:
+            for table, seq, first_seq, boot, rows, crc, data, mark in found[:wanted]:
                 after_seq = seq
                 if zlib.crc32(data) == crc:
-                    result.append(StoredBlock(seq, first_seq, boot or "", rows, data))
+                    result.append(StoredBlock(seq, first_seq, boot or "", rows, data, mark == boots.SET))
                 else:
                     self._damaged(table, seq, "damaged: the checksum does not match")
             if len(found) < wanted:
@@ -96,9 +99,9 @@ class Cursors:
         def run(connection: sqlite3.Connection) -> tuple[None, Publish]:
             upto = _whole(connection, stream, upto_seq)
             connection.execute(
-                """INSERT INTO cursor(stream, acked) VALUES(?, ?)
+                f"""INSERT INTO cursor(stream, acked, sent) VALUES(?, ?, {_SENT})
                     ON CONFLICT(stream) DO UPDATE SET acked = max(acked, excluded.acked)""",
-                (stream, upto),
+                (stream, upto, stream),
             )
 
             def publish() -> None:
@@ -114,9 +117,9 @@ class Cursors:
 
         def run(connection: sqlite3.Connection) -> tuple[None, None]:
             connection.execute(
-                """INSERT INTO cursor(stream, sent, sending) VALUES(?, ?, ?)
+                f"""INSERT INTO cursor(stream, sent, sending) VALUES(?, max(?, {_SENT}), ?)
                     ON CONFLICT(stream) DO UPDATE SET sent = max(sent, excluded.sent), sending = excluded.sending""",
-                (stream, upto_seq or 0, upto_seq is None),
+                (stream, upto_seq or 0, stream, upto_seq is None),
             )
             return None, None
 

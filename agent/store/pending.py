@@ -10,13 +10,15 @@ from agent.core.model import Batch
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Rows of one signal (None: of all) that were given up."""
+    """Rows of one signal (None: of all) that were given up, and the numbers that they had (None: none yet)."""
 
     signal: int | None
     from_us: int
     to_us: int
     count: int
     reason: str
+    from_seq: int | None = None
+    to_seq: int | None = None
 
 
 class Pending:

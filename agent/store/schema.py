@@ -93,11 +93,45 @@ _MAINTENANCE = (
         is_on INTEGER NOT NULL, PRIMARY KEY(station, day)) WITHOUT ROWID""",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SESSIONS_AND_NOTES, _CHAIN, _POSTED, _MAINTENANCE)
+#: ``boot.clock``: ``set``, ``unset`` (wall times of this boot can't be trusted) or ``corrected`` (``offset_us`` is to
+#: be added to its times from ``from_us`` to ``to_us``, and to those of events up to ``event_seq``); ``clock`` of blocks
+#: is their mark (``boots.py``). ``block.level``: how far it was thinned (``thinning.py``). ``dropped``: which numbers
+#: went, and whether the ledger tells of it (``dropped.py``). ``wear``: bytes written by days since 1970 UTC.
+_CLOCK_AND_WEAR = (
+    "ALTER TABLE boot ADD COLUMN clock TEXT NOT NULL DEFAULT 'set'",
+    "ALTER TABLE boot ADD COLUMN offset_us INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE boot ADD COLUMN from_us INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE boot ADD COLUMN to_us INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE boot ADD COLUMN event_seq INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE hot ADD COLUMN clock INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE block ADD COLUMN clock INTEGER NOT NULL DEFAULT 0",
+    # Nearly always empty; a column behind a block's bytes is dear to read.
+    "CREATE INDEX hot_marked ON hot(seq, boot, clock) WHERE clock <> 0",
+    "CREATE INDEX block_marked ON block(seq, boot, clock) WHERE clock <> 0",
+    "ALTER TABLE dropped ADD COLUMN stream TEXT",
+    "ALTER TABLE dropped ADD COLUMN from_seq INTEGER",
+    "ALTER TABLE dropped ADD COLUMN to_seq INTEGER",
+    "ALTER TABLE dropped ADD COLUMN told INTEGER NOT NULL DEFAULT 1",
+    """CREATE UNIQUE INDEX dropped_of_signal ON dropped(reason, stream, signal)
+        WHERE told = 0 AND signal IS NOT NULL""",
+    "CREATE INDEX dropped_untold ON dropped(reason, stream, to_seq) WHERE told = 0 AND signal IS NULL",
+    "ALTER TABLE block ADD COLUMN level INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX block_level ON block(level, seq)",
+    """CREATE TABLE wear(day INTEGER NOT NULL, component TEXT NOT NULL, bytes INTEGER NOT NULL,
+        PRIMARY KEY(day, component)) WITHOUT ROWID""",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SESSIONS_AND_NOTES, _CHAIN, _POSTED, _MAINTENANCE, _CLOCK_AND_WEAR)
 
 
 #: The mark behind which both streams' numbers begin in this file.
 NUMBERS_FROM = "numbers_from"
+#: Numbers of both streams up to this mark count as given: a restored file goes on above all that its site ever gave.
+NUMBERS_GIVEN = "numbers_given"
+#: The same of the signals' numbers.
+SIGNALS_GIVEN = "signals_given"
+#: Up to there a backup of this file holds the telemetry.
+COPIED = "copied_seq"
 #: The mark of the newest session's number: it stays when the session is gone.
 SESSION_NUMBER = "session_number"
 

@@ -14,7 +14,9 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
+from agent.core.clock import Clock
 from agent.core.model import Event, Session
+from agent.store.boots import Correction
 from agent.store.jobs import Pace
 from agent.store.ledger import insert_events, to_json
 from agent.store.outbox import NUMBERS_SINCE_S
@@ -28,17 +30,25 @@ _COLUMNS = ", ".join(_FIELDS)
 _PLACES = ", ".join("?" for _ in _FIELDS)
 _SELECT = f"SELECT {_COLUMNS} FROM session"  # noqa: S608 - our own column list
 #: A clock that is years ahead must not use up the numbers: half of those of 31 bits are left in any case.
-_HIGHEST_FIRST = 1 << 30
+HIGHEST_FIRST = 1 << 30
 
 
 class SessionTable:
     """The sessions of a store. ``saw_event`` is told the number of each event that was committed."""
 
-    def __init__(self, readers: Readers, writer: Writer, boot: int, saw_event: Callable[[int], None]) -> None:
+    def __init__(
+        self, readers: Readers, writer: Writer, clock: Clock, boot: int, saw_event: Callable[[int], None]
+    ) -> None:
         self._readers = readers
+        self._clock = clock
         self._writer = writer
         self._boot = boot
         self._saw_event = saw_event
+        #: Whose times were stamped while the clock was not set: all of them, or the newest only; and how to put right
+        #: what comes later (``boots.py``).
+        self._begun: set[int] = set()
+        self._touched: set[int] = set()
+        self._late: Correction | None = None
 
     async def begin(self, session: Session, events: Sequence[Event]) -> tuple[Session, bool]:
         """Store it under a new number, with its events; or the one that has its key, and False."""
@@ -47,7 +57,7 @@ class SessionTable:
             known = _rows(connection, "WHERE device = ? AND key = ?", (session.device, session.key))
             if known:
                 return (known[0], False), lambda: None
-            stored = replace(session, id=_next_number(connection))
+            stored = self._in_time(replace(session, id=_next_number(connection)), begins=True)
             connection.execute(
                 f"INSERT INTO session({_COLUMNS}) VALUES({_PLACES})",
                 _values(stored),
@@ -61,12 +71,41 @@ class SessionTable:
         """Store its new state, with its events. Number, device and key are those that it began with."""
 
         def run(connection: sqlite3.Connection) -> tuple[None, Callable[[], None]]:
-            _update(connection, session)
+            _update(connection, self._in_time(session, begins=False))
             seq = insert_events(connection, self._boot, _with_number(events, session.id))
             return None, lambda: self._saw_event(seq)
 
         pace = Pace.NOW if at_once else Pace.GROUP
         await asyncio.wrap_future(self._writer.submit(run, pace=pace, records=bool(events), keep=False))
+
+    def correct(self, connection: sqlite3.Connection, correction: Correction) -> None:
+        """Put right what was stored while the clock was not set, inside the caller's transaction."""
+        for column, numbers in (("start_us", self._begun), ("last_us", self._touched), ("stop_us", self._touched)):
+            connection.executemany(
+                f"UPDATE session SET {column} = {column} + ? WHERE id = ? AND {column} BETWEEN ? AND ?",  # noqa: S608 - our own names
+                [(correction.offset_us, number, correction.from_us, correction.to_us) for number in numbers],
+            )
+
+    def corrected(self, correction: Correction) -> None:
+        """The commit stands: from now on, what drivers still hold with its old times is put right on its way in."""
+        self._late = correction
+
+    def _in_time(self, session: Session, *, begins: bool) -> Session:
+        late = self._late
+        if late is None:
+            if not self._clock.trusted():
+                self._touched.add(session.id)
+                if begins:
+                    self._begun.add(session.id)
+            return session
+        if session.id not in self._touched:
+            return session
+        now_us = self._clock.now_us()
+        start_us = late.time(session.start_us) if session.id in self._begun else session.start_us
+        last_us, stop_us = (
+            None if t_us is None else late.late_time(t_us, now_us) for t_us in (session.last_us, session.stop_us)
+        )
+        return replace(session, start_us=start_us, last_us=last_us, stop_us=stop_us)
 
     def find(self, device: str, number: int, key: str, remote_id: str) -> Session | None:
         """The newest session of the device that has all of these that are given; None when none is given. Blocks."""
@@ -100,12 +139,13 @@ class SessionTable:
         from_us: int | None,
         to_us: int | None,
         *,
+        outlet: int | None,
         newest_first: bool,
         limit: int,
         offset: int,
     ) -> tuple[int, list[Session]]:
         """How many there are, and one page of them, by the time of their start. Blocks."""
-        filters = (("device = ?", device), ("start_us >= ?", from_us), ("start_us < ?", to_us))
+        filters = (("device = ?", device), ("outlet = ?", outlet), ("start_us >= ?", from_us), ("start_us < ?", to_us))
         given = [(text, value) for text, value in filters if value is not None]
         texts = [text for text, _ in given]
         if running is not None:
@@ -129,7 +169,7 @@ def begin_numbers(connection: sqlite3.Connection, now_us: int) -> None:
     a new card, does not give the number of an older session again. A clock that was never set begins at 1.
     """
     if not get_mark(connection, SESSION_NUMBER):
-        set_mark(connection, SESSION_NUMBER, min(max(now_us // 1_000_000 - NUMBERS_SINCE_S, 0), _HIGHEST_FIRST))
+        set_mark(connection, SESSION_NUMBER, min(max(now_us // 1_000_000 - NUMBERS_SINCE_S, 0), HIGHEST_FIRST))
 
 
 def _next_number(connection: sqlite3.Connection) -> int:

@@ -1,9 +1,12 @@
 """What can be set of the store, and what it tells of itself."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 DAY_S = 86_400.0
+#: The store's file in ``data_dir``.
+DATABASE = "enlace.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +14,7 @@ class StoreSettings:
     """Limits and intervals. The defaults are meant for a site of some hundred signals on a Raspberry Pi."""
 
     commit_s: float = 1.0  #: telemetry is committed in groups that are this far apart
-    ack_s: float = 2.0  #: acknowledgements are written this far apart: losing one only repeats, writing costs a page
+    ack_s: float = 10.0  #: acknowledgements are written this far apart: losing one only repeats, writing costs a page
     pending_rows: int = 1_000_000  #: rows that wait for a commit; when more come, the oldest go and are counted
     block_rows: int = 65_536  #: a group of more rows makes several blocks; so many waiting rows are committed at once
     seal_s: float = 600.0  #: blocks of about this much time are made of the hot ones
@@ -27,15 +30,20 @@ class StoreSettings:
     page_bytes: int = 4096  #: page size of a new file
     wal_pages: int = 2000  #: pages in the write-ahead log above which it is copied into the file
     readers: int = 4  #: connections for reading
+    ballast_bytes: int = 16 << 20  #: kept free for a full disk (``ballast.py``); 0: nothing is
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """How the store was found. ``moved_to`` is where an unusable file was put aside, ``reason`` why."""
+    """How the store was found. ``moved_to`` is where an unusable file was put aside, ``reason`` why.
+
+    ``evidence``: a file that was put aside, now or before, from which not all was taken yet that can be.
+    """
 
     path: Path
     moved_to: Path | None = None
     reason: str = ""
+    evidence: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +57,13 @@ class StoreStats:
     wal_bytes: int
     commits: int  #: since the start
     written_bytes: int | None  #: by this whole process to storage since its start; None where the system does not say
+    written: Mapping[str, int]  #: the same by component (``wear.COMPONENTS``), ``other`` as of the last hour
+    written_a_day: float | None  #: bytes, on the mean of the last days; None before a day has passed
+    lost_rows: int  #: rows dropped without having been confirmed, since the file was made
+    ledger_bytes: int  #: what is never dropped
+    evidence_bytes: int  #: files that were unusable and stand aside, and the copy of before an upgrade
+    copy_bytes: int  #: of them the copy, which goes by itself
+    max_bytes: int  #: the quota
     last_commit_s: float | None  #: monotonic
     error: str | None  #: why nothing can be stored now
+    full: bool  #: the disk is full: telemetry waits in memory, the rest goes into the ballast's place while that lasts

@@ -23,6 +23,10 @@ from agent.store.unpack import Rows, concatenate
 #: (bucket, lo, hi, sum, last, count, gaps), as the device sent them
 Bucket = tuple[int, float | None, float | None, float, float | None, int, int]
 
+#: No roll-up takes what was stored while the clock was not set (``boots.py``).
+GOOD = "seq NOT IN (SELECT seq FROM hot WHERE clock <> 0)"
+_OLDEST = f"SELECT min(from_us) FROM hot WHERE seq > ? AND {GOOD}"  # noqa: S608 - our own words
+_NEXT = f"SELECT seq, crc, data FROM hot WHERE seq > ? AND {GOOD} ORDER BY seq LIMIT ?"  # noqa: S608 - as above
 #: Hot blocks are summed up in steps of so many: their rows stand in memory meanwhile.
 _STEP_BLOCKS = 100
 
@@ -42,7 +46,7 @@ class Tail:
     ) -> Mapping[int, Mapping[int, Bucket]]:
         """The buckets of these signals; of ranges that end before the oldest such row, none are looked for."""
         rolled_seq = get_mark(connection, "rolled_seq")
-        oldest = connection.execute("SELECT min(from_us) FROM hot WHERE seq > ?", (rolled_seq,)).fetchone()[0]
+        oldest = connection.execute(_OLDEST, (rolled_seq,)).fetchone()[0]
         if oldest is None or oldest >= to_us:
             return {}
         encodings = {signal.id: signal.encoding for signal in catalogue.signals}
@@ -55,9 +59,7 @@ class Tail:
 
     def _bring_up(self, connection: sqlite3.Connection, encodings: Mapping[int, Encoding]) -> None:
         while True:
-            blocks = connection.execute(
-                "SELECT seq, crc, data FROM hot WHERE seq > ? ORDER BY seq LIMIT ?", (self._upto_seq, _STEP_BLOCKS)
-            ).fetchall()
+            blocks = connection.execute(_NEXT, (self._upto_seq, _STEP_BLOCKS)).fetchall()
             if not blocks:
                 return
             parts: list[Rows] = []

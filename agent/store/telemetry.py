@@ -10,7 +10,7 @@ import numpy as np
 from agent.core.blocks import BlockError
 from agent.core.model import Batch
 from agent.store.blocks import Flags, Ids, Ints, encode
-from agent.store.schema import NUMBERS_FROM
+from agent.store.schema import NUMBERS_FROM, NUMBERS_GIVEN
 from agent.store.unpack import Rows, unpack
 
 
@@ -59,11 +59,11 @@ def well_formed(batch: Batch) -> bool:
     return len(lengths) == 1
 
 
-def insert_hot(connection: sqlite3.Connection, seq: int, boot: int, block: Packed) -> None:
-    """Put a hot block into the table, inside the caller's transaction."""
+def insert_hot(connection: sqlite3.Connection, seq: int, boot: int, block: Packed, clock: int = 0) -> None:
+    """Put a hot block into the table, inside the caller's transaction. ``clock``: its mark (``boots.py``)."""
     connection.execute(
-        "INSERT INTO hot(seq, boot, from_us, to_us, rows, crc, data) VALUES(?, ?, ?, ?, ?, ?, ?)",
-        (seq, boot, block.from_us, block.to_us, block.rows, block.crc, block.data),
+        "INSERT INTO hot(seq, boot, from_us, to_us, rows, crc, data, clock) VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+        (seq, boot, block.from_us, block.to_us, block.rows, block.crc, block.data, clock),
     )
 
 
@@ -73,9 +73,9 @@ def newest_seq(connection: sqlite3.Connection) -> int:
         """SELECT max(ifnull((SELECT max(seq) FROM hot), 0), ifnull((SELECT max(seq) FROM block), 0),
             ifnull((SELECT max(seq) FROM aside WHERE stream = 'telemetry'), 0),
             ifnull((SELECT value FROM mark WHERE name = 'dropped_seq'), 0),
-            ifnull((SELECT value FROM mark WHERE name = ?), 0),
+            ifnull((SELECT max(value) FROM mark WHERE name IN (?, ?)), 0),
             ifnull((SELECT max(acked, sent) FROM cursor WHERE stream = 'telemetry'), 0))""",
-        (NUMBERS_FROM,),
+        (NUMBERS_FROM, NUMBERS_GIVEN),
     ).fetchone()
     return int(row[0])
 

@@ -4,8 +4,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from agent.core.model import Event
-from agent.store import ledger
+from agent.store import dropped
 from agent.store.pending import Drop
 
 
@@ -28,15 +27,6 @@ def roll_back(connection: sqlite3.Connection) -> None:
 
 
 def record_drops(connection: sqlite3.Connection, boot: int, now_us: int, drops: Sequence[Drop]) -> None:
-    """Write down what was given up: one row per signal, and one event that sums it up."""
-    connection.executemany(
-        "INSERT INTO dropped(t_us, signal, from_us, to_us, count, reason) VALUES(?, ?, ?, ?, ?, ?)",
-        [(now_us, drop.signal, drop.from_us, drop.to_us, drop.count, drop.reason) for drop in drops],
-    )
-    summary = {
-        "rows": sum(drop.count for drop in drops),
-        "from_us": min(drop.from_us for drop in drops),
-        "to_us": max(drop.to_us for drop in drops),
-        "reason": drops[0].reason,
-    }
-    ledger.insert(connection, boot, Event("store.dropped", now_us, "store"), ledger.to_json(summary))
+    """Write down what was given up, and tell the ledger of it at once; inside the caller's transaction."""
+    dropped.write(connection, now_us, drops)
+    dropped.tell(connection, boot, now_us, {drop.reason for drop in drops})

@@ -9,7 +9,9 @@ Rules of this file:
    returns what is to be done once the COMMIT stands (publish memory, resolve futures).
 4. Nothing is given up because a commit failed: rows and jobs go back in front of the queue and are tried again, with
    a back-off. Both are bounded, and what the bound costs is counted and recorded.
-5. Who is told when his job fails is told at once while the back-off lasts: a stop must not wait for it several times.
+5. On a full disk the ballast is given up and only jobs are committed: telemetry, and what waits for it, stays in memory
+   until there is room for the ballast again.
+6. Who is told when his job fails is told at once while the back-off lasts: a stop must not wait for it several times.
 """
 
 import logging
@@ -25,7 +27,9 @@ from typing import TypeVar
 from agent.core.clock import Clock
 from agent.core.errors import StoreError
 from agent.core.model import Batch, Event
-from agent.store import ledger, telemetry
+from agent.store import ledger, retention, telemetry
+from agent.store.ballast import Ballast
+from agent.store.boots import SET, UNSET, Correction
 from agent.store.jobs import Done, Job, Pace, Publish, Upkeep
 from agent.store.pending import Drop, Pending
 from agent.store.settings import StoreSettings
@@ -37,6 +41,12 @@ T = TypeVar("T")
 #: Longest time that the thread sleeps when it has nothing to do: clocks may be stopped (suspend) or fake.
 _IDLE_S = 60.0
 _RETRY_S = 0.5
+#: A statement that is interrupted ends within ms, but for one that waits for the disk itself.
+_INTERRUPTED_S = 2.0
+#: So long a driver may hold what it has stamped.
+_LATE_S = 60.0
+#: How often it is looked after whether the ballast is there; somebody may have deleted it.
+_BALLAST_S = 600.0
 FULL_HINT = "free some space or look at the disk"
 #: What SQLite and its binding raise about a statement's values, such as whole numbers beyond 64 bits.
 _CONTENT_ERRORS = (
@@ -72,11 +82,22 @@ def _run(job: Job, connection: sqlite3.Connection) -> Done:
         raise _BadJobError(job) from error
 
 
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF == sqlite3.SQLITE_FULL
+
+
 class Writer:
     """Owns the writing connection and its thread. ``boot`` is this boot's row id, ``seq`` the newest block's number."""
 
     def __init__(
-        self, connection: sqlite3.Connection, clock: Clock, settings: StoreSettings, upkeep: Upkeep, boot: int, seq: int
+        self,
+        connection: sqlite3.Connection,
+        clock: Clock,
+        settings: StoreSettings,
+        upkeep: Upkeep,
+        boot: int,
+        seq: int,
+        ballast: Ballast,
     ) -> None:
         self._connection = connection
         self._clock = clock
@@ -95,7 +116,13 @@ class Writer:
         self._group_at_s = float("-inf")
         self._upkeep_at_s = float("-inf")
         self._lazy_at_s = float("-inf")
+        self._ballast = ballast
+        self._room_at_s = float("-inf")
+        self._mark = SET if clock.trusted() else UNSET
+        self._late: Correction | None = None
+        self._late_until_s = float("inf")
         self._callbacks: list[Callable[[], None]] = []
+        self._round_s = clock.monotonic_s()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self.newest_seq = seq
         self.stored_rows = 0
@@ -103,16 +130,26 @@ class Writer:
         self.commits = 0
         self.last_commit_s: float | None = None
         self.error: str | None = None  #: why nothing can be committed now
+        self._no_room = False
         self.upkeep_error: str | None = None  #: why blocks can't be sealed or dropped now
 
     def start(self) -> None:
         """Start the thread."""
+        if self._ballast.spent:
+            self.error = "the disk was full at the start"
+            _log.warning("can't store: %s; rows wait in memory", self.error)
+            self._tell_full()
         self._thread.start()
 
     @property
     def pending_rows(self) -> int:
         """Rows that wait for their commit."""
         return self._pending.rows + self._in_flight_rows
+
+    @property
+    def full(self) -> bool:
+        """Whether a full disk is why something can't be done now."""
+        return self._ballast.spent or (self._no_room and bool(self.error or self.upkeep_error))
 
     @property
     def dropped_rows(self) -> int:
@@ -124,6 +161,8 @@ class Writer:
         with self._changed:
             if self._closing:
                 return
+            if self._late is not None:
+                batch = self._in_time(self._late, batch)
             idle = not self._pending.rows
             self._pending.add(batch)
             if idle or self._pending.rows >= self._settings.block_rows:
@@ -176,24 +215,54 @@ class Writer:
             job.fail(refusal)
         return future
 
+    def clock_set(self, correction: Correction, let_go: Callable[[], None]) -> None:
+        """The clock is good from now on. Call it from this thread, when the commit stands that says so.
+
+        What waits, or is still to come from a driver's hands, was stamped before and is put right.
+        """
+        with self._changed:
+            let_go()
+            self._mark, self._late = SET, correction
+            self._late_until_s = self._clock.monotonic_s() + _LATE_S
+            now_us = self._clock.now_us()
+            self._pending.put_back([correction.late(batch, now_us) for batch in self._pending.take()])
+
+    def _in_time(self, late: Correction, batch: Batch) -> Batch:
+        """A batch that comes shortly after the clock was set; later ones bear those times for another reason."""
+        if self._clock.monotonic_s() > self._late_until_s:
+            self._late = None
+            return batch
+        return late.late(batch, self._clock.now_us())
+
     def wake(self) -> None:
         """Let the thread look at once whether upkeep is due."""
         with self._changed:
             self._changed.notify()
 
+    def idle_s(self) -> float:
+        """Seconds since the thread last went round. It is woken: one that is well has gone round by the next call."""
+        self.wake()
+        return self._clock.monotonic_s() - self._round_s
+
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Call back after each commit of records, from this thread."""
         self._callbacks.append(callback)
 
-    def close(self, timeout_s: float) -> None:
-        """Commit what waits and end the thread. What can't be stored in that time is lost, and its futures say so."""
+    def close(self, timeout_s: float) -> bool:
+        """Commit what waits and end the thread; whether it did end, and nobody uses the connection any more.
+
+        What can't be stored in that time is lost, and its futures say so.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             self._connection.interrupt()
-            self._thread.join()
+            self._thread.join(_INTERRUPTED_S)
+        if self._thread.is_alive():
+            _log.error("the disk does not answer: the store is left as it is")
+        return not self._thread.is_alive()
 
     def _refusal(self, *, keep: bool) -> StoreError | None:
         if self._closing or self._closed:
@@ -207,14 +276,19 @@ class Writer:
     def _run(self) -> None:
         try:
             while True:
+                self._round_s = self._clock.monotonic_s()
+                self._look_for_room()
                 with self._changed:
                     group = self._next_group()
                     if group is None and self._closing:
                         return
                 if group is not None:
                     self._commit(group)
+                    self._upkeep.wrote("telemetry" if group.batches else "records")
                     if self._closing and self._failures:
                         return
+                    if self._upkeep.pressing():
+                        self._maintain()
                 elif not self._maintain():
                     with self._changed:
                         self._changed.wait(self._wait_s())
@@ -229,7 +303,7 @@ class Writer:
         if not self._closing and now_s < self._retry_at_s:
             return None
         group_due = self._closing or now_s >= self._group_at_s or self._pending.rows >= self._settings.block_rows
-        with_rows = group_due or any(job.rows for job in self._jobs)
+        with_rows = (group_due or any(job.rows for job in self._jobs)) and not self._narrow
         if not with_rows and not self._waits(Pace.NOW):
             return None
         jobs = self._take_jobs(now_s)
@@ -242,8 +316,10 @@ class Writer:
 
     def _take_jobs(self, now_s: float) -> list[Job]:
         """The jobs whose turn it is: all but the lazy ones, and those some seconds apart."""
-        jobs = list(self._jobs)
+        jobs = [job for job in self._jobs if not (job.rows and self._narrow)]
+        rest = [job for job in self._jobs if job.rows and self._narrow]
         self._jobs.clear()
+        self._jobs.extend(rest)
         if self._closing or now_s >= self._lazy_at_s or any(job.rows for job in jobs):
             if any(job.pace is Pace.LAZY for job in jobs):
                 self._lazy_at_s = now_s + self._settings.ack_s
@@ -253,7 +329,7 @@ class Writer:
 
     def _waits(self, *paces: Pace) -> bool:
         """Whether a job of one of these paces waits. Called with the lock held."""
-        return any(job.pace in paces for job in self._jobs)
+        return any(job.pace in paces and not (job.rows and self._narrow) for job in self._jobs)
 
     def _wait_s(self) -> float:
         """How long to sleep unless something new comes. Called with the lock held."""
@@ -261,7 +337,9 @@ class Writer:
         wake_s = max(self._upkeep.due_s(), self._upkeep_at_s)
         if not self._failures and self._waits(Pace.NOW):
             return 0.0
-        if self._pending.rows or self._waits(Pace.NOW, Pace.GROUP):
+        if self._narrow:
+            wake_s = self._room_at_s
+        elif self._pending.rows or self._waits(Pace.NOW, Pace.GROUP):
             wake_s = min(wake_s, max(self._group_at_s, self._retry_at_s))
         elif self._jobs:
             wake_s = min(wake_s, max(self._group_at_s, self._lazy_at_s, self._retry_at_s))
@@ -277,7 +355,7 @@ class Writer:
         drops = group.drops + self._malformed(malformed)
         packed = telemetry.pack_batches(batches, self._settings.block_rows) if batches else []
         try:
-            done, seq, stored = self._transaction(group.jobs, packed, drops)
+            done, seq, stored, bytes_ = self._transaction(group.jobs, packed, drops)
         except _BadJobError as bad:
             bad.job.fail(StoreError("store", f"can't be stored: {bad.__cause__}"))
             self._commit(_Group([job for job in group.jobs if job is not bad.job], batches, drops))
@@ -290,7 +368,7 @@ class Writer:
         now_s = self._clock.monotonic_s()
         self.newest_seq = seq
         self.stored_rows += stored
-        self._upkeep.stored(stored)
+        self._upkeep.stored(stored, bytes_)
         self.commits += 1
         self.last_commit_s = now_s
         self._in_flight_rows = 0
@@ -306,20 +384,23 @@ class Writer:
 
     def _transaction(
         self, jobs: list[Job], packed: Sequence[telemetry.Packed], drops: list[Drop]
-    ) -> tuple[list[Publish], int, int]:
-        """What is to be done now, the newest block's number, and how many rows were stored."""
+    ) -> tuple[list[Publish], int, int, int]:
+        """What is to be done now, the newest block's number, how many rows were stored, and how large the file is."""
         connection = self._connection
         seq = self.newest_seq
         with transaction(connection):
             done = [_run(job, connection) for job in jobs]
             batches = [batch for _, batch in done if batch is not None and len(batch)]
             blocks = [*packed, *(telemetry.pack_batches(batches, self._settings.block_rows) if batches else ())]
-            for block in blocks:
+            for place, block in enumerate(blocks):
                 seq += 1
-                telemetry.insert_hot(connection, seq, self._boot, block)
+                # What a job brings was posted: it bears its client's times, whatever the clock here says.
+                mark = self._mark if place < len(packed) else SET
+                telemetry.insert_hot(connection, seq, self._boot, block, mark)
             if drops:
                 record_drops(connection, self._boot, self._clock.now_us(), drops)
-        return [publish for publish, _ in done], seq, sum(block.rows for block in blocks)
+            bytes_ = retention.file_bytes(connection)
+        return [publish for publish, _ in done], seq, sum(block.rows for block in blocks), bytes_
 
     def _malformed(self, batches: list[Batch]) -> list[Drop]:
         rows = sum(len(batch.ids) for batch in batches)
@@ -337,6 +418,7 @@ class Writer:
             self._pending.put_back_drops(group.drops)
             self._in_flight_rows = 0
         self._begin_trouble(error)
+        self._give_ballast_up(error)
         for job in group.jobs:
             if not job.keep:
                 job.fail(StoreError("store", str(error), FULL_HINT))
@@ -348,22 +430,48 @@ class Writer:
         if self.error is None:
             _log.warning("can't store: %s; rows wait in memory", error)
         self.error = str(error)
+        self._no_room = _is_full(error)
+
+    @property
+    def _narrow(self) -> bool:
+        """Whether only jobs are committed now (rule 5); who closes the store tries all."""
+        return self._ballast.spent and not self._closing
+
+    def _give_ballast_up(self, error: sqlite3.Error) -> None:
+        if not self._ballast.give_up(error):
+            return
+        self._retry_at_s = float("-inf")
+        self._room_at_s = self._clock.monotonic_s() + self._settings.retry_max_s
+        self._tell_full()
+
+    def _tell_full(self) -> None:
+        self._tell(Event("store.full", self._clock.now_us(), "store", {"waiting_rows": self._pending.rows}))
+
+    def _look_for_room(self) -> None:
+        """Make the ballast, or make it again: then telemetry is stored again."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._room_at_s:
+            there = self._ballast.make()
+            self._room_at_s = now_s + (_BALLAST_S if there else self._settings.retry_max_s)
+
+    def _tell(self, event: Event) -> None:
+        data = ledger.to_json(event.data)
+        self.submit(lambda connection: (ledger.insert(connection, self._boot, event, data), None), records=True)
 
     def _works(self) -> None:
         self._failures = 0
         self._retry_at_s = float("-inf")
-        if self.error is None:
+        if self.error is None or self._narrow:
             return
         _log.info("storing again, after: %s", self.error)
         event = Event("store.recovered", self._clock.now_us(), "store", {"error": self.error})
         self.error = None
-        data = ledger.to_json(event.data)
-        self.submit(lambda connection: (ledger.insert(connection, self._boot, event, data), None), records=True)
+        self._tell(event)
 
     def _maintain(self) -> bool:
         """One step of upkeep, if one is due and the disk works; false when there is nothing to do now."""
         now_s = self._clock.monotonic_s()
-        if now_s < max(self._retry_at_s, self._upkeep_at_s, self._upkeep.due_s()):
+        if self._narrow or now_s < max(self._retry_at_s, self._upkeep_at_s, self._upkeep.due_s()):
             return False
         try:
             changed = self._upkeep.step(self._connection)
@@ -374,6 +482,7 @@ class Writer:
             if self.upkeep_error is None:
                 _log.warning("can't tidy the store: %s", error)
             self.upkeep_error = str(error)
+            self._no_room = _is_full(error)
             return True
         if changed:
             self.commits += 1

@@ -137,6 +137,11 @@ class CanListener:
         return self._devices
 
     @property
+    def shown_s(self) -> float:
+        """When its loop last went round."""
+        return self._ticked_s
+
+    @property
     def left_out(self) -> Sequence[str]:
         """Messages that can't be read here, each with the reason, for the log at start."""
         return tuple(text for group in self._groups for text in group.decoder.left_out)

@@ -30,6 +30,7 @@ def load_dbc(data: bytes, name: str) -> Dbc:
     statements = list(scan(_text(data)))
     if not any(isinstance(statement, Statement) for statement in statements):
         findings.error(0, "no DBC statement in this file", "is it a DBC file?")
+        return Dbc(name, (), findings.all())  # what else it is may be secret: nothing of it is repeated
     document = repair(statements, findings)
     messages = _Loader(document, findings).messages()
     return Dbc(name, tuple(messages), findings.all())

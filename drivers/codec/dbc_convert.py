@@ -1,7 +1,11 @@
-"""The one seam to cantools: DBC text -> plain ``MessageDef`` values, exactly as cantools understands the text."""
+"""The one seam to cantools: DBC text -> plain ``MessageDef`` values, exactly as cantools understands the text.
+
+It is loaded when the first text is: a site without CAN needs none of it, nor python-can, which it brings.
+"""
 
 from collections.abc import Iterable
 from decimal import DecimalException
+from typing import TYPE_CHECKING
 
 from bitstruct import Error as LayoutProblem  # type: ignore[import-untyped] # it ships no types
 from textparser import Error as SyntaxProblem
@@ -10,17 +14,14 @@ from drivers.codec.can_j1939 import has_null_address
 from drivers.codec.dbc_model import MessageDef, Ranges, SignalDef
 from drivers.lean import without_asammdf
 
-with without_asammdf():
-    from cantools.database.can.formats.dbc import load_string
+if TYPE_CHECKING:
     from cantools.database.can.internal_database import InternalDatabase
     from cantools.database.can.message import Message
     from cantools.database.can.signal import Signal
-    from cantools.database.errors import Error as CantoolsError
 
-#: What ``load_string`` raises for bad content: its own errors, those of its parser and of bitstruct, which it does not
-#: translate, and whatever a conversion or a look-up in its tables raises.
+#: What ``parse`` raises for bad content: cantools' own errors as ``ValueError``, those of its parser and of bitstruct,
+#: which it does not translate, and whatever a conversion or a look-up in its tables raises.
 REFUSALS = (
-    CantoolsError,
     SyntaxProblem,
     LayoutProblem,
     DecimalException,
@@ -36,12 +37,18 @@ REFUSALS = (
 
 def parse(text: str) -> list[MessageDef]:
     """The messages of a DBC text in its order. Raises one of ``REFUSALS`` when cantools refuses the text."""
-    database = load_string(text, strict=False, sort_signals=None)
+    with without_asammdf():
+        from cantools.database.can.formats.dbc import load_string  # noqa: PLC0415 - see the head of this file
+        from cantools.database.errors import Error as CantoolsError  # noqa: PLC0415
+    try:
+        database = load_string(text, strict=False, sort_signals=None)
+    except CantoolsError as error:
+        raise ValueError(str(error)) from error
     by_default = _protocol_is_j1939(database)
     return [_message(message, by_default=by_default) for message in database.messages]
 
 
-def _protocol_is_j1939(database: InternalDatabase) -> bool:
+def _protocol_is_j1939(database: "InternalDatabase") -> bool:
     """Whether the file as a whole says J1939 and leaves no word on single messages."""
     if database.dbc is None:
         return False
@@ -51,7 +58,7 @@ def _protocol_is_j1939(database: InternalDatabase) -> bool:
     )
 
 
-def _message(message: Message, *, by_default: bool) -> MessageDef:
+def _message(message: "Message", *, by_default: bool) -> MessageDef:
     extended = message.is_extended_frame
     j1939 = message.protocol == "j1939" or by_default or has_null_address(message.frame_id)
     return MessageDef(
@@ -67,7 +74,7 @@ def _message(message: Message, *, by_default: bool) -> MessageDef:
     )
 
 
-def _signal(signal: Signal) -> SignalDef:
+def _signal(signal: "Signal") -> SignalDef:
     choices = {int(number): str(text) for number, text in (signal.conversion.choices or {}).items()}
     return SignalDef(
         name=signal.name,

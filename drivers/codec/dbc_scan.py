@@ -8,6 +8,8 @@ Rules of this file:
 2. The forms are wider than the standard's: names may hold any characters, numbers may begin with a point, limits and
    receivers may be missing. ``dbc_repair.py`` decides what can be used of them.
 3. The effort grows with the text: no form is tried beyond the next ``_LOOK_AHEAD`` lines that begin with a keyword.
+4. A possessive repetition of a group gives nothing back of its last, failed turn in Python before 3.11.5 (gh-106052),
+   which Debian 12 had for years: it stands only where that turn takes nothing that is needed later.
 """
 
 import re
@@ -27,11 +29,11 @@ _ANY = rf'(?:[^";]++|{_STRING})*+;'
 _FORMS = {
     "BO_": r"\s+(?P<id>\S+)\s+(?P<name>[^:\n]{1,200}?)\s*+:\s*(?P<length>\w+)(?:[ \t]+(?!SG_\s)(?P<sender>\S+))?",
     "SG_": (
-        r"\s+(?P<name>[^:\n]{1,200}?)(?:\s++(?P<mux>M|m\d+M?))?+\s*+:"
+        r"\s+(?P<name>[^:\n]{1,200}?)(?:\s++(?P<mux>M|m\d+M?))?\s*+:"
         r"\s*(?P<start>\d+)\s*\|\s*(?P<length>\d+)\s*@\s*(?P<order>\d)\s*(?P<sign>[+-])"
         rf"\s*\(\s*(?P<scale>{NUMBER})\s*,\s*(?P<offset>{NUMBER})\s*\)"
         r"(?:\s*\[(?P<minimum>[^|\]\n]*)\|(?P<maximum>[^\]\n]*)\])?"
-        rf"(?:\s*(?P<unit>{_STRING}))?(?P<receivers>(?:[ \t]*+(?!(?:BO_|SG_)\s)\S++)*+)"
+        rf"(?:\s*(?P<unit>{_STRING}))?(?P<receivers>(?:[ \t]*+(?!(?:BO_|SG_)\s)\S++)*)"
     ),
     "VAL_": rf"\s+(?:(?P<id>\d+)\s+)?(?P<name>[^\s\";]+){_PAIRS}\s*;",
     "SIG_VALTYPE_": r"\s+(?P<id>\d+)\s+(?P<name>\S+?)\s*:?\s*(?P<type>\d+)\s*;",
@@ -52,7 +54,7 @@ _FORMS = {
     ),
     "VERSION": rf"\s*{_STRING}",
     # A list of keywords, one a line; it ends where something else begins.
-    "NS_": r"[ \t]*:?[^\n]*(?:\n[ \t]*[A-Z_]+[ \t\r]*(?=\n|\Z))*+",
+    "NS_": r"[ \t]*:?[^\n]*(?:\n[ \t]*[A-Z_]+[ \t\r]*(?=\n|\Z))*",
     "BS_": r"[ \t]*:[^\n]*",
 }
 
@@ -85,7 +87,7 @@ _OTHERS = (
 _KEYWORD = re.compile(rf"(?:{'|'.join(sorted((*_FORMS, *_OTHERS, 'BU_'), key=len, reverse=True))})(?![A-Za-z0-9_])")
 _LINE_WITH_KEYWORD = re.compile(rf"^[ \t]*(?={_KEYWORD.pattern})", re.MULTILINE)
 # Node names, which may stand on several lines.
-_NODES = rf"[ \t]*:(?:\s++(?!{_KEYWORD.pattern})\w+)*+[^\n]*"
+_NODES = rf"[ \t]*:(?:\s++(?!{_KEYWORD.pattern})\w+)*[^\n]*"
 _PATTERNS = {kind: re.compile(form) for kind, form in _FORMS.items()} | {kind: re.compile(_ANY) for kind in _OTHERS}
 _PATTERNS["BU_"] = re.compile(_NODES)
 _SPACE = re.compile(r"(?:\s++|//[^\n]*+|;)*+")

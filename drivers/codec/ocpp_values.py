@@ -71,7 +71,7 @@ def text(value: object) -> str:
 
 
 def whole_text(value: object) -> str:
-    """A text exactly as sent. Only halves of UTF-16 pairs, which are no characters, become ``\\udXXX``."""  # noqa: D301
+    """A text exactly as sent. Only halves of UTF-16 pairs, which are no characters, become the words for them."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):

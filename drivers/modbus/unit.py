@@ -92,6 +92,11 @@ class ModbusUnit:
         return self._jobs
 
     @property
+    def timeout_s(self) -> float:
+        """How long one answer may take."""
+        return self._device.timeout_s
+
+    @property
     def signals(self) -> Sequence[int]:
         """All that it can deliver by now."""
         return self._ids

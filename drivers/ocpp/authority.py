@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.core.clock import Clock
+from agent.core.disk import replace_file
 from agent.core.errors import BadData, Unavailable
 
 FOLDER = "ocpp-tls"
@@ -172,8 +173,8 @@ class SiteAuthority:
         )
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _replace(self._folder / f"{name}.key", secret)
-            _replace(self._folder / f"{name}.pem", chain.encode())
+            replace_file(self._folder / f"{name}.key", secret)
+            replace_file(self._folder / f"{name}.pem", chain.encode())
         except OSError as error:
             hint = "is data_dir writable, and is there space?"
             raise Unavailable(f"write {self._folder / name}", error.strerror or str(error), hint) from error
@@ -262,19 +263,3 @@ def _addresses(own: str) -> list[str]:
 
 def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, for the owner only."""
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -134,6 +134,7 @@ class Charger:
         self._board.lose()
         self._board.open(None)
         self._sink = None
+        self._operations.probed = None  # what was being tried was interrupted by us
 
     # -- Peer --
 
@@ -263,6 +264,8 @@ class Charger:
         if status.status is None:
             self.count("unknown_status")
         outlet.told(status)
+        if number and (whole := self._outlets.get(0)) is not None:
+            whole.follow(one.status for one in self._outlets.values() if one is not whole)
         self._edge_of_fault(number, outlet.fault)
         if outlet.status != "Finishing":
             self._finishing.pop(number, None)
@@ -377,8 +380,12 @@ class Charger:
         await self._set_up()
 
     async def _set_up(self) -> None:
-        await set_up(self, self.limits, self._operations, self._clock)
-        self._local_list.wake()
+        while True:
+            again_s = await set_up(self, self.limits, self._operations, self._clock)
+            self._local_list.wake()
+            if again_s is None:
+                return
+            await self._clock.sleep_s(again_s)
 
     async def _after_boot(self) -> None:
         await self._clock.sleep_s(AFTER_BOOT_S)

@@ -41,6 +41,7 @@ class OcppListener:
         self._settings: dict[str, tuple[ChargerSettings, Mapping[str, int]]] = {}
         self._sink: Sink | None = None
         self._changed = asyncio.Event()
+        self._server: OcppServer | None = None
         self.gate = Gate(plan.central, {}, notebook, clock, self._record)
 
     @property
@@ -57,6 +58,11 @@ class OcppListener:
     def max_retry_s(self) -> float:
         """The longest pause before the port is opened again."""
         return MAX_RETRY_S
+
+    @property
+    def shown_s(self) -> float:
+        """When its loop last went round."""
+        return 0.0 if self._server is None else self._server.shown_s
 
     @property
     def commandables(self) -> Mapping[str, Commandable]:
@@ -100,7 +106,7 @@ class OcppListener:
     async def run(self, sink: Sink) -> None:
         """Serve until cancelled. Raises ``Unavailable`` when the port can't be opened."""
         self._sink = sink
-        server = OcppServer(self._central, self.gate, self._clock, sink.count)
+        self._server = server = OcppServer(self._central, self.gate, self._clock, sink.count)
         for charger in self._chargers.values():
             charger.open(sink)
         preparing = asyncio.create_task(self._prepare(server))

@@ -15,7 +15,7 @@ Rules of this file:
 5. Ages are monotonic.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.core.clock import Clock
@@ -91,6 +91,7 @@ class Outlet:
         self._clock = clock
         self._sample_s = sample_s
         self._connectors: dict[int, Status] = {}
+        self._followed: str | None = None  #: see ``follow``
         self._state = ""
         self._over = False  #: its transaction (2.x) or who paid has ended it, and the vehicle was not seen to leave
         self._session: Session | None = None
@@ -112,6 +113,8 @@ class Outlet:
         whole = self._connectors.get(0)
         if whole is not None and (label is None or (label == "Available" and whole.status in _UNSURE)):
             label = whole.status
+        if label is None:
+            label = self._followed
         if self._state or self._over:
             return status_of(label or "", self._state if self._running else "", ended=self._over)
         return label
@@ -127,6 +130,19 @@ class Outlet:
     @property
     def _running(self) -> bool:
         return self._session is not None and self._session.running
+
+    def follow(self, outlets: Iterable[str | None]) -> None:
+        """The charger as a whole while it says nothing of itself, as with 2.x: what its outlets' labels come to.
+
+        As OCPP 1.6 edition 2, 4.9, has it for connector 0: Available, Unavailable or Faulted.
+        """
+        known = {label for label in outlets if label is not None}
+        followed = "Available" if known else None
+        if known and known <= {"Faulted", "Unavailable"}:
+            followed = "Faulted" if known == {"Faulted"} else "Unavailable"
+        if followed != self._followed:
+            self._followed = followed
+            self._show()
 
     def told(self, status: Status) -> None:
         """A StatusNotification."""
@@ -222,19 +238,18 @@ class Outlet:
     def silent(self) -> None:
         """Nobody knows anything of it any more but its sessions."""
         self._connectors.clear()
+        self._followed = None
         self._seen.clear()
         self._state, self._over = "", False
         self._unplugged_s = None
 
     def _show(self) -> None:
         label, self._later = self.status, False
-        self._board.show(
-            {
-                "charger_status" + self._ending: None if label is None else _INDEX[label],
-                "plugged" + self._ending: self._plugged(label),
-                "charging" + self._ending: None if label is None else int(label == "Charging"),
-            }
-        )
+        shown = {"charger_status" + self._ending: None if label is None else _INDEX[label]}
+        if self.number:  # of the charger as a whole they would say nothing: "available" is also one that charges
+            shown["plugged" + self._ending] = self._plugged(label)
+            shown["charging" + self._ending] = None if label is None else int(label == "Charging")
+        self._board.show(shown)
         if label != "Available" or not self._running:
             self._unplugged_s = None
         elif self._unplugged_s is None:

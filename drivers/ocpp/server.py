@@ -146,6 +146,7 @@ class OcppServer:
         self._tasks: set[asyncio.Task[object]] = set()
         self._door: Door | None = None
         self._listening = asyncio.Event()
+        self.shown_s = 0.0  #: when its loop last went round
 
     async def prepare(self, version: Version) -> None:
         """Have ready what chargers of this version usually say, without holding up the others. Cancel as you like."""
@@ -189,6 +190,7 @@ class OcppServer:
         try:
             while True:
                 await self._clock.sleep_s(TICK_S)
+                self.shown_s = self._clock.monotonic_s()
                 door.dismiss(self._limits.handshake_s - TICK_S)
                 for connection in server.connections:
                     if isinstance(connection, _Connection):

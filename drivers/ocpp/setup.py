@@ -28,13 +28,14 @@ GOING_AWAY = 1001
 NOTE = "setup"
 
 
-async def set_up(state: ChargerState, limits: Limits, operations: Operations, clock: Clock) -> None:
+async def set_up(state: ChargerState, limits: Limits, operations: Operations, clock: Clock) -> float | None:
     """Bring a charger into the state that we count on; each step that fails is told, none ends the others.
 
     Runs after each connection's boot (or, of a charger that does not boot, some seconds after it connected), in a task
-    of the charger's that ends with the connection. Never raises but ``CancelledError``.
+    of the charger's that ends with the connection. Never raises but ``CancelledError``. Returns in how many seconds it
+    is to run again on the same connection; None: not again.
     """
-    await _SetUp(state, limits, operations, clock).run()
+    return await _SetUp(state, limits, operations, clock).run()
 
 
 class _SetUp:
@@ -49,7 +50,7 @@ class _SetUp:
         self._reboot: list[str] = []
         self._silent = 0
 
-    async def run(self) -> None:
+    async def run(self) -> float | None:
         try:
             conf = configuration(self._state, self._operations)
             await self._step("safe limit", self._limits.install_safe)
@@ -62,14 +63,17 @@ class _SetUp:
             measurands = Measurands(self._state, conf, self._clock)
             probed, self._operations.probed = self._operations.probed, self._state.boot
             await self._step("measurands", lambda: measurands.find(probed), asks=False)
+            if measurands.left_out:
+                self._failed.setdefault("measurands", f"it fell over {', '.join(measurands.left_out)}")
             await self._trigger("MeterValues")
         except _SilentError:
             await self._close()
-            return
+            return None
         except Unavailable:
-            return  # it is gone; with the next connection all is done again
+            return None  # it is gone; with the next connection all is done again
         await self._tell()
         await measurands.proved()
+        return measurands.again_s()
 
     async def _step(self, name: str, do: Callable[[], Awaitable[None]], *, asks: bool = True) -> None:
         """Do it. ``asks``: that it went well means that the charger answered something.

@@ -19,6 +19,7 @@ Rules of this file:
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -36,9 +37,11 @@ from drivers.ocpp.times import When
 
 T = TypeVar("T")
 RETRY_S = 1.0
-#: A report of a running session may wait for the group commit, up to a second; one that comes sooner after the last
-#: that waited does not: a charger has one report on its way at a time, and must not fall behind.
+#: A report of a running session may wait for the group commit, up to a second, once in this time on the mean: a charger
+#: has one report on its way at a time, and must not fall behind.
 PACE_S = 5.0
+#: So many may wait one after the other, those of a charger's outlets: each that does not costs pages of flash.
+PATIENCE = 2
 #: Registers that came in between are stored at most so often: each write costs pages of flash.
 FLUSH_S = 10.0
 #: Ended sessions that are remembered, for the values that some chargers send after the end.
@@ -76,7 +79,7 @@ class Book:
         self._strange: dict[int, None] = {}  #: numbers that are none of ours
         self._dirty: set[int] = set()
         self._flushed_s: dict[int, float] = {}  #: of those that run
-        self._waited_s = -PACE_S
+        self._waited_s: deque[float] = deque(maxlen=PATIENCE)
         self._signed: dict[int, Mapping[str, object]] = {}  #: the newest signed data of those that run (rule 7)
         self._writing: asyncio.Future[Any] | None = None  #: the last write
         self._loaded = False
@@ -168,9 +171,9 @@ class Book:
     def patient(self) -> bool:
         """Whether its charger can wait for the group commit now; then it does."""
         now_s = self.clock.monotonic_s()
-        if now_s - self._waited_s < PACE_S:
+        if len(self._waited_s) == PATIENCE and now_s - self._waited_s[0] < PATIENCE * PACE_S:
             return False
-        self._waited_s = now_s
+        self._waited_s.append(now_s)
         return True
 
     async def flush(self, *, every: bool = False) -> None:

@@ -64,6 +64,7 @@ class AskedWire:
         self._units: tuple[PolledUnit, ...] = ()
         self._echo = Echo(b"")
         self._quiet_s = 0.0
+        self.shown_s = 0.0  #: until when it waits for bytes: a long answer on a slow line takes more than a minute
         self.baud, self.framing = line
 
     def join(self, units: Sequence[PolledUnit]) -> None:
@@ -130,6 +131,7 @@ class AskedWire:
         """The next bytes of the answer; none when none came within that time and the slack of such a wire."""
         line = self._opened
         give_up_s = self.clock.monotonic_s() + within_s + SLACK_S + (2 * NETWORK_S if line.fixed else 0)
+        self.shown_s = give_up_s
         while (left_s := give_up_s - self.clock.monotonic_s()) > 0:
             data = await within(self.clock, left_s, line.read())
             if data is None:

@@ -52,6 +52,7 @@ class PushListener:
         self._silence = Silence(settings.stale_after_s)
         self._encrypted = 0
         self._bytes = 0  #: since the last good telegram
+        self.shown_s = 0.0  #: when its loop last went round
         self._bad = ""  #: what was wrong with the last bad one since then
 
     @property
@@ -133,6 +134,7 @@ class PushListener:
         self._encrypted, self._bytes, self._bad = 0, 0, ""
 
     def _tick(self, sink: Sink, now_s: float) -> None:
+        self.shown_s = now_s
         silent_s = self._silence.tick(now_s)
         if silent_s is not None:
             self._signals.lost(sink, self._clock.now_us())

@@ -41,6 +41,7 @@ HEAT_CAPACITY_J_PER_K = 4000.0  #: small, so that a minute shows something
 LOSS_W_PER_K = 4.0
 FAN_FAULT_DEGC_PER_S = 1.5
 FAN_FAULT_MAX_DEGC = 50.0  #: how far the failing fan drives the hottest place above the others
+FAN_WEAK_MAX_DEGC = 29.0  #: and how far a weak one does
 
 MAX_CHARGE_A = 100.0
 MAX_DISCHARGE_A = 150.0
@@ -66,6 +67,7 @@ class Fault(StrEnum):
     SILENT = "silent"  #: the BMS sends nothing
     FROZEN = "frozen"  #: the BMS repeats its last frames for ever, the alive counter stands
     OVERTEMPERATURE = "overtemperature"  #: a fan fails: the pack warms up until it is protected
+    WARM = "warm"  #: a fan is weak: the pack warms up, and stays below what the BMS protects it from
     IMBALANCE = "imbalance"  #: one cell drifts away from the others
 
 
@@ -93,6 +95,7 @@ class Battery:
         self._protected = False
         self._mean_degc = AMBIENT_DEGC + 3.0
         self.faults: frozenset[Fault] = frozenset()
+        self.asked_a: float | None = None  #: what the inverter is told to do; None: the cycle
         self.current_a = 0.0
         self.charged_wh = 120_000.0 + 100.0 * seed
         self.discharged_wh = 110_000.0 + 100.0 * seed
@@ -184,15 +187,9 @@ class Battery:
     # --- how it moves ---
 
     def _ramp(self, dt_s: float) -> None:
-        """Bring the current to what the cycle asks for, within the limits, at the inverter's speed."""
+        """Bring the current to what is asked for, within the limits, at the inverter's speed."""
         self._phase_s = (self._phase_s + dt_s) % sum(seconds for seconds, _ in PHASES)
-        ends = 0.0
-        target_a = 0.0
-        for seconds, current_a in PHASES:
-            ends += seconds
-            if self._phase_s < ends:
-                target_a = current_a
-                break
+        target_a = self._cycle_a() if self.asked_a is None else self.asked_a
         target_a = max(min(target_a, self.charge_limit_a), -self.discharge_limit_a)
         if self._protected:
             return  # the contactor is open
@@ -200,6 +197,14 @@ class Battery:
         self.current_a += max(min(target_a - self.current_a, most), -most)
         if target_a:
             self.current_a += self._random.gauss(0.0, CURRENT_NOISE_A) * min(dt_s, 1.0)
+
+    def _cycle_a(self) -> float:
+        ends_s = 0.0
+        for seconds, current_a in PHASES:
+            ends_s += seconds
+            if self._phase_s < ends_s:
+                return current_a
+        return 0.0
 
     def _charge(self, dt_s: float) -> None:
         """Integrate charge and energy; balancing bleeds what is above the mean."""
@@ -217,12 +222,13 @@ class Battery:
             self.discharged_wh -= energy_wh
 
     def _heat(self, dt_s: float) -> None:
-        """I^2 x R warms, the surroundings cool; the two faults that can be switched on come and go slowly."""
+        """I^2 x R warms, the surroundings cool; the faults that can be switched on come and go slowly."""
         lost_w = self.current_a**2 * sum(self._cell_ohm)
         flow_w = lost_w - LOSS_W_PER_K * (self._mean_degc - AMBIENT_DEGC)
         self._mean_degc += flow_w * dt_s / HEAT_CAPACITY_J_PER_K
-        hot = Fault.OVERTEMPERATURE in self.faults
-        self._hot_k = _towards(self._hot_k, FAN_FAULT_MAX_DEGC if hot else 0.0, FAN_FAULT_DEGC_PER_S * dt_s)
+        weak_k = FAN_WEAK_MAX_DEGC if Fault.WARM in self.faults else 0.0
+        hot_k = FAN_FAULT_MAX_DEGC if Fault.OVERTEMPERATURE in self.faults else weak_k
+        self._hot_k = _towards(self._hot_k, hot_k, FAN_FAULT_DEGC_PER_S * dt_s)
         drift = Fault.IMBALANCE in self.faults
         self._drift_v = _towards(self._drift_v, IMBALANCE_V if drift else 0.0, IMBALANCE_V_PER_S * dt_s)
 

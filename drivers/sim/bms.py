@@ -7,6 +7,7 @@ Faults come and go by themselves: ``--fault overtemperature@60+120`` begins afte
 
 import argparse
 import asyncio
+import json
 import logging
 import signal
 import sys
@@ -18,6 +19,7 @@ from agent.core.clock import Clock, SystemClock
 from drivers.lean import without_asammdf
 from drivers.sim.battery import Battery, Fault
 from drivers.sim.demo_pack import demo_pack
+from drivers.sim.directed import Orders, Report, add_control, begin
 from drivers.sim.faults import FaultPlan, parse_fault
 from drivers.sim.packing import Frame, Layout
 from drivers.sim.pylontech_lv import pylontech_lv
@@ -45,6 +47,7 @@ class SimulatedBms:
     """The BMS as a function of time: ``frames(t_s)`` gives what is due. Deterministic by ``seed``."""
 
     def __init__(self, profile: str = "demo_pack", seed: int = 1, plan: Sequence[FaultPlan[Fault]] = ()) -> None:
+        self._seed = seed
         self.battery = Battery(seed)
         self._layouts = PROFILES[profile]()
         self._plan = tuple(plan)
@@ -56,6 +59,26 @@ class SimulatedBms:
     def switch(self, fault: Fault, *, on: bool) -> None:
         """Switch a fault by hand, on top of the plan."""
         self._forced = self._forced | {fault} if on else self._forced - {fault}
+
+    def ask(self, current_a: float | None) -> None:
+        """Tell the inverter what to charge, negative = discharge, in A; None: the battery's own cycle."""
+        self.battery.asked_a = current_a
+
+    def resume(self, soc_pct: float, charged_wh: float, discharged_wh: float) -> None:
+        """Go on where an earlier run of the same battery ended."""
+        self.battery = Battery(self._seed, soc_pct / 100)
+        self.battery.charged_wh, self.battery.discharged_wh = charged_wh, discharged_wh
+
+    def report(self) -> Report:
+        """How it is, for who directs it. ``power_w`` by phase of the grid, positive = drawn."""
+        battery = self.battery
+        return {
+            "power_w": [battery.voltage_v * battery.current_a / 3] * 3,
+            "soc_pct": battery.soc_pct,
+            "temperature_max_degc": max(battery.temperatures_degc),
+            "charged_wh": battery.charged_wh,
+            "discharged_wh": battery.discharged_wh,
+        }
 
     def frames(self, t_s: float) -> list[Frame]:
         """All frames that were due since the last call, in order. ``t_s`` is seconds since the start."""
@@ -107,8 +130,11 @@ async def send_all(bms: SimulatedBms, bus: can.BusABC, clock: Clock, name: str) 
         await clock.sleep_s(TICK_MS / 1000 - passed_s % (TICK_MS / 1000))
 
 
-async def run(bms: SimulatedBms, options: Mapping[str, object], clock: Clock) -> None:
-    """Open the bus and send until SIGTERM or SIGINT. Raises one of ``REFUSALS`` when it can't be opened."""
+async def run(bms: SimulatedBms, options: Mapping[str, object], clock: Clock, *, control: bool = False) -> None:
+    """Open the bus and send until SIGTERM or SIGINT; ``control``: and take orders.
+
+    Raises one of ``REFUSALS`` when it can't be opened.
+    """
     name = f"{options['interface']} {options.get('channel', '')}".strip()
     make: Callable[..., can.BusABC] = can.Bus
     with make(ignore_config=True, **options) as bus:
@@ -117,6 +143,10 @@ async def run(bms: SimulatedBms, options: Mapping[str, object], clock: Clock) ->
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, sending.cancel)
         log.info("sending on %s", name)
+        if control:
+            orders: Orders = {"fault": lambda name, on: bms.switch(Fault(name), on=on), "ask": bms.ask}
+            directed = begin(orders, bms.report, clock, sending.cancel)
+            sending.add_done_callback(lambda _: directed.cancel())
         await asyncio.wait([sending])
         if not sending.cancelled():
             sending.result()
@@ -169,6 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME[@START[+SECONDS]]",
         help=f"one of {', '.join(Fault)}",
     )
+    parser.add_argument("--resume", type=json.loads, metavar="JSON", help="soc_pct, charged_wh and discharged_wh")
+    add_control(parser)
     known, extra = parser.parse_known_args(arguments)
     logging.basicConfig(level=logging.INFO, format="bms: %(message)s")
     try:
@@ -176,8 +208,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     bms = SimulatedBms(known.profile, known.seed, known.fault)
+    if known.resume:
+        bms.resume(**known.resume)
     try:
-        asyncio.run(run(bms, options, SystemClock()))
+        asyncio.run(run(bms, options, SystemClock(), control=known.control))
     except REFUSALS as error:
         print(f"can't open {known.interface} {known.channel or ''}: {_cause(error)}", file=sys.stderr)  # noqa: T201 - a program's last word
         return 1

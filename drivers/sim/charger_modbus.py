@@ -6,17 +6,17 @@ on are written. The served numbers are made anew for each question.
 
 import argparse
 import asyncio
-import logging
-import signal
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 
 from pymodbus.constants import ExcCodes
-from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from agent.core.clock import Clock, SystemClock
+from drivers.sim.directed import Orders, Report, add_control
 from drivers.sim.evse import Evse, Pilot
+from drivers.sim.modbus_line import Line, run
 
 READ_FROM, READ_COUNT = 0x4000, 0x20
 WRITE_FROM, WRITE_COUNT = 0x4100, 0x08
@@ -26,7 +26,12 @@ _LIMIT, _SESSION, _TIMEOUT = 0x4100, 0x4105, 0x4106
 _LOCKED = {Pilot.A: 0x0000_0001, Pilot.B: 0x0000_0101, Pilot.C: 0x0000_0111}
 _STATES = {Pilot.A: 0, Pilot.B: 2, Pilot.C: 4}
 
-log = logging.getLogger(__name__)
+
+class Fault(StrEnum):
+    """What can be switched on."""
+
+    MUTE = "mute"  #: connections are taken, and nothing is answered
+    REFUSES = "refuses"  #: what is written is refused as a failure of the device
 
 
 class SimulatedCharger:
@@ -36,6 +41,35 @@ class SimulatedCharger:
         self.evse = evse
         self._clock = clock
         self._stepped_s = clock.monotonic_s()
+        self._faults: set[Fault] = set()
+        self._speaks = asyncio.Event()
+        self._speaks.set()
+
+    def switch(self, name: str, on: bool) -> None:  # noqa: FBT001 - as the order says it
+        """Switch a fault. Raises ``ValueError``."""
+        fault = Fault(name)
+        self._faults = self._faults | {fault} if on else self._faults - {fault}
+        if Fault.MUTE in self._faults:
+            self._speaks.clear()
+        else:
+            self._speaks.set()
+
+    def plug(self, wants_a: float) -> None:
+        """A vehicle comes."""
+        self.step()
+        self.evse.plug_in(wants_a, waits_s=2)
+
+    def unplug(self) -> None:
+        """It leaves."""
+        self.step()
+        self.evse.unplug()
+
+    def report(self) -> Report:
+        """How it is, for who directs it. ``power_w`` by phase."""
+        self.step()
+        evse = self.evse
+        power_w = [current * voltage for current, voltage in zip(evse.currents_a, evse.voltages_v, strict=True)]
+        return {"power_w": power_w, "plugged": [evse.plugged], "session_wh": [evse.session_wh]}
 
     def step(self) -> None:
         """Bring the outlet up to now."""
@@ -88,8 +122,11 @@ class SimulatedCharger:
         values: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
         """Called by the library before it answers: fill in the registers, take what is written."""
+        await self._speaks.wait()
         self.step()
         if values is not None:
+            if Fault.REFUSES in self._faults:
+                return ExcCodes.DEVICE_FAILURE
             taken = self.write(address, [int(value) for value in values])
             return None if taken else ExcCodes.ILLEGAL_VALUE
         served = self.readable()
@@ -106,17 +143,12 @@ class SimulatedCharger:
         return SimDevice(unit_id, simdata=blocks, action=self.answer)
 
 
-async def serve(charger: SimulatedCharger, host: str, port: int, unit_id: int) -> None:
-    """Answer until SIGTERM or SIGINT. Raises OSError when the port can't be had."""
-    server = ModbusTcpServer(charger.device(unit_id), address=(host, port))
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await server.serve_forever(background=True)
-    log.info("answering on %s:%d, unit %d", host, port, unit_id)
-    await stop.wait()
-    await server.shutdown()  # type: ignore[no-untyped-call]
+async def _run(known: argparse.Namespace) -> None:
+    clock = SystemClock()
+    charger = SimulatedCharger(Evse(known.seed, pace=known.speed), clock)
+    line = Line(lambda: charger.device(known.unit_id), known.host, known.port, charger.switch)
+    orders: Orders = {"plug": charger.plug, "unplug": charger.unplug}
+    await line.serve(orders, charger.report, clock, control=known.control)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,15 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=1502, help="port to listen on (%(default)s)")
     parser.add_argument("--unit-id", type=int, default=1, help="unit address (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="another number is another day (%(default)s)")
-    known = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="charger: %(message)s")
-    clock = SystemClock()
-    try:
-        asyncio.run(serve(SimulatedCharger(Evse(known.seed), clock), known.host, known.port, known.unit_id))
-    except (OSError, RuntimeError) as error:
-        print(f"can't listen on {known.host}:{known.port}: {error}", file=sys.stderr)  # noqa: T201 - a program's last word
-        return 1
-    return 0
+    parser.add_argument("--speed", type=float, default=1.0, help="vehicles come and go so many times as fast; 0: none")
+    add_control(parser)
+    return run("charger", parser.parse_args(arguments), _run)
 
 
 if __name__ == "__main__":

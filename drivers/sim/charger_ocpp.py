@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ocpp.exceptions import OCPPError  # type: ignore[import-untyped]
 from websockets.asyncio.client import ClientConnection, connect
@@ -34,11 +34,14 @@ from drivers.sim.charger_ocpp_core import Charger
 from drivers.sim.charger_ocpp_dialect import Dialect
 from drivers.sim.charger_ocpp_model import Quirk, SimSettings, parse_quirk
 from drivers.sim.charger_ocpp_wire import Wire
+from drivers.sim.directed import Orders, Report, add_control, begin
 
 VERSIONS: dict[str, tuple[Callable[[Charger], Dialect], Callable[[Wire, Charger], Link16 | Link201]]] = {
     "1.6": (Dialect16, Link16),
     "2.0.1": (Dialect201, Link201),
 }
+#: Faults beside the bad manners: its network is gone; its first outlet has a fault.
+OFFLINE, BROKEN = "offline", "broken"
 CLOSE_S = 2.0
 OPEN_S = 10.0
 
@@ -106,7 +109,7 @@ class SimulatedCharger(Charger):
             first_s, longest_s = self.settings.backoff_s
             pause_s = min(longest_s, first_s * 2 ** min(failed, 10))
             await self.clock.sleep_s(pause_s * (0.5 + self.random.random() / 2))
-            while not self.powered:
+            while not self.powered or self.cut_off:
                 await self.clock.sleep_s(self.settings.tick_s)
 
     async def _connect(self) -> ClientConnection:
@@ -184,8 +187,49 @@ class SimulatedCharger(Charger):
             await socket.close()
 
 
-async def serve(chargers: Sequence[SimulatedCharger]) -> None:
-    """Run them until SIGTERM or SIGINT, printing the sessions as they end."""
+class _Orders:
+    """What a director may do with a charger."""
+
+    def __init__(self, charger: SimulatedCharger) -> None:
+        self._charger = charger
+
+    @property
+    def orders(self) -> Orders:
+        """By name."""
+        return {"plug": self._plug, "unplug": self._charger.unplug, "fault": self._switch}
+
+    def report(self) -> Report:
+        """How it is. ``power_w`` by phase, of all outlets together."""
+        charger = self._charger
+        evses = [outlet.evse for outlet in charger.outlets]
+        by_phase = [
+            [current * voltage for current, voltage in zip(evse.currents_a, evse.voltages_v, strict=True)]
+            for evse in evses
+        ]
+        return {
+            "power_w": [sum(phase) for phase in zip(*by_phase, strict=True)],
+            "plugged": [evse.plugged for evse in evses],
+            "session_wh": [evse.session_wh for evse in evses],
+            "online": charger.online,
+        }
+
+    def _plug(self, outlet: int, wants_a: float) -> None:
+        self._charger.plug_in(outlet, wants_a)
+
+    def _switch(self, name: str, on: bool) -> None:  # noqa: FBT001 - as the order says it
+        charger = self._charger
+        if name == OFFLINE:
+            charger.cut(off=on)
+        elif name == BROKEN:
+            charger.break_down(1, "GroundFailure" if on else "")
+        elif on:
+            charger.quirks[Quirk(name)] = ""
+        else:
+            charger.quirks.pop(Quirk(name), None)
+
+
+async def serve(chargers: Sequence[SimulatedCharger], *, control: bool = False) -> None:
+    """Run them until SIGTERM or SIGINT, printing the sessions as they end; ``control``: the first takes orders."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -195,14 +239,18 @@ async def serve(chargers: Sequence[SimulatedCharger]) -> None:
     tasks = [asyncio.create_task(charger.run()) for charger in chargers]
     printer = asyncio.create_task(_print_sessions(chargers))
     ended = asyncio.create_task(stop.wait())
+    others: list[asyncio.Task[Any]] = [printer, ended]
+    if control:
+        first = _Orders(chargers[0])
+        others.append(begin(first.orders, first.report, chargers[0].clock, stop.set))
     try:
         done, _ = await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        for task in (*tasks, printer, ended):
+        for task in (*tasks, *others):
             task.cancel()
-        await asyncio.gather(*tasks, printer, ended, return_exceptions=True)
+        await asyncio.gather(*tasks, *others, return_exceptions=True)
 
 
 def _toggle(charger: SimulatedCharger) -> None:
@@ -256,6 +304,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help=f"bad manners, NAME or NAME=VALUE: {', '.join(Quirk)}",
     )
+    add_control(parser)
     parser.add_argument("--fleet", type=int, help="so many chargers, with -0001 and so on behind the identity")
     return parser
 
@@ -287,7 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         clock = SystemClock()
         chargers = [SimulatedCharger(one, clock) for one in _fleet(settings, known.fleet)]
-        asyncio.run(serve(chargers))
+        asyncio.run(serve(chargers, control=known.control))
     except (OSError, ValueError) as error:
         print(f"can't simulate {known.url}: {error}", file=sys.stderr)  # noqa: T201 - a program's last word
         return 1

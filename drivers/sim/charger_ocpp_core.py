@@ -50,7 +50,8 @@ class Charger:
     def __init__(self, settings: SimSettings, clock: Clock, dialect: Callable[["Charger"], Dialect]) -> None:
         self.settings = settings
         self.clock = clock
-        self.quirks = settings.quirks
+        self.quirks = dict(settings.quirks)  #: may change while it lives
+        self.cut_off = False  #: its network is gone: it can't dial
         self.random = random.Random(settings.seed)  # noqa: S311 - a simulation, no secret
         self.keys = standard_keys(settings)
         self.firmware = settings.firmware
@@ -130,6 +131,12 @@ class Charger:
             self.say(self.dialect.authorize(tag, lambda status: self._authorized(outlet, tag, status)))
         else:
             self._let_in_offline(outlet, tag)
+
+    def cut(self, *, off: bool) -> None:
+        """Its network goes, or comes back."""
+        self.cut_off = off
+        if off:
+            self.hang_up.set()
 
     def break_down(self, number: int, error: str) -> None:
         """A fault of an outlet (1.6 ChargePointErrorCode); empty: it is repaired."""

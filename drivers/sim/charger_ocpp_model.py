@@ -40,6 +40,7 @@ class Quirk(StrEnum):
     NO_ZONE = "no-zone"  #: times without a zone
     CLOCK_UNSET = "clock-unset"  #: it is 1970 until a BootNotification was accepted
     MUTE = "mute"  #: answers nothing that it is asked
+    REFUSES = "refuses"  #: rejects to start, to stop, to be limited, switched off or reset
     IGNORES_LIMITS = "ignores-limits"  #: accepts charging profiles and draws what it likes
     REBOOTS_ON = "reboots-on"  #: =MEASURAND: accepts it, and reboots as soon as it has to be sampled
     TWO_SOCKETS = "two-sockets"  #: =S: dials again after so many seconds and leaves the old connection open

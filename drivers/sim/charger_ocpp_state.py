@@ -18,6 +18,7 @@ def save(charger: "Charger", path: Path) -> None:
         "keys": {name: key.value for name, key in charger.keys.items() if key.writable and key.readable},
         "password": None if charger.password is None else charger.password.hex(),
         "url": charger.url,
+        "started_with": charger.settings.url,
         "firmware": charger.firmware,
         "last_number": charger.last_number,
         "transaction_ids": charger.transaction_ids,
@@ -46,7 +47,9 @@ def restore(charger: "Charger", path: Path) -> None:
     for name, value in kept["keys"].items():
         charger.keys[name].value = value
     charger.password = None if kept["password"] is None else bytes.fromhex(kept["password"])
-    charger.url, charger.firmware = kept["url"], kept["firmware"]
+    charger.firmware = kept["firmware"]
+    if kept["started_with"] == charger.settings.url:  # else who starts it knows better where its central system is now
+        charger.url = kept["url"]
     charger.last_number = kept["last_number"]
     charger.transaction_ids = {int(number): given for number, given in kept["transaction_ids"].items()}
     charger.sessions = [Session(**session) for session in kept["sessions"]]

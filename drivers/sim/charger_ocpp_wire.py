@@ -38,6 +38,20 @@ def on(action: str) -> Callable[[F], F]:
     return cast("Callable[[F], F]", ocpp_on(action))
 
 
+#: What a charger may reject, in both versions by the same word.
+REFUSABLE = frozenset(
+    {
+        "ChangeAvailability",
+        "RemoteStartTransaction",
+        "RemoteStopTransaction",
+        "RequestStartTransaction",
+        "RequestStopTransaction",
+        "Reset",
+        "SetChargingProfile",
+    }
+)
+
+
 class Wire:
     """What the ``ocpp`` package calls a connection: frames to and from the WebSocket."""
 
@@ -71,6 +85,7 @@ class Speaker:
 
     charger: Charger
     _call: Any  #: the module with the requests of this version
+    _connection: Wire
     _ocpp_version: str
 
     async def ask(self, message: Message) -> Answer:
@@ -87,6 +102,9 @@ class Speaker:
             if self._ocpp_version == "1.6":
                 return None  # 1.6 edition 2, 4.2: no answer
             raise SecurityError  # B03.FR.08
+        if Quirk.REFUSES in self.charger.quirks and msg.action in REFUSABLE:
+            await self._connection.send(json.dumps([3, msg.unique_id, {"status": "Rejected"}]))
+            return None
         try:
             return await super()._handle_call(msg)  # type: ignore[misc]
         except OCPPError as error:

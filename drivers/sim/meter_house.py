@@ -5,10 +5,12 @@ Rules of this model:
 1. Everything is a function of the time alone: a load is a sum of sines whose periods divide a day, so its energy has a
    closed form. Two processes see the same house, and a meter that is started again goes on where it would be by now.
 2. Loads are never negative, so registers never go down; the heat pump's load is part of the grid's.
-3. Days begin at 0:00 of a zone one hour ahead of UTC, without summer time.
+3. What else is drawn at the connection is told (``Connection``): its registers are the house's, and sums of steps.
+4. Days begin at 0:00 of a zone one hour ahead of UTC, without summer time.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -123,10 +125,85 @@ class House:
         return low_wh, all_wh - low_wh
 
     @property
+    def exported_wh(self) -> tuple[float, float]:
+        """The registers of what is given back: nothing."""
+        return 0.0, 0.0
+
+    @property
     def gas_m3(self) -> float:
         """The gas meter, read each five minutes: some gas for cooking."""
         days, day_s = self._days
         return 3124.0 + 0.8 * (days + math.floor(day_s / 300) * 300 / DAY_S)
+
+
+class Connection:
+    """The grid connection of the house and of what else is drawn there, by phase in W, negative = given back.
+
+    The meter adds the phases up before it counts (P1 companion standard 5.0.2, 5.1: "saldering" over the phases). Its
+    registers go on from ``before``: what was imported and exported beside the house's own, by tariff, in Wh.
+    """
+
+    def __init__(self, now_us: int, before: Sequence[float] = (0.0, 0.0, 0.0, 0.0)) -> None:
+        self._house = House(now_us)
+        self._beside_w = (0.0,) * PHASES
+        self.beside_wh = list(before)  #: imported at the low and the normal tariff beside the house's, exported at both
+
+    def draw(self, beside_w: Sequence[float]) -> None:
+        """From now on so much is drawn beside the house, by phase."""
+        first, second, third = beside_w
+        self._beside_w = (first, second, third)
+
+    def step(self, now_us: int) -> None:
+        """Bring the registers up to now."""
+        seconds = max(0.0, (now_us - self._house.now_us) / 1e6)
+        house, self._house = self._house, House(now_us)
+        drawn_wh = sum(self._house.energy_wh) - sum(house.energy_wh)
+        net_wh = drawn_wh + sum(self._beside_w) * seconds / S_PER_H
+        place = 0 if self._house.low_tariff else 1
+        # The house's own registers grow by themselves: what is taken off here never is more than they did.
+        self.beside_wh[place] += max(net_wh, 0.0) - drawn_wh
+        self.beside_wh[2 + place] += max(-net_wh, 0.0)
+
+    @property
+    def local(self) -> datetime:
+        """As of the house."""
+        return self._house.local
+
+    @property
+    def low_tariff(self) -> bool:
+        """As of the house."""
+        return self._house.low_tariff
+
+    @property
+    def phases_w(self) -> tuple[float, ...]:
+        """What is drawn by phase, negative = given back."""
+        return tuple(own + beside for own, beside in zip(self._house.phases_w, self._beside_w, strict=True))
+
+    @property
+    def power_w(self) -> float:
+        """What is drawn, negative = given back."""
+        return sum(self.phases_w)
+
+    @property
+    def voltages_v(self) -> tuple[float, ...]:
+        """Phases to neutral: the more is drawn, the lower."""
+        return tuple(231.5 - phase_w / 2500 + index * 0.4 for index, phase_w in enumerate(self.phases_w))
+
+    @property
+    def energy_wh(self) -> tuple[float, float]:
+        """What was imported: low tariff, normal tariff."""
+        low_wh, normal_wh = self._house.energy_wh
+        return low_wh + self.beside_wh[0], normal_wh + self.beside_wh[1]
+
+    @property
+    def exported_wh(self) -> tuple[float, float]:
+        """What was exported: low tariff, normal tariff."""
+        return self.beside_wh[2], self.beside_wh[3]
+
+    @property
+    def gas_m3(self) -> float:
+        """As of the house."""
+        return self._house.gas_m3
 
 
 def _grid_wh(day_s: float) -> float:

@@ -7,12 +7,14 @@ udev does under ``/dev/serial/by-id``. It needs nobody who reads: what is not ta
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
 import termios
 import tty
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Protocol
 from agent.core.clock import Clock, SystemClock
 from agent.core.errors import DeviceError
 from drivers.line import Line, open_line
+from drivers.sim.directed import Orders, Report, add_control, begin
 from drivers.sim.faults import FaultPlan, parse_fault
 
 #: µs UTC -> the telegram of that moment.
@@ -89,28 +92,56 @@ class PseudoPort:
 
 
 async def push(
-    port: Port, telegrams: Telegrams, faults: Sequence[FaultPlan[Fault]], every_s: float, clock: Clock
+    port: Port,
+    telegrams: Telegrams,
+    faults: Sequence[FaultPlan[Fault]],
+    every_s: float,
+    clock: Clock,
+    forced: Collection[Fault] = (),
 ) -> None:
-    """Send a telegram each ``every_s`` until cancelled. Raises ``Unavailable`` when the port is gone."""
+    """Send a telegram each ``every_s`` until cancelled; ``forced`` are faults beside the plan.
+
+    Raises ``Unavailable`` when the port is gone.
+    """
     start_s = clock.monotonic_s()
     while True:
         passed_s = clock.monotonic_s() - start_s
-        data = with_faults(telegrams(clock.now_us()), {one.fault for one in faults if one.active(passed_s)})
+        data = with_faults(telegrams(clock.now_us()), {*forced, *(one.fault for one in faults if one.active(passed_s))})
         if data:
             await port.write(data)
         passed_s = clock.monotonic_s() - start_s
         await clock.sleep_s(every_s - passed_s % every_s)
 
 
-async def serve(options: argparse.Namespace, telegrams: Telegrams, line: tuple[int, str], clock: Clock) -> None:
+@dataclass(frozen=True, slots=True)
+class Directed:
+    """What a director may do with a meter beside its faults, and how the meter is."""
+
+    orders: Orders = field(default_factory=dict)
+    report: Callable[[], Report] = dict
+    resume: Callable[..., None] | None = None  #: is given what ``--resume`` says
+
+
+async def serve(
+    options: argparse.Namespace, telegrams: Telegrams, line: tuple[int, str], clock: Clock, directed: Directed
+) -> None:
     """Open the port and push until told to end. Raises ``DeviceError`` or ``OSError``."""
+    forced: set[Fault] = set()
+
+    def switch(name: str, on: bool) -> None:  # noqa: FBT001 - as the order says it
+        (forced.add if on else forced.discard)(Fault(name))
+
     port: PseudoPort | Line
     port = PseudoPort(options.port_link) if options.device is None else await open_line(options.device, *line)
     try:
-        pushing = asyncio.ensure_future(push(port, telegrams, options.fault, options.every_s, clock))
+        pushing = asyncio.ensure_future(push(port, telegrams, options.fault, options.every_s, clock, forced))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, pushing.cancel)
+        if options.control:
+            orders = {**directed.orders, "fault": switch}
+            directing = begin(orders, directed.report, clock, pushing.cancel)
+            pushing.add_done_callback(lambda _: directing.cancel())
         print(f"sending on {port.name}", flush=True)  # noqa: T201 - who started it waits for this line
         await asyncio.wait({pushing}, timeout=options.seconds)
         pushing.cancel()
@@ -122,7 +153,12 @@ async def serve(options: argparse.Namespace, telegrams: Telegrams, line: tuple[i
 
 
 def run_meter(
-    name: str, telegrams: Telegrams, line: tuple[int, str], arguments: Sequence[str] | None, every_s: float
+    name: str,
+    telegrams: Telegrams,
+    line: tuple[int, str],
+    arguments: Sequence[str] | None,
+    every_s: float,
+    directed: Directed | None = None,
 ) -> int:
     """The program. Returns the exit code: 0 ended on request, 1 the port can't be opened or is gone."""
     parser = argparse.ArgumentParser(prog=f"python -m drivers.sim.{name}", description="A simulated meter.")
@@ -139,9 +175,14 @@ def run_meter(
         metavar="NAME[@START[+SECONDS]]",
         help=f"one of {', '.join(Fault)}",
     )
+    parser.add_argument("--resume", type=json.loads, metavar="JSON", help="what the last report of an earlier run said")
+    add_control(parser)
     options = parser.parse_args(arguments)
+    directed = directed or Directed()
+    if options.resume and directed.resume is not None:
+        directed.resume(**options.resume)
     try:
-        asyncio.run(serve(options, telegrams, line, SystemClock()))
+        asyncio.run(serve(options, telegrams, line, SystemClock(), directed))
     except (DeviceError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - a program's last word
         return 1

@@ -39,7 +39,7 @@ PACK = MessageDef(
 )
 DEVICE = CanDevice("battery1", "", (Dbc("pack.dbc", (PACK,)),))
 IDS = {("battery1", "Pack.Number"): 1, ("battery1", "Pack.Low"): 2, ("battery1", "Pack.High"): 3}
-PATIENCE_S = 5.0
+PATIENCE_S = 60.0
 
 
 class Wire(Protocol):
@@ -310,6 +310,18 @@ def test_what_is_repeated_is_a_touch(wire: Wire) -> None:
         wire.send(5)
         await until(lambda: sink.touched == list(wire.ids), task)
         assert sink.words(wire.ids[0]) == [wire.word(5)]
+        await stop(task)
+
+    run(check())
+
+
+def test_it_shows_that_it_is_at_work_while_nobody_speaks(wire: Wire) -> None:
+    async def check() -> None:
+        listener, sink = wire.listener(), RecordingSink()
+        task = asyncio.create_task(listener.run(sink))
+        await speaks(wire, sink, task)
+        since_s = time.monotonic()
+        await until(lambda: getattr(listener, "shown_s", 0.0) > since_s + 1, task)
         await stop(task)
 
     run(check())

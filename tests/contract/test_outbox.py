@@ -17,7 +17,7 @@ from agent.store.db import Store
 from agent.store.opening import connect
 from agent.store.settings import StoreSettings
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class StoreHouse:
@@ -250,14 +250,14 @@ from agent.core.clock import FakeClock
 from agent.core.model import Batch
 from agent.store.db import Store
 store = Store.open(Path({path!r}), FakeClock())
-store.hold("telemetry", None).result(20)
+store.hold("telemetry", None).result(60)
 for number in range(1, 6):
     store.append(Batch([1], [number], [number]))
-    store.flush().result(20)
+    store.flush().result(60)
 sent = [block.seq for block in store.blocks(0, 3)]
 acked = store.ack("telemetry", sent[0])
-store.flush().result(20)
-acked.result(20)
+store.flush().result(60)
+acked.result(60)
 os._exit(9)
 """
 

@@ -27,7 +27,7 @@ from tests.mbus_slaves import Slave, energy
 from tests.sinks import FIRST_DECLARED, RecordingSink
 
 #: What one question may take on any of these wires, its time-out and repetitions included.
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 DEVICES = ("one", "two")
 
 

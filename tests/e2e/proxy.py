@@ -14,6 +14,8 @@ class Proxy:
         self.frozen = False  #: take bytes and give none, in both directions: a half-open connection
         self.mute = False  #: the same for what comes from the target only: no PUBACK comes back
         self.refuse = False  #: close each new connection at once
+        self.no_version5 = False  #: close connections of MQTT 5 without a word, as brokers did that never heard of it
+        self.puback_delay_s = 0.0  #: hold back what comes from the target for so long
         self.bytes_per_s = 0  #: towards the target; 0 is no limit
         self.accepted = 0
         self._writers: set[asyncio.StreamWriter] = set()
@@ -33,7 +35,7 @@ class Proxy:
         try:
             if not self.refuse:
                 await self._forward(reader, writer)
-        except (OSError, asyncio.CancelledError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the target is down, or the proxy ends: to the client that is a connection that closes
         finally:
             self._tasks.discard(task)
@@ -41,8 +43,12 @@ class Proxy:
             writer.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        start = await _up_to_version(reader) if self.no_version5 else b""
+        if start[-1:] == b"\x05":
+            return
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         self._writers.add(to_writer)
+        to_writer.write(start)
         pumps = [
             asyncio.ensure_future(self._pump(reader, to_writer, outwards=True)),
             asyncio.ensure_future(self._pump(to_reader, writer, outwards=False)),
@@ -60,10 +66,26 @@ class Proxy:
         while data := await reader.read(max(self.bytes_per_s // 10, 1) if self.bytes_per_s else 65536):
             if self.frozen or (self.mute and not outwards):
                 continue
+            if self.puback_delay_s and not outwards:
+                asyncio.get_running_loop().call_later(self.puback_delay_s, _write, writer, data)
+                continue
             if outwards and self.bytes_per_s:
                 await asyncio.sleep(len(data) / self.bytes_per_s)
             writer.write(data)
             await writer.drain()
+
+
+def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    if not writer.is_closing():
+        writer.write(data)
+
+
+async def _up_to_version(reader: asyncio.StreamReader) -> bytes:
+    """The start of a CONNECT up to its protocol level (MQTT 3.1.1, 3.1.2.2)."""
+    start = await reader.readexactly(2)
+    while start[-1] & 0x80:
+        start += await reader.readexactly(1)
+    return start + await reader.readexactly(7)
 
 
 @asynccontextmanager

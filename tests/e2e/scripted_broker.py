@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+_PAYLOAD_INVALID = 0x99
 CONNECT, PUBLISH, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 3, 8, 12, 14
 
 
@@ -17,12 +18,15 @@ class Script:
     versions: tuple[int, ...] = (4, 5)  #: on others it closes the connection without a word
     pubacks: int = 1  #: how many for each PUBLISH
     unknown_pubacks: bool = False  #: one for a message that was never sent, before the true one
+    puback_delay_s: float = 0.0
+    poison: bytes = b"\0never\0"  #: a message that holds this is refused (MQTT 5), or ends the connection
     refuse_code: int = 0  #: MQTT 5 reason code in each PUBACK
-    suback: int = 1
+    suback: int | None = 1  #: None: none ever
     answer_pings: bool = True
     farewell: int | None = None  #: MQTT 5 DISCONNECT with this reason after the first PUBLISH
     connects: list[tuple[int, int]] = field(default_factory=list)  #: protocol level and keep-alive of each
     connect_bodies: list[bytes] = field(default_factory=list)
+    serials: list[str] = field(default_factory=list)  #: of the certificates that clients showed
     published: list[tuple[str, bytes]] = field(default_factory=list)
     unacked: int = 0
     max_unacked: int = 0
@@ -58,6 +62,9 @@ async def scripted_broker(script: Script, tls: ssl.SSLContext | None = None) -> 
 
 
 async def _serve(script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    shown = writer.get_extra_info("peercert")
+    if shown:
+        script.serials.append(shown["serialNumber"])
     kind, _, body = await _packet(reader)
     assert kind == CONNECT
     script.connect_bodies.append(body)
@@ -75,7 +82,7 @@ async def _serve(script: Script, reader: asyncio.StreamReader, writer: asyncio.S
                 writer.write(bytes([0xE0, 2, script.farewell, 0]))
                 await writer.drain()
                 return
-        elif kind == SUBSCRIBE:
+        elif kind == SUBSCRIBE and script.suback is not None:
             writer.write(
                 bytes([0x90, 4]) + body[:2] + bytes([0, script.suback])
                 if version == 5
@@ -96,6 +103,21 @@ async def _published(script: Script, version: int, flags: int, body: bytes, writ
     script.unacked += 1
     script.max_unacked = max(script.max_unacked, script.unacked)
     await asyncio.sleep(0)
+    if script.poison in script.published[-1][1]:
+        if version != 5:
+            writer.close()
+        writer.write(bytes([0x40, 3]) + mid + bytes([_PAYLOAD_INVALID]))
+        script.unacked -= 1
+        return
+    if script.puback_delay_s:
+        asyncio.get_running_loop().call_later(script.puback_delay_s, _acknowledge, script, version, mid, writer)
+        return
+    _acknowledge(script, version, mid, writer)
+
+
+def _acknowledge(script: Script, version: int, mid: bytes, writer: asyncio.StreamWriter) -> None:
+    if writer.is_closing():
+        return
     if script.unknown_pubacks:
         writer.write(bytes([0x40, 2, 0xEE, 0xEE]))
     for _ in range(script.pubacks):

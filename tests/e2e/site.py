@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def free_port() -> int:
@@ -63,7 +63,7 @@ def end(child: "subprocess.Popen[bytes]") -> int:
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)
         try:
-            child.wait(30)
+            child.wait(60)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -97,10 +97,10 @@ class Central:
         return [json.loads(line) for line in self.heard.read_text().splitlines(keepends=True) if line.endswith("}\n")]
 
     def values(self) -> dict[str, list[float | None]]:
+        """By signal, in the order in which they were stored: live data comes beside what had piled up."""
         result: dict[str, list[float | None]] = {}
-        for item in self.items():
-            if "signal" in item:
-                result.setdefault(item["signal"], []).append(item["value"])
+        for item in sorted((one for one in self.items() if "signal" in one), key=lambda one: int(one["seq"])):
+            result.setdefault(item["signal"], []).append(item["value"])
         return result
 
 
@@ -149,7 +149,7 @@ def send(method: str, url: str, body: object = None, token: str | None = None) -
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {proof}"} if proof else {})
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - a loopback URL
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - the same
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - the same
         content = answer.read()
     return json.loads(content) if content else None
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from agent.core.clock import SystemClock
 from agent.core.model import Number
@@ -10,7 +11,6 @@ from cloud_sync.link import MqttLink
 from cloud_sync.mqtt import Session
 from cloud_sync.settings import LinkSettings
 from cloud_sync.subscriber import EventMessage, State
-from cloud_sync.uplink import Uplink
 from cloud_sync.watch import Item, Receiver, Values
 
 
@@ -61,8 +61,15 @@ class Subscriber:
         return [item for item in self.items if isinstance(item, kind)]
 
 
+class Runs(Protocol):
+    """What runs until cancelled."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+
+
 @asynccontextmanager
-async def running(*parts: "Subscriber | Uplink") -> AsyncIterator[None]:
+async def running(*parts: "Runs") -> AsyncIterator[None]:
     tasks = [asyncio.ensure_future(part.run()) for part in parts]
     try:
         yield
@@ -74,7 +81,7 @@ async def running(*parts: "Subscriber | Uplink") -> AsyncIterator[None]:
                 raise result
 
 
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
             await asyncio.sleep(0.01)

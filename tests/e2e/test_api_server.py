@@ -28,7 +28,7 @@ from agent.core.errors import Unavailable
 from tests.fake_view import SOC, FakeView, quick_passwords
 from tests.unit.test_api import READINGS
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 class Served:

@@ -19,12 +19,12 @@ from agent.cli.main import main
 from agent.core.clock import FakeClock
 from agent.core.errors import StoreError
 from agent.core.model import Event
-from agent.store import schema
+from agent.store import audit, schema
 from agent.store.audit import Report, verify
 from agent.store.audit_file import verify_lines
 from agent.store.db import Store
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 MUTATIONS = 1000
 EVENTS = 300
 
@@ -85,6 +85,13 @@ def test_a_ledger_as_it_was_written_is_in_order(path: Path) -> None:
     assert (report.first_seq, report.last_seq) == (seqs(path)[0], seqs(path)[-1])
 
 
+def test_how_far_it_is_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "TELL_EVERY", 2)
+    told: list[tuple[int, int]] = []
+    report = verify(path, lambda done, of: told.append((done, of)))
+    assert told == [(done, report.rows) for done in (*range(2, report.rows + 1, 2), report.rows)]
+
+
 def test_a_new_ledger_is_in_order(tmp_path: Path) -> None:
     Store.open(tmp_path / "enlace.db", FakeClock()).close()
     report = verify(tmp_path / "enlace.db")
@@ -104,6 +111,16 @@ def test_each_event_carries_its_hash_out_of_the_house(path: Path) -> None:
         stored = store.events(0, 1000)
     assert len({one.hash for one in stored}) == len(stored)
     assert stored[-1].hash == verify(path).last_hash.hex()
+
+
+def test_a_database_of_somebody_else_is_called_that(tmp_path: Path) -> None:
+    """It was called one of an older Enlace, with the advice to start the gateway on it."""
+    path = tmp_path / "contacts.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE person(name)")
+        connection.commit()
+    with pytest.raises(StoreError, match="none of Enlace"):
+        verify(path)
 
 
 def test_what_was_there_before_the_chain_is_counted_and_not_covered(tmp_path: Path) -> None:
@@ -238,11 +255,11 @@ def test_a_new_file_says_where_the_ledger_of_the_one_moved_aside_ended(path: Pat
     with closing(Store.open(path, FakeClock())) as store:
         assert store.opened.moved_to is not None
         store.record(Event("later", 1)).result(WAIT_S)
-        told, _ = store.events(0, 9)
+        (told,) = store.events(0, 9, "store.moved_aside")
     assert (told.event.kind, told.event.data["ledger_seq"]) == ("store.moved_aside", newest.last_seq)
     assert told.event.data["ledger_hash"] == newest.last_hash.hex()
     assert verify(path).ok
-    assert verify(path).first_seq == told.seq
+    assert verify(path).first_seq == newest.first_seq  # the old ledger was taken over, with its own chain
 
 
 # -- 1,000 mutations

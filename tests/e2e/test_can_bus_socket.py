@@ -120,7 +120,7 @@ class Rig:
 
     async def settle(self, done: Callable[[], bool]) -> None:
         """Wait for something that must come."""
-        for _ in range(2000):
+        for _ in range(60_000):
             if done():
                 return
             await asyncio.sleep(0.001)

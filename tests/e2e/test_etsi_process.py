@@ -1,6 +1,7 @@
 """ETSI EN 303 645 on a gateway that runs: its ports (5.6-1), its secrets at ``debug`` (5.4-1), its files (5.11)."""
 
 import base64
+import contextlib
 import re
 import socket
 import ssl
@@ -20,8 +21,9 @@ def listening(pid: int) -> set[tuple[str, int]]:
     """(protocol, port) of each socket on which a process waits for others; what ``ss -lntup`` shows."""
     inodes = set()
     for handle in Path(f"/proc/{pid}/fd").iterdir():
-        found = re.fullmatch(r"socket:\[(\d+)\]", str(handle.readlink()))
-        inodes |= {found[1]} if found else set()
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            found = re.fullmatch(r"socket:\[(\d+)\]", str(handle.readlink()))
+            inodes |= {found[1]} if found else set()
     ports = set()
     for protocol in ("tcp", "tcp6", "udp", "udp6"):
         table = Path(f"/proc/{pid}/net/{protocol}")
@@ -46,7 +48,7 @@ def knock(port: int, identity: str, password: str) -> bytes:
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         f"Sec-WebSocket-Protocol: ocpp1.6\r\nAuthorization: Basic {proof}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(head.encode())
         return connection.recv(4096)
 

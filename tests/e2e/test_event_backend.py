@@ -30,7 +30,10 @@ SIX = 6
 
 
 class Backend:
-    """A server with events in ``states``; ``mood`` says how it answers, ``posts`` what it was told, ``asked`` all."""
+    """A server with events in ``states``; ``mood`` says how it answers, ``posts`` what it was told, ``asked`` all.
+
+    A mood is that of all questions, of a method (``POST error``), or of one question (``POST /x/ error``).
+    """
 
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         self.states: dict[str, str] = {}
@@ -83,7 +86,7 @@ class Backend:
             self.busy.set()
         self.tokens.add(request.headers["Authorization"])
         kind, _, mood = self.mood.rpartition(" ")
-        if mood and kind in {"", method}:
+        if mood and kind in {"", method, f"{method} {request.path}"}:
             with contextlib.suppress(OSError):  # who asked may be gone
                 getattr(self, f"_{mood}")(request)
             return
@@ -238,7 +241,7 @@ def test_a_server_that_fails_is_told_once_and_asked_again(
     client = Client(tmp_path, backend.url)
     for _ in range(3):
         failing = client.looks()
-    assert len(backend.asked) == 3
+    assert backend.asked == [f"GET {START}", f"GET {FINISH}"] * 3
     assert re.search(words, failing), failing
     backend.mood = ""
     assert client.looks() == ""
@@ -268,7 +271,7 @@ def test_a_server_that_hangs_or_drips_holds_one_thread_and_nobody_else(
     client = Client(tmp_path, backend.url, timeout_s=0.3)
 
     async def main() -> None:
-        for _ in range(5):
+        for _ in range(3):
             await client.backend.look()
 
     asyncio.run(main())  # which does not wait for the thread
@@ -295,7 +298,7 @@ def test_the_token_is_read_anew_and_never_told(
     assert "holds no token" in client.looks()
     client.token_file.unlink()
     assert "No such file" in client.looks()
-    assert len(backend.asked) == 1, "without a token nobody is asked"
+    assert len(backend.asked) == 2, "without a token nobody is asked"
     client.token_file.write_text(TOKEN)
     assert client.looks() == ""
     assert client.log == ["start 7 Event 7"]
@@ -341,6 +344,55 @@ def test_what_is_listed_several_times_is_one(tmp_path: Path, backend: Backend) -
     client = Client(tmp_path, backend.url)
     assert client.looks() == ""
     assert sorted(backend.posts) == ["7 start", "8 start"]
+
+
+@pytest.mark.announced_warnings
+@pytest.mark.parametrize("mood", ["error", "garbage", "missing", "cut", "zipped"])
+@pytest.mark.parametrize("path", [START, FINISH])
+def test_a_list_that_fails_holds_up_no_other(tmp_path: Path, backend: Backend, path: str, mood: str) -> None:
+    backend.states, backend.over = {"7": "pending", "9": "started"}, {"9"}
+    backend.mood = f"GET {path} {mood}"
+    client = Client(tmp_path, backend.url)
+    for _ in range(2):
+        assert client.looks()
+    assert backend.posts == (["9 finish"] if path == START else ["7 start"])
+    backend.mood = ""
+    assert client.looks() == ""
+    assert sorted(backend.posts) == ["7 start", "9 finish"]
+    assert client.edges() == ["event_backend.failed", "event_backend.back"]
+
+
+@pytest.mark.announced_warnings
+@pytest.mark.parametrize("what", ["start", "finish"])
+def test_an_event_that_the_server_fails_over_holds_up_no_other(tmp_path: Path, backend: Backend, what: str) -> None:
+    backend.states = {"7": "pending", "8": "pending", "9": "started", "10": "started"}
+    backend.over = {"9", "10"}
+    hurt = "7" if what == "start" else "9"
+    backend.mood = f"POST /api/events-status/{hurt}/{what}/ error"
+    client = Client(tmp_path, backend.url)
+    assert f"{what} event {hurt}: it answers HTTP 500" in client.looks(3)
+    rest = sorted({"7 start", "8 start", "9 finish", "10 finish"} - {f"{hurt} {what}"})
+    assert sorted(backend.posts) == rest
+    backend.mood = ""
+    assert client.looks() == ""
+    assert backend.posts[3:] == [f"{hurt} {what}"]
+    assert client.edges() == ["event_backend.failed", "event_backend.back"]
+
+
+@pytest.mark.announced_warnings
+@pytest.mark.parametrize("mood", ["hang", "cut"])
+def test_an_event_that_nobody_answers_for_lets_the_others_have_their_turn(
+    tmp_path: Path, backend: Backend, mood: str
+) -> None:
+    backend.states, backend.over = {"7": "pending", "8": "pending", "9": "started"}, {"9"}
+    backend.mood = f"POST /api/events-status/7/start/ {mood}"
+    client = Client(tmp_path, backend.url, timeout_s=0.5)
+    for _ in range(20):  # on a busy machine others are too slow too
+        assert client.looks()
+        if len(backend.posts) == 2:
+            break
+    assert sorted(backend.posts) == ["8 start", "9 finish"]
+    backend.free.set()
 
 
 @pytest.mark.announced_warnings

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from agent.cli.demo import find_bus
+from agent.cli.demo_places import find_bus
 from agent.core.errors import Unavailable
 from drivers.sim.bms import SimulatedBms
 from tests.e2e import site
 
 DEMO_SIGNALS = 70
-DEMO_DEVICES = ("battery1", "cp1", "cp3", "cp2", "grid", "sub1")
+DEMO_DEVICES = ("battery1", "pv1", "cp1", "cp3", "cp2", "grid", "sub1")
 
 
 def _no_bus() -> str:
@@ -79,6 +79,7 @@ def test_a_replayed_log_reaches_the_subscriber_value_by_value(tmp_path: Path, pa
         done = site.enlace("replay", str(log), "--config", str(config), "--speed", "0")
         assert done.returncode == 0, done.stderr
         assert f"frames replayed: {frames}, unreadable: 0" in done.stderr
+        assert "the broker has acknowledged everything" in done.stderr
         decoded = site.enlace("decode", "--dbc", str(site.ROOT / "dbc" / "demo_pack.dbc"), str(log))
         expected = _decoded_by_source(decoded.stdout)
         site.wait_until(lambda: _count(central.values()) >= _count(expected), "all values are at the subscriber")
@@ -175,7 +176,7 @@ def test_check_names_what_run_would_stumble_over(tmp_path: Path) -> None:
     )
     done = site.enlace("check", "--config", str(config))
     assert done.returncode == 1
-    assert f"{config}:4:5: " in done.stdout
+    assert f"{config}:4:50: " in done.stdout
     assert "demo_pack" in done.stdout
     assert f"{config}:5:5: " in done.stdout
     assert f"{config}:1:11: " in done.stdout

@@ -15,7 +15,7 @@ from agent.insight.periods import HOUR_US, MINUTE_US
 from agent.insight.service import Insight, InsightSettings
 from agent.store.db import Store
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 START = 1_767_571_200_000_000  # 2026-01-05, a Monday
 
 

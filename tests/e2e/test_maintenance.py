@@ -22,7 +22,7 @@ from drivers.sim.charger_ocpp import SimulatedCharger
 from drivers.sim.charger_ocpp_model import SimSettings
 from tests.e2e.site import PATIENCE_S, answers, free_port, process, send, token, wait_until
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 START = 1_767_571_200_000_000  # 2026-01-05, a Monday
 SITE = """\
 data_dir: {folder}/data

@@ -232,7 +232,7 @@ async def modbus_serial(folder: Path) -> AsyncIterator[ModbusUrl]:
         arguments = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "modbus-serial@8"]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(npm, *arguments, cwd=folder, stdout=pipe, stderr=pipe)
-        _, errors = await asyncio.wait_for(process.communicate(), 50)
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
         if process.returncode:
             pytest.skip(f"npm can't install modbus-serial: {errors.decode().strip().splitlines()[-1:]}")
     (folder / "server.js").write_text(JAVASCRIPT)
@@ -246,7 +246,7 @@ async def program(*arguments: str, folder: Path | None = None) -> AsyncIterator[
     process = await asyncio.create_subprocess_exec(*arguments, stdout=subprocess.PIPE, cwd=folder)
     try:
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 30)
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
         assert line, "the server ended"
         yield line.decode().strip()
     finally:

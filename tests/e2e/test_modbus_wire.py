@@ -365,7 +365,7 @@ def test_a_lost_connection_ends_the_question_at_once(scheme: Scheme) -> None:
                         await asyncio.sleep(0.001)
                     await asyncio.sleep(0.01)
                     peer.cut()
-                error = await asyncio.wait_for(task, 10)
+                error = await asyncio.wait_for(task, 25)
                 assert type(error) is Unavailable
                 assert error.hint
 
@@ -385,8 +385,8 @@ def test_half_closed_connections_are_closed() -> None:
         server = await asyncio.start_server(talk, "127.0.0.1", 0)
         url = ModbusUrl("tcp", "127.0.0.1", server.sockets[0].getsockname()[1])
         async with opened(poller_of(url, device_of(profile_of(("power_w", 10)), timeout_s=30))) as poller:
-            assert type(await asyncio.wait_for(poll(poller, RecordingSink()), 10)) is Unavailable
-            await asyncio.wait_for(ended.wait(), 10)
+            assert type(await asyncio.wait_for(poll(poller, RecordingSink()), 25)) is Unavailable
+            await asyncio.wait_for(ended.wait(), 25)
         server.close()
 
     run(check)
@@ -410,13 +410,13 @@ def test_a_device_that_takes_one_connection_never_sees_two() -> None:
                 task = asyncio.ensure_future(listener.run(sink))
                 if silent:
                     with pytest.raises(Unavailable):
-                        await asyncio.wait_for(task, 10)
+                        await asyncio.wait_for(task, 25)
                 else:
                     sink.rows.clear()
                     while not sink.words(1):  # noqa: ASYNC110 - a test may wait so
                         await asyncio.sleep(0.005)
                     task.cancel()
-                    await asyncio.wait({task}, timeout=5)
+                    await asyncio.wait({task}, timeout=60)
             assert (peer.most, peer.refused) == (1, 0)
             assert peer.opened == 7
 

@@ -43,7 +43,7 @@ def everything(store: Store, signals: list[Signal]) -> list[tuple[int, int, Numb
 
 
 @pytest.mark.announced_warnings
-@pytest.mark.parametrize("payload", ["json", "blocks"])
+@pytest.mark.parametrize("payload", ["json", "json+zlib", "blocks"])
 def test_what_is_appended_arrives_through_cuts_and_restarts(payload: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with broker_process("amqtt", tmp_path) as broker, proxy_to(broker.port) as proxy:

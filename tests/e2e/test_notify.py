@@ -11,9 +11,9 @@ import pytest
 
 from agent.core.clock import SystemClock
 from agent.core.model import Event
-from cloud_sync import notify_send
-from cloud_sync.notify import ChannelSettings, Notifier
-from cloud_sync.notify_send import Message, send
+from cloud_sync.notify import send as sending
+from cloud_sync.notify.notifier import ChannelSettings, Notifier
+from cloud_sync.notify.send import Message, send
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -181,7 +181,7 @@ def test_a_server_that_says_nothing_is_a_fault_in_words() -> None:
 
 
 def test_a_server_that_never_ends_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify_send, "SEND_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(sending, "SEND_TIMEOUT_S", 3.0)
 
     async def scenario() -> None:
         async with listening(_trickling) as port:

@@ -31,7 +31,7 @@ from drivers.ocpp.settings import CentralSettings, ChargerSettings, Endpoint
 from tests.e2e.site import free_port
 from tests.sinks import RecordingSink
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 PASSWORD = b"a-password-of-more-than-16"
 VERSIONS = ["ocpp1.6", "ocpp2.0.1"]
 IDS = ("CP-1", "CP-2")

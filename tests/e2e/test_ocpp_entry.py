@@ -25,7 +25,7 @@ from drivers.sim.charger_ocpp import SimulatedCharger
 from drivers.sim.charger_ocpp_model import SimSettings
 from tests.ocpp_peers import RecordingPeer, ask, heard
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 STRONG = b"a-password-of-more-than-16"
 VERSIONS = ["1.6", "2.0.1"]
 

@@ -24,7 +24,7 @@ from drivers.ocpp.settings import CentralSettings, ChargerSettings, Endpoint
 from tests.e2e.site import free_port
 from tests.sinks import RecordingSink
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 ONE = ChargerSettings("cp1", "CP-1", version=Version.V16)
 TWO = ChargerSettings("cp2", "CP-2", version=Version.V201)
 

@@ -19,7 +19,7 @@ from tests.ocpp_peers import OpenGate, Site, site, until
 from tests.sinks import RecordingSink
 
 BOOT: dict[str, object] = {"chargePointVendor": "Acme", "chargePointModel": "One"}
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 
 class _Gate(OpenGate):

@@ -19,7 +19,7 @@ from agent.store.db import Store
 from agent.store.settings import StoreSettings
 from tests.e2e.test_gateway import write_log
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 SECOND_US = 1_000_000
 #: 2026-03-28 12:00 UTC
 NOON_US = 1_774_699_200_000_000

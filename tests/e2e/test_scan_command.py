@@ -16,7 +16,8 @@ from typing import TypeVar
 import pytest
 from pymodbus.server import ModbusTcpServer
 
-from agent.cli import scan, scan_job, scan_targets
+from agent import scan_job, scan_targets
+from agent.cli import scan
 from agent.cli.main import main
 from agent.config import ModbusDevice, SerialMeterDevice
 from agent.core.clock import SystemClock
@@ -87,11 +88,11 @@ def elsewhere(counterpart: AbstractAsyncContextManager[T]) -> Iterator[T]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        value = asyncio.run_coroutine_threadsafe(counterpart.__aenter__(), loop).result(10)
+        value = asyncio.run_coroutine_threadsafe(counterpart.__aenter__(), loop).result(60)
         try:
             yield value
         finally:
-            asyncio.run_coroutine_threadsafe(counterpart.__aexit__(None, None, None), loop).result(10)
+            asyncio.run_coroutine_threadsafe(counterpart.__aexit__(None, None, None), loop).result(60)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -336,7 +337,7 @@ def test_ctrl_c_prints_what_was_found_so_far(tmp_path: Path) -> None:
             if line.startswith("found "):
                 break
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130, said + err
     assert "Traceback" not in err
     assert "devices:\n" in out

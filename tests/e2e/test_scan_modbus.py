@@ -302,7 +302,7 @@ def _on_pty(path: Path, scan: Scan, plan: RtuPlan, units: dict[int, Unit], **hab
             bus.stop()
             pty.close()
 
-    return asyncio.run(asyncio.wait_for(main(), 20))
+    return asyncio.run(asyncio.wait_for(main(), 60))
 
 
 FAST = Patience(0.03, 0.0)

@@ -90,7 +90,7 @@ def test_who_knocks_is_shown_and_proposed(tmp_path: Path) -> None:
     with scan(config) as (process, port):
         asyncio.run(chargers(process, port))
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=60)
         assert process.returncode == 130
     document, problems = parse(out, "proposal")
     assert document is not None, problems

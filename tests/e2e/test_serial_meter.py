@@ -28,7 +28,7 @@ from tests.ptys import Pty
 from tests.sinks import RecordingSink
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 15.0
+PATIENCE_S = 60.0
 NOW_US = 1_769_000_400_000_000
 #: Between two tries of a wire that failed; the supervisor waits up to ``max_retry_s``.
 RETRY_S = 0.02

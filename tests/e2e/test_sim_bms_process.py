@@ -39,7 +39,7 @@ def test_a_second_process_hears_the_bms_until_sigterm() -> None:
                 assert not message.is_extended_id
                 heard.add(message.arbitration_id)
             process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0

@@ -16,7 +16,7 @@ from agent.store.db import Store
 def test_a_store_in_use_is_described(tmp_path: Path) -> None:
     with closing(Store.open(tmp_path / "enlace.db", FakeClock())) as store:
         store.assign([SignalSpec("a", "b"), SignalSpec("a", "c")])
-        store.record(Event("test.event", 1)).result(20)
+        store.record(Event("test.event", 1)).result(60)
         counts = describe(tmp_path / "enlace.db")
     assert (counts["signal"], counts["boot"], counts["event"], counts["block"]) == (2, 1, 1, 0)
 

@@ -20,7 +20,7 @@ from agent.store.opening import connect
 from agent.store.telemetry import read_block
 from agent.store.unpack import Rows
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
 START = 1_700_000_000_000_000 // HOUR * HOUR

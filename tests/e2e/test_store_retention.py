@@ -1,8 +1,10 @@
 """What goes when data is old or the file too large, in what order, and what is written down about it."""
 
 import asyncio
+import sqlite3
+import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,10 +14,11 @@ import pytest
 from agent.core.clock import FakeClock
 from agent.core.model import Batch, Event, Session, SignalSpec
 from agent.store.db import Store
+from agent.store.opening import connect
 from agent.store.posting import Fate, Posting
 from agent.store.settings import DAY_S, StoreSettings
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 DAY_US = 86_400_000_000
 SETTINGS = StoreSettings(raw_age_s=2 * DAY_S, minute_age_s=5 * DAY_S, hour_age_s=10 * DAY_S)
 
@@ -50,6 +53,13 @@ def dropped(store: Store) -> list[tuple[int | None, int, str]]:
         return reader.execute(
             "SELECT signal, sum(count), reason FROM dropped GROUP BY reason ORDER BY reason"
         ).fetchall()
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + WAIT_S
+    while not done():
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
 
 
 def count(store: Store, table: str) -> int:
@@ -120,6 +130,18 @@ def test_a_jump_of_the_wall_clock_purges_nothing(store: Store, clock: FakeClock)
     clock.advance(3700)
     tidy(store)
     assert count(store, "block") == 1
+
+
+def test_a_far_jump_that_nobody_puts_right_is_believed_after_a_week(store: Store, clock: FakeClock) -> None:
+    take_a_day(store, clock)
+    clock.jump_wall(365 * DAY_S)
+    tidy(store)
+    clock.advance(6 * DAY_S)
+    tidy(store)
+    assert count(store, "block") == 1
+    clock.advance(2 * DAY_S)
+    tidy(store)
+    assert count(store, "block") == 0
 
 
 def fill(store: Store, clock: FakeClock, blocks: int) -> None:
@@ -215,3 +237,75 @@ def test_what_was_posted_is_forgotten_with_the_age_of_raw_data(store: Store, clo
     assert count(store, "posted") in {2, 3}  # raw data is kept for two days, and looked at once a day
     assert set(store.post(days[0]).result(WAIT_S)) == {Fate.TOO_OLD}
     assert set(store.post(days[-1]).result(WAIT_S)) == {Fate.DUPLICATE}
+
+
+def grow(store: Store, clock: FakeClock, bytes_: int) -> None:
+    """Rows of noise, until so many bytes of them were committed."""
+    random = np.random.default_rng(2)
+    rows = 10_000
+    for _ in range(0, bytes_, rows * 8):
+        words = array("q", random.integers(-(2**62), 2**62, rows).tolist())
+        store.append(Batch(array("i", [1] * rows), array("q", range(clock.now_us(), clock.now_us() + rows)), words))
+        store.flush().result(WAIT_S)
+
+
+def sizes(store: Store, path: Path) -> tuple[int, int]:
+    """The file as it stands on the disk, and as it will when its log was copied."""
+    with store._readers.snapshot() as reader:
+        pages: int = reader.execute("PRAGMA page_count").fetchone()[0]
+        return path.stat().st_size, pages * int(reader.execute("PRAGMA page_size").fetchone()[0])
+
+
+def test_the_quota_does_not_wait_for_the_clock(tmp_path: Path, clock: FakeClock) -> None:
+    """A flood of 10 MB on 4 MB was still there ten minutes later: only the clock and many rows called for upkeep."""
+    path, quota = tmp_path / "enlace.db", 4 << 20
+    with closing(Store.open(path, clock, StoreSettings(max_bytes=quota))) as store:
+        store.assign([SignalSpec("a", "x")])
+        tidy(store)
+        grow(store, clock, 10_000_000)
+        wait_until(lambda: path.stat().st_size <= quota)
+        assert max(sizes(store, path)) <= quota
+        assert [reason for _, _, reason in dropped(store)] == ["size"]
+        written = store.stats().commits
+        grow(store, clock, 1_000_000)
+        assert store.stats().commits < written + 100, "what fits calls for nothing"
+
+
+def test_a_reader_in_the_way_only_delays_that_the_file_becomes_shorter(tmp_path: Path, clock: FakeClock) -> None:
+    path, quota = tmp_path / "enlace.db", 1 << 20
+    with closing(Store.open(path, clock, StoreSettings())) as store:
+        store.assign([SignalSpec("a", "x")])
+        grow(store, clock, 2_000_000)
+    with closing(connect(path, read_only=True)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM hot").fetchone()
+        store = Store.open(path, clock, StoreSettings(max_bytes=quota))
+        try:
+            tidy(store)
+            assert path.stat().st_size > quota, "the reader still needs it"
+            reader.execute("ROLLBACK")
+            store.record(Event("test.next", 1)).result(WAIT_S)
+            wait_until(lambda: path.stat().st_size <= quota)
+        finally:
+            store.close()
+
+
+def test_a_ledger_above_the_quota_does_not_call_for_upkeep_without_end(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, quota = tmp_path / "enlace.db", 300_000
+    with closing(Store.open(path, clock, StoreSettings(max_bytes=quota))) as store:
+        passes: list[int] = []
+        real = store._upkeep._pass
+
+        def counted(connection: sqlite3.Connection) -> Iterator[int]:
+            passes.append(1)
+            return real(connection)
+
+        monkeypatch.setattr(store._upkeep, "_pass", counted)
+        for _ in range(300):
+            store.record(Event("test.long", 1, "x", {"text": "x" * 1000})).result(WAIT_S)
+        tidy(store)
+        excess = sizes(store, path)[1] - quota
+        assert excess > quota // 3
+        assert len(passes) <= 50 * excess / quota + 5, "what one pass could not free is left until the file grew"

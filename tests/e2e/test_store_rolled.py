@@ -17,7 +17,7 @@ from agent.store.opening import connect
 from agent.store.rollup import HOUR_US, MINUTE_US
 from agent.store.schema import set_mark
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 START = 1_700_000_000_000_000 // HOUR_US * HOUR_US
 
 Row = tuple[int, int | None]  #: µs since START, value

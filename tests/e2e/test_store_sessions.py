@@ -22,14 +22,14 @@ from agent.store.schema import SESSION_NUMBER, set_mark
 from agent.store.settings import StoreSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 20.0
+WAIT_S = 60.0
 RETRY_MAX_S = 0.05
 SINCE_2026_US = 1_767_225_600_000_000
 DAY_US = 86_400_000_000
 
 
-def begin(store: Store, key: str = "k", start_us: int = 5, device: str = "cp1") -> Session:
-    return asyncio.run(store.begin(Session(device, 1, key, start_us)))[0]
+def begin(store: Store, key: str = "k", start_us: int = 5, device: str = "cp1", outlet: int = 1) -> Session:
+    return asyncio.run(store.begin(Session(device, outlet, key, start_us)))[0]
 
 
 # -- numbers
@@ -77,7 +77,7 @@ def test_when_the_numbers_are_used_up_none_is_given_twice(tmp_path: Path) -> Non
 
 def test_sessions_are_listed_in_pages(tmp_path: Path) -> None:
     with closing(Store.open(tmp_path / "enlace.db", FakeClock(0))) as store:
-        made = [begin(store, str(n), start_us=n // 2, device=f"cp{n % 2}") for n in range(10)]
+        made = [begin(store, str(n), start_us=n // 2, device=f"cp{n % 2}", outlet=n % 3) for n in range(10)]
         made[3] = replace(made[3], stop_us=9)
         asyncio.run(store.change(made[3]))
         assert store.list_sessions() == (10, made[::-1])
@@ -86,6 +86,8 @@ def test_sessions_are_listed_in_pages(tmp_path: Path) -> None:
         assert store.list_sessions(newest_first=False, limit=3, offset=2) == (10, made[2:5])
         assert store.list_sessions(offset=99) == (10, [])
         assert store.list_sessions("cp1", newest_first=False) == (5, made[1::2])
+        assert store.list_sessions("cp1", outlet=0, newest_first=False) == (2, [made[3], made[9]])
+        assert store.list_sessions(outlet=2, limit=1) == (3, [made[8]])
         assert store.list_sessions(running=False) == (1, [made[3]])
         assert store.list_sessions("cp1", running=True, limit=1) == (4, [made[9]])
         assert store.list_sessions(from_us=1, to_us=3, newest_first=False) == (4, made[2:6])

@@ -61,7 +61,7 @@ class MemoryLedger:
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         schema.migrate(self.connection)
-        self.connection.execute("INSERT INTO boot VALUES(1, ?, 0, 0)", ("b" * 32,))
+        self.connection.execute("INSERT INTO boot(id, boot, wall_us, mono_us) VALUES(1, ?, 0, 0)", ("b" * 32,))
 
     def put(self, *events: Event) -> None:
         ledger.insert_events(self.connection, 1, events)
@@ -168,7 +168,7 @@ class Rig:
         sent = {**({"authorization": f"Bearer {proof}"} if proof else {}), **(headers or {})}
 
         async def main() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=(address, 1))
+            transport = httpx.ASGITransport(self.app, client=(address, 1))  # what would be a 500 is raised here
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 return await client.request(method, url, headers=sent, **more)
 

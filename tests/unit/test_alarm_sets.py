@@ -8,15 +8,18 @@ from typing import Any
 
 import apprise
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from agent.alarm_sets import AlarmSetFile, ReadyMade, expand, load_alarm_sets, read_alarm_set
+from agent.api.telemetry_bodies import DEVICE
 from agent.config import CanDevice
 from agent.config_control import Alarm, AlarmAct, AlarmSet, Channel
 from agent.control.facts import Facts
 from agent.control.when import Condition
 from agent.control.when_compile import Judge, compile_truth
 from agent.core.errors import ConfigError
-from agent.core.model import Batch, Encoding, Number, Signal, SignalSpec, float_to_word
+from agent.core.model import POSTED_ENERGY, POSTED_READINGS, Batch, Encoding, Number, Signal, SignalSpec, float_to_word
 from agent.core.points import POINTS
 from agent.pipeline.columns import rows_of
 from agent.yamlfile import Section, parse, read_text, validate
@@ -246,6 +249,14 @@ def test_silence_is_measured_by_how_often_a_device_is_asked(device: Device, seco
     assert one.when == f"silent(m, {seconds}s)"
 
 
+def test_a_device_that_clients_post_may_be_silent() -> None:
+    sources = {"car": POSTED_READINGS, "cold_room": POSTED_ENERGY, "battery1": "0x355 SoC"}
+    points = {"car": "soc_pct", "cold_room": "energy_import_wh", "battery1": "soc_pct"}
+    signals = [SignalSpec(one, points[one], source=source) for one, source in sources.items()]
+    found = _ids(expand(None, [], signals, SETS))
+    assert set(found) == {"battery1-silent", "battery1-quiet", "battery1-soc_low", "car-soc_low"}
+
+
 def test_a_label_that_a_signal_never_shows_makes_no_alarm() -> None:
     signals = _specs("cp1", "charger_status", labels={0: "Available", 1: "Charging"})
     assert "cp1-faulted" not in _ids(expand(None, [Device("cp1")], signals, SETS))
@@ -407,6 +418,21 @@ def test_a_sites_own_set_stands_beside_ours_or_in_place_of_one(tmp_path: Path) -
         ("m-high", "m.power_w > 100", "much at m"),
         ("m-high", "m.power_w > 100", "much at m"),
     ]
+
+
+@given(st.from_regex(DEVICE, fullmatch=True))
+@example("1")
+@example("007")
+@example("1e5")
+@example("5-1")
+@example("5e-1")
+@example("9" * 64)
+@example("5min")
+@example("not")
+def test_a_device_may_be_called_as_clients_call_theirs(name: str) -> None:
+    found = expand(None, [], _specs(name, "soc_pct", "cell_voltage_max_v", "cell_voltage_min_v"), SETS)
+    (silent,) = (one for one in found if one.id == f"{name}-silent")
+    assert silent.conditions()[0].devices == {name}
 
 
 @pytest.mark.parametrize(

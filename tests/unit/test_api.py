@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from agent.api import pages
 from agent.api.app import MAX_POINTS, create_app
 from agent.api.guard import MAX_BODY_BYTES, SECURITY_HEADERS, Guard, host_name
 from agent.api.pages import STATIC
@@ -160,6 +162,12 @@ def test_devices_tell_health_age_error_and_next_try(api: Api) -> None:
     assert meter == {
         "id": "meter1",
         "driver": "can",
+        "kind": "configured",
+        "name": "",
+        "profile": "",
+        "address": "",
+        "testable": True,
+        "editable": False,
         "wire": "socketcan:can1",
         "state": "offline",
         "since": "2023-11-14T22:13:20.000000Z",
@@ -170,9 +178,33 @@ def test_devices_tell_health_age_error_and_next_try(api: Api) -> None:
         "signals": 1,
         "known": 0,
         "age_s": None,
+        "counters": {},
     }
     assert (later["state"], later["wire"]) == ("starting", None)
     assert len(items(api.json("/api/devices", page_size=1, page=3))) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"state": "online"}, ["battery1"]),
+        ({"state": "unsupported"}, []),
+        ({"driver": "can"}, ["battery1", "meter1", "later"]),
+        ({"driver": "can", "state": "offline"}, ["meter1"]),
+        ({"driver": "ocpp"}, []),
+        ({"name": "ETER"}, ["meter1"]),
+        ({"name": "ter", "state": "starting"}, ["later"]),
+    ],
+)
+def test_devices_are_filtered(api: Api, wanted: dict[str, str], found: list[str]) -> None:
+    page = api.json("/api/devices", **wanted)
+    assert ([one["id"] for one in items(page)], page["total"]) == (found, len(found))
+    second = api.json("/api/devices", page_size=1, page=2, **wanted)
+    assert ([one["id"] for one in items(second)], second["total"]) == (found[1:2], len(found))
+
+
+def test_a_state_that_no_device_can_have_is_named(api: Api) -> None:
+    api.problem(422, "/api/devices", state="tired")
 
 
 def test_latest_gives_physical_values_and_null_for_the_unknown(api: Api) -> None:
@@ -317,7 +349,7 @@ def test_unknown_pages_and_methods_are_problems(api: Api) -> None:
         for url in ("/api/signals", "/api/history", "/api/system/health"):
             response = api.request(method, url)
             as_problem(response, 405)
-            assert response.headers["allow"] == "GET"
+            assert response.headers["allow"] == "GET, HEAD"
     as_problem(api.get("/static/../server.py"), 404)
     as_problem(api.get("/static/%2e%2e/server.py"), 404)
 
@@ -369,12 +401,12 @@ def test_labels_of_metrics_are_escaped(api: Api) -> None:
 
 
 def test_every_answer_carries_the_security_headers(api: Api) -> None:
-    for url in ("/", "/docs", "/static/live.js", "/api/signals", "/metrics", "/openapi.json"):
+    for url in ("/", "/docs", "/static/docs.js", "/api/signals", "/metrics", "/openapi.json"):
         headers = api.get(url).headers
         for name, value in SECURITY_HEADERS.items():
             assert headers[name] == value, url
         assert "access-control-allow-origin" not in headers
-        assert headers["cache-control"] == "no-store"
+        assert headers["cache-control"] == ("no-cache" if url in ("/docs", "/static/docs.js") else "no-store")
     assert "unsafe" not in SECURITY_HEADERS["content-security-policy"]
 
 
@@ -426,7 +458,7 @@ def test_bodies_are_bounded(api: Api) -> None:
 
 def test_pages_load_nothing_from_outside(api: Api) -> None:
     for path in sorted(STATIC.iterdir()):
-        text = path.read_text().replace('xmlns="http://www.w3.org/2000/svg"', "")  # a name, that nobody fetches
+        text = path.read_text()
         assert "://" not in text, path
         assert "//cdn" not in text, path
         assert "innerHTML" not in text, path
@@ -436,9 +468,40 @@ def test_pages_load_nothing_from_outside(api: Api) -> None:
         page = api.request("GET", url, headers={"accept": "text/html"})
         assert page.headers["content-type"].startswith("text/html")
         assert "<script>" not in page.text
-        for source in ("/static/style.css", "/static/live.js" if url == "/" else "/static/docs.js"):
-            assert source in page.text
-            assert api.get(source).status_code == 200
+        wanted = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
+        assert len(wanted) >= 3
+        for source in wanted:
+            assert source.startswith("/"), source
+            assert api.get(source).status_code == 200, source
+
+
+def test_the_dashboard_is_small_compressed_and_kept_by_the_browser(api: Api) -> None:
+    page = api.request("GET", "/", headers={"accept": "text/html", "accept-encoding": "gzip"})
+    assert (page.headers["cache-control"], page.headers["vary"]) == ("no-cache", "accept, accept-encoding")
+    sources = re.findall(r'(?:src|href)="(/static/[^"]+-[A-Z0-9]{8}\.(?:js|css))"', page.text)
+    assert len(sources) >= 2
+    for source in sources:
+        plain = api.request("GET", source, headers={"accept-encoding": "identity"})
+        packed = api.request("GET", source, headers={"accept-encoding": "gzip, deflate"})
+        assert "content-encoding" not in plain.headers
+        assert packed.headers["content-encoding"] == "gzip"
+        assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+        assert packed.content == plain.content
+        assert packed.headers["vary"] == "accept-encoding"
+        assert packed.headers["cache-control"] == "public, max-age=31536000, immutable"
+    parts = pages.pages()
+    scripts = {path: len(one.codings["gzip"]) for path, one in parts.items() if one.codings and "-" in path}
+    (spanish,) = (size for path, size in scripts.items() if path.startswith("/static/es-"))
+    assert sum(scripts.values()) - spanish < 200_000, "all pages together"
+    first = sum(scripts[source] for source in sources)
+    assert first + spanish < 200_000, "the first load of who reads Spanish"
+
+
+def test_a_page_that_is_not_built_says_how_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pages, "DIST", tmp_path)
+    front = pages.pages.__wrapped__()["/"]
+    assert front.media_type == "text/plain"
+    assert b"make web" in front.content
 
 
 def test_the_description_names_every_route(api: Api) -> None:

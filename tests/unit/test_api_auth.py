@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from agent.api.access import FORM, LOGIN
-from agent.api.auth import _LETTERS, cookie_header
+from agent.api.auth import _LETTERS, Caller, DeniedError, cookie_header
 from agent.api.logins import ACCESS_S, COOKIE_IDLE_S, LOGIN_S, MAX_LOGINS_OF_USER
 from agent.api.passwords import MAX_WAITING, BusyError, Passwords
 from agent.api.users import Role, UserBook, UserError
@@ -210,7 +210,7 @@ def test_only_a_few_wait_for_their_password_to_be_checked() -> None:
     passwords = Passwords()
 
     async def main() -> None:
-        async with passwords.turn(), asyncio.timeout(5):
+        async with passwords.turn(), asyncio.timeout(60):
             waiting = [asyncio.create_task(take()) for _ in range(MAX_WAITING - 1)]
             await asyncio.sleep(0)
             with pytest.raises(BusyError):
@@ -270,6 +270,46 @@ def test_a_refresh_token_is_good_once_and_its_reuse_ends_the_log_in(rig: Rig) ->
     for tokens in (first, second, third):
         problem(rig.call("GET", "/api/signals", token=tokens["access_token"]), 401)
     assert refresh(rig, other["refresh_token"]).status_code == 200, "another log-in of the same user goes on"
+
+
+@pytest.mark.parametrize("beside", ["refresh", "log out", "remove"])
+def test_a_log_in_that_ends_while_it_is_refreshed_gives_no_tokens(rig: Rig, beside: str) -> None:
+    """Trial t3: of several refreshes with one token one was a KeyError, as was one beside a log-out."""
+    tokens = rig.tokens_of()
+    name = tokens["refresh_token"].partition(".")[0]
+
+    async def other() -> None:
+        if beside == "refresh":
+            await rig.auth.refresh(tokens["refresh_token"], ELSEWHERE)
+        elif beside == "log out":
+            await rig.auth.log_out(Caller("viewer", Role.VIEWER, "", name))
+        else:
+            rig.auth.users.remove("viewer")
+
+    async def main() -> tuple[object, object]:
+        renewing = rig.auth.refresh(tokens["refresh_token"], ELSEWHERE)
+        return await asyncio.gather(renewing, other(), return_exceptions=True)
+
+    renewed, ended = asyncio.run(main())
+    for found in (renewed, ended) if beside == "refresh" else (renewed,):
+        assert isinstance(found, DeniedError), found
+        assert (found.status, "log-in has ended" in found.reason) == (401, True)
+    problem(refresh(rig, tokens["refresh_token"]), 401)
+    problem(rig.call("GET", "/api/signals", token=tokens["access_token"]), 401)
+    reused = [one for one in rig.audit() if one[1] == "refresh"]
+    assert len(reused) == (beside == "refresh"), "a token that came twice is told, once"
+
+
+@pytest.mark.parametrize("cookie", [False, True])
+def test_a_user_who_goes_during_the_log_in_is_not_logged_in(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, *, cookie: bool
+) -> None:
+    def audit(who: str | None, *_: object, **__: object) -> None:  # told when the password was right
+        rig.auth.users.remove(str(who))
+
+    monkeypatch.setattr(rig.auth, "audit", audit)
+    body = {"username": "viewer", "password": PASSWORD, "cookie": cookie}
+    problem(rig.call("POST", LOGIN, json=body), 401, "ended while it was made")
 
 
 @pytest.mark.parametrize("token", ["", ".", "x", "x.y", "." * 200, "é.ñ", "a" * 32 + ".b"])
@@ -338,6 +378,16 @@ def test_log_ins_of_a_user_are_bounded_oldest_first(rig: Rig) -> None:
     problem(refresh(rig, tokens[0]["refresh_token"]), 401)
     assert refresh(rig, tokens[1]["refresh_token"]).status_code == 200
     assert len(json.loads((rig.folder / "logins.json").read_text())["logins"]) == MAX_LOGINS_OF_USER
+
+
+def test_a_log_in_that_is_one_too_many_of_its_user_and_of_all_goes_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("MAX_LOGINS", "MAX_LOGINS_OF_USER"):
+        monkeypatch.setattr(f"agent.api.logins.{bound}", 1)
+    first, second = rig.tokens_of(), rig.tokens_of()
+    problem(refresh(rig, first["refresh_token"]), 401)
+    assert refresh(rig, second["refresh_token"]).status_code == 200
 
 
 def cookie_of(rig: Rig, user: str = "operator") -> str:
@@ -435,7 +485,8 @@ def test_users_are_added_changed_and_taken_out(rig: Rig) -> None:
     added = rig.call("POST", "/api/users", Role.ADMIN, json=new)
     assert (added.status_code, added.json()) == (201, {"username": "luis", "role": "viewer", "tokens": []})
     problem(rig.call("POST", "/api/users", Role.ADMIN, json=new), 409, "of that name")
-    problem(rig.call("POST", "/api/users", Role.ADMIN, json=new | {"username": "../x"}), 409, "can't be used")
+    for name in ("../x", "ñ"):  # trial s5: they were a 409
+        problem(rig.call("POST", "/api/users", Role.ADMIN, json=new | {"username": name}), 422, "can't be used")
     problem(rig.call("POST", "/api/users", Role.ADMIN, json=new | {"password": "luis"}), 422)
     problem(rig.call("POST", "/api/users", Role.ADMIN, json=new | {"role": "root"}), 422)
     token = rig.tokens_of("luis")["access_token"]
@@ -482,6 +533,7 @@ def test_machines_have_tokens_that_are_shown_once(rig: Rig) -> None:
     assert token.startswith("enl_")
     assert token not in (rig.folder / "users.json").read_text()
     problem(rig.call("POST", "/api/users/operator/tokens", Role.ADMIN, json={"label": "grafana 1"}), 409)
+    problem(rig.call("POST", "/api/users/operator/tokens", Role.ADMIN, json={"label": "ñ"}), 422, "can't be used")
     problem(rig.call("POST", "/api/users/nobody/tokens", Role.ADMIN, json={"label": "x"}), 404)
     listed = rig.call("GET", "/api/users", Role.ADMIN).json()["items"][1]["tokens"]
     assert [one["label"] for one in listed] == ["tests", "grafana 1"]

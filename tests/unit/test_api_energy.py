@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,8 @@ from agent.api.users import Role
 from agent.api.view import PostedEnergy
 from agent.insight.postings import MAX_KWH
 from agent.insight.recommendations import Evidence, Recommendation
+from agent.insight.service import InsightSettings
+from agent.insight.tariff import Band, tariff_of
 from agent.store.rollup import HOUR_US
 from tests.posted_site import DAY_US, NOON_US, WAIT_S, PostedSite, at, posted_site
 from tests.unit.api_rig import Json, problem
@@ -115,6 +118,7 @@ def test_devices_have_accounts_of_their_own(site: PostedSite) -> None:
         (posting(0, MAX_KWH + 1), "kwh"),
         (posting(0, float("nan")), "kwh"),
         ({**posting(0, 1), "kwh": "1"}, "kwh"),
+        ({**posting(0, 1), "kwh": True}, "kwh"),
         ({**posting(0, 1), "timestamp": "2026-11-18T12:00:00"}, "offset"),
         ({**posting(0, 1), "timestamp": "soon"}, "no time"),
         ({**posting(0, 1), "unit": "Wh"}, "unit"),
@@ -196,6 +200,39 @@ def test_recommendations_are_paged_and_filtered(steady: PostedSite, monkeypatch:
     assert (second["total"], [one["id"] for one in second["items"]]) == (4, ["shift:ac2"])
 
 
+def test_what_energy_is_reckoned_with_is_told(site: PostedSite) -> None:
+    assert site.get("/api/energy/settings") == {
+        "grid": None, "timezone": "UTC", "currency": "", "prices": [], "export_price_per_kwh": None,
+    }  # fmt: skip
+    night, day = Band(tuple(range(7)), 0, 360, 1.12), Band(tuple(range(7)), 360, 1440, 2.34)
+    zone = ZoneInfo("America/Mexico_City")
+    site.insight.configure(
+        InsightSettings(zone, tariff_of("MXN", [night, day], export_price_per_kwh=0.85), grid="main")
+    )
+    found = site.get("/api/energy/settings")
+    assert (found["grid"], found["timezone"], found["currency"]) == ("main", "America/Mexico_City", "MXN")
+    assert found["export_price_per_kwh"] == 0.85
+    assert len(found["prices"]) == 14
+    assert found["prices"][:2] == [
+        {"from_min": 0, "to_min": 360, "price_per_kwh": 1.12},
+        {"from_min": 360, "to_min": 1440, "price_per_kwh": 2.34},
+    ]
+    assert found["prices"][-1]["to_min"] == 7 * 1440
+
+
+def test_what_energy_costs_is_told_to_who_asks(site: PostedSite) -> None:
+    energy(site, posting(-2, 1.5), posting(-1, 0.5))
+    assert site.get(f"/api/energy?device=ac1{DAY}&cost=true")["cost"] is None, "there is no tariff"
+    night, day = Band(tuple(range(7)), 0, 600, 1), Band(tuple(range(7)), 600, 1440, 3)
+    site.insight.configure(InsightSettings(ZoneInfo("UTC"), tariff_of("EUR", [night, day])))
+    for bucket in ("hour", "day", "month"):
+        assert site.get(f"/api/energy?device=ac1&bucket={bucket}{DAY}&cost=true")["cost"] == 6.0, bucket
+    assert site.get(f"/api/energy?device=ac1{DAY}")["cost"] is None, "nobody asked"
+    energy(site, posting(0, 1))
+    assert site.get(f"/api/energy?device=ac1{DAY}&cost=true")["cost"] == 9.0, "what was added counts at once"
+    assert site.get(f"/api/energy?device=ac1&direction=export{DAY}&cost=true")["cost"] is None
+
+
 def test_stations_are_counted(steady: PostedSite) -> None:
     found = steady.get("/api/stations/stats")
     # 16 A on three phases of 230 V is what the first can be set to; nobody knows the power of the second, which is off.
@@ -215,6 +252,20 @@ def test_rows_that_were_dropped_for_their_age_are_no_reason_to_count_twice(site:
     site.store.maintain().result(WAIT_S)
     refused = problem(site.rig.call("POST", "/api/energy", Role.OPERATOR, json=posting(-1, 1)), 422, "too old")
     assert len(refused["errors"]) == 1
+
+
+def test_old_consumption_is_moved_over_in_the_order_of_time_however_old_it_is(site: PostedSite) -> None:
+    """As ``docs/compat.md`` says. Raw readings are kept for 30 days here, minutes for two years."""
+    days = (-1000, -800, -100, 0)
+    for day in days:
+        assert energy(site, posting(24 * day, 1 - day))["inserted"] == 1
+    problem(site.rig.call("POST", "/api/energy", Role.OPERATOR, json=posting(-50 * 24, 1)), 422, "too old")
+    for _ in range(3):
+        site.store.maintain().result(WAIT_S)
+        site.clock.advance(DAY_US / 1e6)
+    site.restart()
+    found = site.get(f"/api/energy?device=ac1&bucket=month&from={at(-1005 * 86_400)}&to={at(86_400)}")
+    assert [one["wh"] for one in found["periods"] if one["wh"]] == [1000 * (1 - day) for day in days]
 
 
 _HOUR = st.integers(-20, 0)

@@ -14,6 +14,7 @@ from agent.api.jsonfile import JsonFile
 from agent.api.throttle import Throttle, TooFastError
 from agent.api.users import MAX_TOKENS, Role, UserBook, UserError, _Users
 from agent.cli.main import main
+from agent.cli.user import _make
 from agent.core.clock import FakeClock
 from agent.core.errors import StoreError
 
@@ -199,3 +200,46 @@ def test_users_on_the_command_line(
     assert [user.name for user in book.all()] == ["ana"]
     assert enlace(monkeypatch, "list", "--data-dir", str(tmp_path / "none")) == 78
     assert not (tmp_path / "none").exists()
+
+
+def test_the_first_user_may_come_before_the_first_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``add`` makes the folder, as ``run`` would have; nothing else does, nor does a password that is none."""
+    folder = tmp_path / "var" / "enlace"
+    add = ("add", "ana", "--role", "admin", "--password-stdin", "--data-dir", str(folder))
+    for verb in (["passwd", "ana", "--password-stdin"], ["list"], ["remove", "ana"], ["token", "ana"]):
+        assert enlace(monkeypatch, *verb, "--data-dir", str(folder), stdin="a few words of mine\n") == 78
+        assert "there is no such folder" in capsys.readouterr().err
+    assert enlace(monkeypatch, *add, stdin="ana\n") == 2
+    assert not folder.parent.exists()
+    assert enlace(monkeypatch, *add, stdin="a few words of mine\n") == 0
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert UserBook(folder).set_up
+    (tmp_path / "file").touch()
+    assert enlace(monkeypatch, *add[:-1], str(tmp_path / "file"), stdin="a few words of mine\n") == 78
+    assert "there is no such folder" in capsys.readouterr().err
+    below = tmp_path / "file" / "enlace"
+    assert enlace(monkeypatch, *add[:-1], str(below), stdin="a few words of mine\n") == 78
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_folders_that_root_makes_belong_to_who_may_make_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the gateway, which has a user of its own, could not write there."""
+    owners: dict[int, int] = {}
+
+    def fchown(handle: int, user: int, _: int) -> None:
+        owners[os.fstat(handle).st_ino] = user
+
+    real = Path.stat
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = real(path, follow_symlinks=follow_symlinks)
+        owner = 4711 if path == tmp_path else owners.get(found.st_ino, found.st_uid)
+        return os.stat_result((*found[:4], owner, *found[5:]))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", fchown)
+    monkeypatch.setattr(Path, "stat", stat)
+    _make(tmp_path / "var" / "enlace")
+    assert [owners[real(tmp_path / one).st_ino] for one in ("var", "var/enlace")] == [4711, 4711]

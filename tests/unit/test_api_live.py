@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from agent.api import live
-from agent.api.live import HEARTBEAT_S, MAX_STREAMS, MIN_GAP_S, LiveStreams
+from agent.api.live import HEARTBEAT_S, MAX_STREAMS, MIN_GAP_S, NEWS_S, LiveStreams
 from agent.api.models import ValueOut, value_fields
 from agent.core.clock import FakeClock
 from agent.core.model import Batch
@@ -19,7 +19,8 @@ class Rig:
     def __init__(self) -> None:
         self.clock = FakeClock(START_US)
         self.view = FakeView(self.clock)
-        self.streams = LiveStreams(self.view, self.clock)
+        self.newest = 7
+        self.streams = LiveStreams(self.view, self.clock, lambda: self.newest)
         self.open: list[AsyncGenerator[str, None]] = []
 
     def stream(self, device: str | None = None) -> AsyncGenerator[str, None]:
@@ -116,14 +117,64 @@ def test_one_device_only() -> None:
     run(test)
 
 
-def test_silence_is_filled_with_comments() -> None:
+async def quiet(rig: Rig, stream: AsyncGenerator[str, None], seconds: float) -> str:
+    """The next event, which must come when so many seconds have passed with nothing to tell, looked at each second."""
+    waiting = asyncio.ensure_future(anext(stream))
+    await settle()
+    for _ in range(round(seconds / NEWS_S) - 1):
+        rig.clock.advance(NEWS_S)
+        await settle()
+        assert not waiting.done()
+    rig.clock.advance(NEWS_S)
+    await settle()
+    assert waiting.done()
+    return await waiting
+
+
+def test_silence_is_filled_with_beats() -> None:
     async def test(rig: Rig) -> None:
         stream = rig.stream()
         await rig.after(0, stream)
         for _ in range(3):
-            beat = await rig.after(HEARTBEAT_S, stream)
-            assert beat.startswith(":")
-            assert beat.endswith("\n\n")
+            beat = await quiet(rig, stream, HEARTBEAT_S)
+            assert beat.startswith('event: beat\ndata: {"time": "20')
+            assert beat.endswith('Z"}\n\n')
+
+    run(test)
+
+
+def test_readings_of_others_are_no_reason_to_be_silent() -> None:
+    async def test(rig: Rig) -> None:
+        stream = rig.stream("meter1")
+        await rig.after(0, stream)
+        waiting = asyncio.ensure_future(anext(stream))
+        for _ in range(round((HEARTBEAT_S + NEWS_S) / MIN_GAP_S)):
+            rig.view.put((SOC, 1))
+            await settle()
+            rig.clock.advance(MIN_GAP_S)
+            await settle()
+        assert waiting.done()
+        assert (await waiting).startswith("event: beat")
+
+    run(test)
+
+
+def test_news_of_the_ledger_are_told_once_and_no_faster_than_people_look() -> None:
+    async def test(rig: Rig) -> None:
+        stream = rig.stream()
+        await rig.after(0, stream)
+        for number in range(8, 12):
+            rig.newest = number
+        assert await quiet(rig, stream, NEWS_S) == 'event: news\ndata: {"newest": 11}\n\n'
+        rig.view.put((SOC, 81))
+        rig.newest = 12
+        assert parse(await rig.after(0, stream)) == ("change", {"battery1.soc_pct": 81})
+        waiting = asyncio.ensure_future(anext(stream))
+        for seconds in (0, MIN_GAP_S, NEWS_S):
+            assert not waiting.done()
+            rig.clock.advance(seconds)
+            await settle()
+        assert await waiting == 'event: news\ndata: {"newest": 12}\n\n'
 
     run(test)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.api.auth import EVENTS_BUCKET, EVENTS_REFILL_S
-from agent.api.log_routes import OURS, LogLevel
+from agent.api.log_level import OURS, LogLevel
 from agent.api.passwords import FILE, LEAST_S, MOST_S, Cost, CostBook, Passwords, choose
 from agent.api.throttle import GUESSES_AN_HOUR, MAX_PLACES, Throttle
 from agent.api.users import Role, UserBook

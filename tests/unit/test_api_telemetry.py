@@ -16,7 +16,9 @@ from agent.core.errors import StoreError
 from agent.core.points import POINTS
 from agent.posted import MAX_POINTS, SLICE
 from agent.store.posting import Fate, Posting
-from tests.posted_site import DAY_US, NOON_US, SECOND_US, VIN, PostedSite, at, posted_site, row
+from agent.store.settings import DAY_S, StoreSettings
+from tests import posted_site as posted_site_module
+from tests.posted_site import DAY_US, NOON_US, SECOND_US, VIN, WAIT_S, PostedSite, at, posted_site, row
 from tests.unit.api_rig import Json, problem
 
 FULL: Json = {
@@ -134,6 +136,25 @@ def test_a_bad_row_says_why_and_spoils_no_other(steady: PostedSite, bad: object,
 
 def test_the_bounds_of_time_are_inside(site: PostedSite) -> None:
     assert site.post(row(300), row(-30 * 86_400))["inserted"] == 2
+
+
+@pytest.mark.parametrize("before_s", [400 * DAY_S, 30 * DAY_S])
+def test_old_rows_are_moved_over_where_raw_readings_are_kept_so_long_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_s: float
+) -> None:
+    """As ``docs/compat.md`` says: what was too old once remains so, for nobody knows any more whether it was stored."""
+    monkeypatch.setattr(posted_site_module, "SETTINGS", StoreSettings(raw_age_s=before_s))
+    with posted_site(tmp_path) as site:
+        for _ in range(2):  # ages are believed when the clock has run straight for a while
+            site.store.maintain().result(WAIT_S)
+            site.clock.advance(DAY_S)
+        monkeypatch.setattr(posted_site_module, "SETTINGS", StoreSettings(raw_age_s=400 * DAY_S))
+        site.restart()
+        answer = site.post(row(-300 * DAY_S), row())
+        assert [one["detail"] for one in answer["errors"]] == (
+            [] if before_s == 400 * DAY_S else ["`ts` is too old: raw readings from then are no longer kept"]
+        )
+        assert answer["inserted"] + len(answer["errors"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -282,3 +303,25 @@ def test_no_bytes_are_a_bug(body: bytes) -> None:
         return
     items = json.loads(body.decode("utf-8-sig"))
     assert len(found.good) + len(found.bad) == len(items)
+
+
+def test_a_device_that_was_taken_out_is_back_when_something_is_posted_of_it(site: PostedSite) -> None:
+    site.post(row(soc=81), {"device": "pack-7", "ts": at(), "values": {"soc_pct": 55}})
+
+    def listed() -> list[str]:
+        items = site.rig.call("GET", "/api/devices", Role.VIEWER).json()["items"]
+        return [one["id"] for one in items if one["kind"] == "posted"]
+
+    assert listed() == [VIN, "pack-7"]
+    assert site.rig.call("GET", f"/api/devices/{VIN}/latest", Role.VIEWER).json()["device"]["kind"] == "posted"
+    problem(site.rig.call("DELETE", "/api/devices/nobody", Role.ADMIN), 404)
+    assert site.rig.call("DELETE", f"/api/devices/{VIN}", Role.ADMIN).status_code == 204
+    assert site.posted.devices() == ["pack-7"]
+    site.restart()
+    assert site.posted.devices() == ["pack-7"], "also after a start"
+    assert site.stored(VIN, "soc_pct") == [(0, 81)], "what it told is kept"
+    assert site.post(row(), row(1, soc=82))["duplicates"] == 1
+    assert site.posted.devices() == [VIN, "pack-7"]
+    site.restart()
+    assert site.posted.devices() == [VIN, "pack-7"]
+    assert site.stored(VIN, "soc_pct") == [(0, 81), (1, 82)]

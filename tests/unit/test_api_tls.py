@@ -1,12 +1,15 @@
 """The certificates of the local API: made, renewed, read again; and which configuration has TLS."""
 
 import datetime as dt
+import errno
 import ipaddress
+import os
 import shutil
 import socket
 import ssl
 import stat
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from cryptography import x509
@@ -272,11 +275,17 @@ def test_what_is_watched_are_the_gateways_own_certificates(tmp_path: Path) -> No
     assert watched(uplink) == [Path("/b.pem")]
 
 
-def test_the_machine_knows_its_own_names() -> None:
+def test_the_machine_knows_its_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "if_nameindex", no_netlink)
     names = machine_names()
     assert {"localhost", "127.0.0.1", "::1", socket.gethostname().lower()} <= set(names)
     for name in names[3:]:
         ipaddress.ip_address(name)
+
+
+def no_netlink() -> NoReturn:
+    """As for the service, whose unit allows no such socket."""
+    raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
 
 
 def api_of(text: str) -> tuple[Api | None, str]:

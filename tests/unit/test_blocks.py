@@ -65,6 +65,19 @@ def test_any_rows_come_back(rows: list[Row], split: bool) -> None:  # noqa: FBT0
     assert through_numpy(data) == by_signal(rows)
 
 
+@given(st.lists(rows_strategy.map(lambda rows: rows[0]), min_size=1, max_size=80, unique_by=lambda row: row[0]))
+@settings(max_examples=200, deadline=None)
+def test_a_block_of_one_reading_is_read_as_signal_by_signal(rows: list[Row]) -> None:
+    """Many columns of one row each have a way of their own; with the signals named they go the long one."""
+    for split in (False, True):
+        data = pack(rows, split=split)
+        columns = decode(data)
+        assert columns == decode(data, {row[0] for row in rows})
+        assert list(decode_rows(data)) == by_signal(rows) == through_numpy(data)
+        at = {column.signal: column.times_us for column in columns}
+        assert len({id(times) for times in at.values()}) == len({times[0] for times in at.values()})
+
+
 @given(rows_strategy, st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_one_signal_can_be_read_alone(rows: list[Row], split: bool) -> None:  # noqa: FBT001 - as above
@@ -179,6 +192,35 @@ def test_believable_directories_with_absurd_vectors_take_no_memory(data: st.Data
     finally:
         tracemalloc.stop()
     assert peak < 3 * 100 * core.MAX_ROWS
+
+
+def _block(vectors: list[tuple[int, int, int, int]], columns: list[tuple[int, int, int]], body: bytes) -> bytes:
+    """A block with tables as they stand here: (n, first, base, width) and (signal, time vector, invalid vector + 1)."""
+    tables = b"".join(
+        core.TABLE.pack(0, 8) + np.array(table, "<i8").view(np.uint8).reshape(-1, 8).T.tobytes()
+        for table in (*zip(*vectors, strict=True), *zip(*columns, strict=True))
+    )
+    directory = core.COUNTS.pack(len(vectors), len(columns)) + tables
+    rows = sum(n for n, _, _, _ in vectors[-len(columns) :])
+    head = core.HEADER.pack(core.MAGIC, core.VERSION, 0, rows, 1000, len(directory))
+    return head + zlib.compress(directory + body)
+
+
+@pytest.mark.parametrize("width", [9, 1 << 40, -1])
+def test_a_width_that_no_word_has_is_damage(width: int) -> None:
+    size = max(min(width, 9), 0)
+    data = _block([(2, 0, 1, 0), (2, 5, 0, width)], [(1, 0, 0)], bytes(size))
+    with pytest.raises(BlockError):
+        decode(data)
+    with pytest.raises(BlockError):
+        unpack(data)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_vector_that_is_times_and_words_is_each(n: int) -> None:
+    """No writer makes it, and no reader may take times for words."""
+    data = _block([(n, 7, 0, 0), (n, 5, 2, 0)], [(1, 1, 0)], b"")
+    assert list(decode_rows(data)) == through_numpy(data) == [(1, 1005 + 2 * i, 5 + 2 * i) for i in range(n)]
 
 
 def test_a_small_block_can_not_claim_more_rows_than_allowed() -> None:

@@ -2,14 +2,17 @@
 
 import socket
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from agent.cli.check import frame_bits
 from agent.cli.main import main
 from agent.core.clock import FakeClock
+from agent.findings import frame_bits
 from agent.store.db import Store
 from drivers.codec.dbc_model import MessageDef
+
+pytestmark = pytest.mark.usefixtures("room_on_disk")
 
 
 def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], device: str, **keys: str) -> tuple[int, list[str]]:
@@ -47,11 +50,36 @@ def test_a_database_that_would_be_moved_aside_is_told_before(
     (tmp_path / "data").mkdir()
     Store.open(tmp_path / "data" / "enlace.db", FakeClock()).close()
     code, found = check(tmp_path, capsys, BATTERY % 500_000)
-    assert (code, found) == (0, ["info: data/enlace.db holds 0 signals, 0 blocks, 0 events"])
+    assert (code, found) == (0, ["info: site.yaml:1:11: data/enlace.db holds 0 signals, 0 blocks, 0 events"])
     (tmp_path / "data" / "enlace.db").write_bytes(b"nonsense" * 1000)
     code, found = check(tmp_path, capsys, BATTERY % 500_000)
     assert code == 0
     assert found[0].startswith("warning: site.yaml:1:11: the next start will move the database aside")
+
+
+def test_an_interface_that_is_not_there_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_netlink() -> NoReturn:
+        raise OSError("the service may not use it")
+
+    monkeypatch.setattr(socket, "if_nameindex", no_netlink)
+    code, found = check(tmp_path, capsys, "{id: a, driver: can, channel: nocan7, profile: demo_pack}")
+    assert (code, len(found)) == (0, 1)
+    assert "this machine has no interface nocan7 now" in found[0]
+    assert check(tmp_path, capsys, "{id: a, driver: can, channel: lo, profile: demo_pack}") == (0, [])
+
+
+def test_a_kernel_without_that_kind_of_address_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(family: int) -> NoReturn:
+        raise OSError(97, f"no family {family:d}")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    code, found = check(tmp_path, capsys, BATTERY % 500_000, api='{listen: "[::1]:0"}')
+    assert (code, len(found)) == (0, 1)
+    assert f"::1:0 can't be listened on now: no family {socket.AF_INET6:d}" in found[0]
 
 
 def test_an_address_beyond_the_machine_has_tls_or_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,6 +111,13 @@ def test_files_of_the_uplink_are_read(tmp_path: Path, capsys: pytest.CaptureFixt
             "info: site.yaml:4:18: commands are taken: whoever may publish to enlace/test/command",
         ),
         ('{broker: "mqtt://127.0.0.1"}', "info: site.yaml:4:18: commands are taken: "),
+        (
+            '{broker: "mqtts://broker", configure: yes}',
+            (
+                "info: site.yaml:4:18: commands are taken: whoever may publish to enlace/test/command "
+                "switches stations and may change this file"
+            ),
+        ),
         ('{broker: "mqtt://broker"}', "info: site.yaml:4:18: no commands are taken: without TLS"),
         ('{broker: "mqtt://broker", commands: yes}', "warning: site.yaml:4:18: commands are taken without TLS"),
         ('{broker: "mqtts://broker", commands: no}', ""),

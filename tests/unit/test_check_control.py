@@ -6,6 +6,8 @@ import pytest
 
 from agent.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("room_on_disk")
+
 HEAD = """\
 data_dir: {folder}/data
 site: {{id: test, import_limit_a: 63}}

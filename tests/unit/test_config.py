@@ -13,8 +13,9 @@ from agent.config import (
     load_config,
     read_config,
 )
-from agent.config_api import split_address
+from agent.config_api import Api, split_address
 from agent.core.errors import ConfigError
+from agent.yamlfile import Section
 
 GOOD = """\
 site: {id: depot-7, name: Depot 7, timezone: America/Mexico_City, import_limit_a: 63}
@@ -45,6 +46,18 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert config.data_dir == Path("/var/lib/enlace")
 
 
+@pytest.mark.parametrize(
+    ("written", "read_as"), [("a.dbc", ("a.dbc",)), ("[a.dbc]", ("a.dbc",)), ("[a.dbc, b.dbc]", ("a.dbc", "b.dbc"))]
+)
+def test_dbc_files_are_one_or_a_list(tmp_path: Path, written: str, read_as: tuple[str, ...]) -> None:
+    device = f"{{id: bms, driver: can, channel: can0, dbc: {written}}}"
+    config, problems = read(tmp_path, f"site: {{id: a}}\ndevices: [{device}]\n")
+    assert not problems
+    assert config is not None
+    assert isinstance(config.devices[0], CanDevice)
+    assert config.devices[0].dbc == read_as
+
+
 def test_an_empty_device_list_is_a_site(tmp_path: Path) -> None:
     config, problems = read(tmp_path, "site: {id: a}\n")
     assert not problems
@@ -55,7 +68,11 @@ def test_an_empty_device_list_is_a_site(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("driver: can", "driver: knx", "site.yaml:4:28: `driver` must be one of can"),
+        (
+            "driver: can",
+            "driver: knx",
+            "site.yaml:4:28: `driver` must be one of can, modbus, serial_meter, ocpp, not the text 'knx'",
+        ),
         ("profile:", "profil:", "site.yaml:4:70: unknown key `profil`; did you mean `profile`?"),
         (", profile: pylontech_lv", "", "nothing says how to decode it; add `profile:`"),
         ("channel: can0, ", "", "channel"),
@@ -84,6 +101,8 @@ def test_each_kind_of_mistake_is_named_and_located(tmp_path: Path, old: str, new
     assert any(expected in problem for problem in problems), problems
     assert all(problem.startswith("site.yaml:") for problem in problems)
     assert "secret" not in "".join(problems)
+    # The description of the list around it helps nobody.
+    assert "may be empty" not in "".join(problems)
 
 
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
@@ -94,7 +113,30 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
 def test_two_devices_of_one_id(tmp_path: Path) -> None:
     line = GOOD.splitlines()[3]
     _, problems = read(tmp_path, GOOD.replace(line, f"{line}\n{line}"))
+    assert problems[0].startswith("site.yaml:5:")
     assert "two devices are called `battery1`" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "words"),
+    [
+        ("devices:\n- {id: gateway, driver: ocpp, charge_point_id: a}", "4:8", "can be called `gateway`"),
+        (
+            "devices:\n- {id: a, driver: ocpp, charge_point_id: x}\n- {id: b, driver: ocpp, charge_point_id: x}",
+            "5:42",
+            "same charge_point_id",
+        ),
+        ("load_management: {meter: grid}", "3:18", "needs the limit"),
+        ("insight: {grid: nobody}", "3:17", "insight names `nobody`"),
+        ('alarms:\n- {id: hot, when: "a.b > 1", notify: [ops]}', "4:38", "tells `ops`"),
+    ],
+)
+def test_what_two_sections_say_together_is_found_at_one_of_them(
+    tmp_path: Path, more: str, place: str, words: str
+) -> None:
+    _, (problem,) = read(tmp_path, f"data_dir: /tmp\nsite: {{id: depot-7}}\n{more}\n")
+    assert problem.startswith(f"site.yaml:{place}: ")
+    assert words in problem
 
 
 def test_the_environment_overrides_scalars(tmp_path: Path) -> None:
@@ -121,6 +163,15 @@ def test_each_variable_names_one_key() -> None:
     assert names["ENLACE_UPLINK_BROKER"] == ("uplink", "broker")
     assert len(set(names.values())) == len(names)
     assert not [path for path in names.values() if path[0] == "devices"]
+
+
+def test_no_variable_overrides_a_key_of_a_list() -> None:
+    """Commanders were a list where all others are tuples: two variables were documented that could not work."""
+    models = [Section]
+    for model in models:
+        models += [one for one in model.__subclasses__() if one.__module__.startswith("agent.")]  # not of other tests
+        for name, field in model.model_fields.items():
+            assert "list[" not in str(field.annotation), f"{model.__name__}.{name}"
 
 
 def test_dotenv_lines(tmp_path: Path) -> None:
@@ -193,3 +244,17 @@ def test_a_primary_address_may_be_written_without_quotes(tmp_path: Path, written
     (meter,) = config.devices
     assert isinstance(meter, SerialMeterDevice)
     assert meter.settings().address == "5"
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("0.0.0.0:8080", "https://127.0.0.1:8080"),
+        ("[::]:443", "https://[::1]:443"),
+        ("[::1]:8080", "http://[::1]:8080"),
+        ("192.168.1.5:0", "https://192.168.1.5:0"),
+    ],
+)
+def test_this_machine_knows_its_own_door(listen: str, url: str) -> None:
+    assert Api.model_validate({"listen": listen}).own_url == url

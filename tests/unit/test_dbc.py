@@ -178,6 +178,14 @@ def test_a_file_cut_off_anywhere_gives_what_stands_before_the_cut() -> None:
     assert "cut off" in cut.findings[-1].hint
 
 
+@pytest.mark.parametrize("data", [b"correct horse battery staple\n", b'BU_ "correct horse" : battery'])
+def test_a_file_that_is_no_dbc_is_not_repeated(data: bytes) -> None:
+    told = load_dbc(data, "password")
+    assert [str(one) for one in told.findings] == [
+        "password:0: error: no DBC statement in this file (is it a DBC file?)"
+    ]
+
+
 def test_missing_sections_are_fine() -> None:
     dbc = load('BO_ 1 A: 8 X\n SG_ s : 0|8@1+ (1,0) [0|0] "" X')
     assert (names(dbc), dbc.findings) == (["A.s"], ())

@@ -45,7 +45,7 @@ def _compiled(name: str) -> Callable[[object], object]:
     return check
 
 
-CHECKS = {name: _compiled(name) for name in ("command", "command_result")}
+CHECKS = {name: _compiled(name) for name in ("ack", "command", "command_result")}
 
 
 def said(command_id: str = "c1", **changes: object) -> dict[str, object]:
@@ -590,7 +590,7 @@ def test_who_may_command(url: str, commands: str, takes: bool) -> None:  # noqa:
 def test_the_page_shows_what_the_schemas_say() -> None:
     page = (ROOT / "docs" / "mqtt.md").read_text()
     blocks = re.findall(r"```json (\w+)\n(.*?)```", page, re.DOTALL)
-    assert {name for name, _ in blocks} == {"command", "command_result"}
+    assert {name for name, _ in blocks} == {"ack", "command", "command_result"}
     for name, text in blocks:
         CHECKS[name](json.loads(text))
         if name == "command":

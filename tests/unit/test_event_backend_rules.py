@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,9 @@ class Server:
     def __init__(self, **ends: str | None) -> None:
         self.states = dict.fromkeys(ends, "pending")
         self.ends = ends
+        self.starts: dict[str, object] = {}
+        self.hurt: set[str] = set()  #: events, and lists, that it fails over
+        self.clock: FakeClock | None = None  #: that of who asks
         self.over: set[str] = set()  #: due to finish
         self.fate: list[str] = []
         self.asked: list[str] = []
@@ -43,8 +47,13 @@ class Server:
         await asyncio.sleep(0)
         self.asked.append(f"{method} {path}")
         fate = self.fate.pop(0) if self.fate else "ok"
+        if path.partition("/")[0] in self.hurt:
+            raise BackendError(op, "it answers HTTP 500", unsure=True)
         if fate == "down":
-            raise BackendError(op, "it can't be reached", unsure=True)
+            raise BackendError(op, "it can't be reached", unsure=True) from OSError()
+        if fate == "slow" and self.clock is not None:
+            self.clock.advance(SETTINGS.timeout_s)
+            raise BackendError(op, "no answer within 10 s", unsure=True)
         if fate == "denied":
             raise BackendError(op, "it refuses the token")
         if method == "GET":
@@ -64,7 +73,15 @@ class Server:
             for one, state in self.states.items()
             if (state == "pending" if path == "pending-start" else state == "started" and one in self.over)
         ]
-        return [{"id": one, "name": f"event {one}", "end_date": self.ends[one]} for one in wanted]
+        found = [{"id": one, "name": f"event {one}", "end_date": self.ends[one]} for one in wanted]
+        return [one | ({"start_date": self.starts[one["id"]]} if one["id"] in self.starts else {}) for one in found]
+
+
+class UnwatchedClock(FakeClock):
+    """One that nobody set."""
+
+    def trusted(self) -> bool:
+        return False
 
 
 class Site:
@@ -78,7 +95,7 @@ class Site:
         killer: Killer | None = None,
     ) -> None:
         self.server = server
-        self.clock = clock or FakeClock(NOON_US)
+        self.clock = server.clock = clock or FakeClock(NOON_US)
         self.notebook = FakeNotebook(killer, kept)
         self.recorded: list[Event] = []
         self.log: list[str] = []
@@ -187,6 +204,154 @@ def test_one_that_is_refused_holds_up_nobody_and_is_told_once() -> None:
 
 
 @pytest.mark.announced_warnings
+def test_one_that_the_server_fails_over_holds_up_nobody() -> None:
+    async def check() -> None:
+        site = Site(Server(a=None, b=None, c=None, d=None))
+        site.server.states |= {"c": "started", "d": "started"}
+        site.server.over, site.server.hurt = {"c", "d"}, {"a", "c"}
+        for _ in range(3):
+            await site.look()
+        assert site.log == ["start b"]
+        assert site.server.taken == ["b/start", "d/finish"]
+        assert "start event a: it answers HTTP 500" in site.backend.failing
+        site.server.hurt = {"c"}
+        await site.look()
+        assert "finish event c: it answers HTTP 500" in site.backend.failing
+        site.server.hurt = set()
+        await site.look()
+        assert site.log == ["start b", "start a"]
+        assert site.server.taken == ["b/start", "d/finish", "a/start", "c/finish"]
+        assert [one for one in site.told() if one in {"failed", "back"}] == ["failed", "back"]
+        assert site.backend.counters()["failed_total"] == 4
+
+    run(check)
+
+
+@pytest.mark.announced_warnings
+@pytest.mark.parametrize("hurt", ["pending-start", "pending-finish"])
+def test_a_list_that_can_not_be_had_holds_up_no_other(hurt: str) -> None:
+    async def check() -> None:
+        site = Site(Server(a=None, b=None))
+        site.server.states["b"], site.server.over, site.server.hurt = "started", {"b"}, {hurt}
+        await site.look()
+        assert site.server.taken == (["b/finish"] if hurt == "pending-start" else ["a/start"])
+        assert site.backend.failing == f"ask for {hurt}: it answers HTTP 500"
+        site.server.hurt = set()
+        await site.look()
+        assert sorted(site.server.taken) == ["a/start", "b/finish"]
+        assert [one for one in site.told() if one in {"failed", "back"}] == ["failed", "back"]
+
+    run(check)
+
+
+@pytest.mark.announced_warnings
+@pytest.mark.parametrize("fate", ["down", "denied"])
+def test_where_nobody_answers_one_event_is_tried_and_the_other_list_asked(fate: str) -> None:
+    async def check() -> None:
+        site = Site(Server(a=None, b=None, c=None, d=None))
+        site.server.states["d"], site.server.over = "started", {"d"}
+        await site.look("ok", fate)
+        assert site.server.asked == ["GET pending-start", "POST a/start", "GET pending-finish", "POST d/finish"]
+        await site.look("ok", "ok", fate)
+        assert site.server.asked[4:] == ["GET pending-start", "POST b/start", "POST c/start", "GET pending-finish"]
+        await site.look()
+        assert site.log == ["start b", "start a", "start c"]
+
+    run(check)
+
+
+@pytest.mark.announced_warnings
+def test_one_that_is_too_slow_has_its_thread_ended_before_the_other_list_is_asked() -> None:
+    async def check() -> None:
+        site = Site(Server(a=None, b=None))
+        looking = asyncio.ensure_future(site.look("ok", "slow"))
+        await settle()
+        assert site.server.asked == ["GET pending-start", "POST a/start"]
+        site.clock.advance(SETTINGS.timeout_s)
+        await looking
+        assert site.server.asked[2:] == ["GET pending-finish"]
+        await site.look()
+        assert site.log == ["start b", "start a"]
+
+    run(check)
+
+
+@pytest.mark.announced_warnings
+def test_what_is_due_to_finish_began_also_where_its_start_was_lost_just_now() -> None:
+    async def check() -> None:
+        site = Site(Server(a=None))
+        site.server.over = {"a"}
+        await site.look("ok", "lost")
+        assert (site.log, site.server.taken) == (["start a", "finish a"], ["a/start", "a/finish"])
+        assert [one for one in site.told() if one in {"started", "finished"}] == ["started", "finished"]
+
+    run(check)
+
+
+@pytest.mark.parametrize("start", ["2026-03-28T13:00:00Z", "2026-03-28T15:00:00+02:00"])
+def test_what_is_listed_before_its_time_is_waited_for(start: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def check() -> None:
+        site = Site(Server(a=None, b=at(1)))
+        site.server.starts = {"a": start}
+        site.server.states["b"], site.server.over = "started", {"b"}
+        for _ in range(2):
+            await site.look()
+        assert (site.server.taken, site.notebook.notes(NOTE), site.backend.failing) == ([], {}, "")
+        site.clock.advance(3597)
+        await site.look()
+        assert site.server.taken == []
+        site.clock.advance(1)  # as near as two clocks are
+        await site.look()
+        assert site.server.taken == ["a/start", "b/finish"]
+        assert len(caplog.messages) == 2, "one line for each list"
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["2026-03-28T13:00:00", "2026-03-29", "2026-03-28T12:00:01Z", "2020-01-01T00:00:00Z", "soon", "", None, 1 << 60],
+)
+def test_what_has_no_time_to_compare_is_due_because_it_is_listed(date: str | None) -> None:
+    async def check() -> None:
+        site = Site(Server(a=None, b=date))
+        site.server.starts = {"a": date}
+        site.server.states["b"], site.server.over = "started", {"b"}
+        await site.look()
+        assert site.server.taken == ["a/start", "b/finish"]
+
+    run(check)
+
+
+@pytest.mark.parametrize("clock", [UnwatchedClock(NOON_US), FakeClock()])
+def test_a_clock_that_is_not_believed_leaves_the_time_to_the_server(clock: FakeClock) -> None:
+    async def check() -> None:
+        site = Site(Server(a=None), clock)
+        site.server.starts = {"a": at(1)}
+        await site.look()
+        assert site.log == ["start a"]
+
+    run(check)
+
+
+@pytest.mark.announced_warnings
+def test_what_is_put_off_after_a_lost_start_may_yet_be_called_off() -> None:
+    async def check() -> None:
+        site = Site(Server(a=None))
+        await site.look("ok", "down")
+        site.server.starts = {"a": at(24)}
+        await site.look()
+        assert site.notebook.notes(NOTE) == {}
+        del site.server.states["a"]
+        await site.look()
+        assert (site.log, site.server.taken) == ([], [])
+
+    run(check)
+
+
+@pytest.mark.announced_warnings
 def test_a_token_that_is_refused_leaves_nothing_begun() -> None:
     async def check() -> None:
         site = Site(Server(a=None))
@@ -225,7 +390,7 @@ def test_what_goes_on_ends_at_its_time_without_a_network() -> None:
 
 def test_what_began_before_a_restart_goes_on_after_it() -> None:
     async def check() -> None:
-        site = Site(Server(a=at(5)))
+        site = Site(Server(a="2026-03-28T17:00:00"))
         await site.look()
         later = site.again()
         assert later.backend.going_on == site.backend.going_on

@@ -89,6 +89,29 @@ def test_energy_is_of_the_site_s_days() -> None:
     assert found.periods[0].wh == pytest.approx(2 * 7200 + 22 * 30, rel=0.01)
 
 
+def test_a_year_costs_what_its_hours_cost_and_what_is_given_earns() -> None:
+    one, _ = insight(site())
+    # Each day 14.4 kWh in the evening, 30 W in the other 22 hours: eight of them for 1, all else for 3.
+    day = 14.4 * 3 + 0.03 * (8 * 1 + 14 * 3)
+    year = one.cost("cp1", "month", MONDAY_US - 300 * DAY_US, NOW_US, "import")
+    assert year == pytest.approx(DAYS * day, rel=0.01)
+    assert one.cost("cp1", "hour", NOW_US - 2 * DAY_US, NOW_US - DAY_US, "import") == pytest.approx(day, rel=0.01)
+    assert one.cost("cp1", "day", MONDAY_US - 9 * DAY_US, MONDAY_US - DAY_US, "import") is None, "nothing is known"
+    assert one.cost("grid", "month", MONDAY_US, NOW_US, "export") is None, "nobody said what is paid for it"
+    flat = tariff_of("EUR", [Band(ALL, 0, 1440, 2)], export_price_per_kwh=0.5)
+    one.configure(InsightSettings(UTC, flat))
+    known = one.energy("cp1", "month", MONDAY_US, NOW_US).total_wh
+    assert known is not None
+    assert one.cost("cp1", "month", MONDAY_US, NOW_US, "import") == pytest.approx(known / 1000 * 2)
+    given = site()
+    given.register("pv1", every(HOUR_US, MONDAY_US, NOW_US), np.arange(DAYS * 24) * 1000.0, name="energy_export_wh")
+    sunny, _ = insight(given, InsightSettings(UTC, flat))
+    earned = sunny.cost("pv1", "month", MONDAY_US, NOW_US, "export")
+    assert earned == pytest.approx((DAYS * 24 - 1) * 0.5)
+    one.configure(InsightSettings(UTC))
+    assert one.cost("cp1", "month", MONDAY_US, NOW_US, "import") is None, "no tariff, no money"
+
+
 def test_answers_are_kept_for_a_minute_and_forgotten_with_the_settings() -> None:
     history = site()
     one, clock = insight(history)

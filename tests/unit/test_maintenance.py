@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.control.notes import GOOD_CLOCK_US
-from agent.core.clock import FakeClock
+from agent.core.clock import GOOD_CLOCK_US, FakeClock
 from agent.core.errors import CommandRejected, Refusal, StoreError
 from agent.core.model import Event, Kind, Session
 from agent.core.points import CHARGER_STATUS

@@ -14,10 +14,10 @@ from agent.api import metrics
 from agent.api.request_figures import NO_ROUTE
 from agent.api.tally import MAX_A_LOOK, Tally
 from agent.api.users import Role
-from agent.api.view import ChannelInfo, SitePorts
+from agent.api.view import SitePorts
 from agent.control.load_model import LoadStatus, PhaseLoad
 from agent.core.model import Event
-from agent.core.ports import StoredEvent
+from agent.core.ports import ChannelStatus, StoredEvent
 from docs import metrics as docs
 from tests.alarm_fakes import Rig as AlarmRig
 from tests.alarm_fakes import hot, low
@@ -46,8 +46,8 @@ class Feed:
 
 
 class Channels:
-    def status(self) -> list[ChannelInfo]:
-        return [ChannelInfo("night", 2, 3, 5, 7, 11, "", None, None)]
+    def status(self) -> list[ChannelStatus]:
+        return [ChannelStatus("night", 2, 3, 5, 7, 11, "", None, None)]
 
     async def test(self, channel_id: str) -> str:
         return ""

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from agent.core.clock import FakeClock
 from agent.core.errors import CommandRejected
 from agent.core.model import Event
-from cloud_sync.notify import ChannelSettings, Notifier
-from cloud_sync.notify_channel import MAX_ADDRESSES
-from cloud_sync.notify_news import MAX_AGE_S, MAX_WAITING, News, Waiting, compose, news_of
-from cloud_sync.notify_send import Message, redact, service
+from cloud_sync.notify.channel import MAX_ADDRESSES
+from cloud_sync.notify.news import MAX_AGE_S, MAX_WAITING, News, Waiting, compose, news_of
+from cloud_sync.notify.notifier import ChannelSettings, Notifier
+from cloud_sync.notify.send import Message, redact, service
 
 P = ParamSpec("P")
 T0_US = 1_700_000_000_000_000
@@ -80,7 +80,7 @@ class Rig:
 
     async def rest(self) -> None:
         """Until the notifier sleeps again, with nothing left to do."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             still = 0
             while still < 5:
                 await asyncio.sleep(0)
@@ -267,7 +267,7 @@ async def test_a_fault_is_told_at_its_edges_and_the_newest_state_is_sent_later(
     assert rig.titles() == ["Depot 7: 2 alarms: WARNING b, WARNING a, over again"]
     assert rig.kinds() == ["notify.failed", "notify.back"]
     assert rig.ledger[0].data == {"address": "address 1 (json)", "reason": "connection refused"}
-    assert [record.getMessage() for record in caplog.records if record.name == "cloud_sync.notify"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "cloud_sync.notify.notifier"] == [
         "notify ops: address 1 (json): connection refused",
         "notify ops: address 1 (json) works again",
     ]

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.core.errors import NoAnswer, Unavailable
+from agent.core.points import CHARGER_STATUS
 from drivers.codec.ocpp_model import Version
 from drivers.ocpp.charger import charger_specs
 from drivers.ocpp.ports import Fault, Payload
@@ -212,6 +213,41 @@ def test_values_become_unknown_when_no_sample_comes() -> None:
         assert rig.value("power_w") == 6000
 
     play(scene)
+
+
+def test_a_charger_of_2_x_as_a_whole_is_what_its_outlets_come_to() -> None:
+    async def scene(rig: Rig) -> None:
+        async def told(evse: int, status: str) -> None:
+            at = {"timestamp": rig.at(), "connectorStatus": status, "evseId": evse, "connectorId": 1}
+            await rig.ask("StatusNotification", at)
+
+        for evse, status, whole in (
+            (1, "Available", "Available"),
+            (2, "Occupied", "Available"),
+            (1, "Unavailable", "Available"),
+            (2, "Faulted", "Unavailable"),
+            (1, "Faulted", "Faulted"),
+            (2, "Available", "Available"),
+        ):
+            await told(evse, status)
+            assert rig.value("charger_status") == CHARGER_STATUS.index(whole)
+        assert "plugged" not in {spec.name for spec in rig.sink.declared}, "that is said of each outlet"
+        await rig.disconnect()
+        await rig.advance(60, 5)
+        assert rig.value("charger_status") is None
+
+    play(scene, Rig(version=Version.V201, outlets=2))
+
+
+def test_a_charger_that_speaks_of_itself_is_believed() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.status16("Available", outlet=1)
+        assert rig.value("charger_status") == CHARGER_STATUS.index("Available")
+        await rig.status16("Unavailable", outlet=0)
+        await rig.status16("Available", outlet=2)
+        assert rig.value("charger_status") == CHARGER_STATUS.index("Unavailable")
+
+    play(scene, Rig(outlets=2))
 
 
 def test_a_silent_charger_is_told_once_and_all_is_unknown() -> None:

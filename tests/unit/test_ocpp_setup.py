@@ -14,7 +14,7 @@ from drivers.ocpp.operations import Operations
 from drivers.ocpp.ports import Payload
 from drivers.ocpp.quirks import Quirks
 from drivers.ocpp.setup import CLOSE_AGAIN_S, set_up
-from drivers.ocpp.setup_measurands import PROOF_S
+from drivers.ocpp.setup_measurands import AGAIN_S, BUSY_S, ENERGY, FALLS, PROOF_S
 from tests.ocpp_asked import AskedLink, AskedState, accept
 
 #: All that we would set stands already.
@@ -44,12 +44,15 @@ class _House:
         self.limits = Limits(self.state, self.clock)
         self.operations = Operations(self.state, self.clock)
 
-    async def set_up(self, seconds: float = 300) -> None:
+    async def set_up(self, seconds: float = 300, cut: Callable[[], bool] = lambda: False) -> None:
         task = asyncio.create_task(set_up(self.state, self.limits, self.operations, self.clock))
         for _ in range(round(seconds)):
             for _ in range(20):
                 await asyncio.sleep(0)
             if task.done():
+                break
+            if cut():
+                task.cancel()  # as when the connection ends
                 break
             self.clock.advance(1)
         else:
@@ -186,33 +189,177 @@ def test_measurands_are_tried_one_at_a_time_and_not_again() -> None:
     assert not house.link.sent("ChangeConfiguration")
 
 
-def test_one_that_restarts_soon_after_is_asked_for_the_energy_only() -> None:
+ALL = list(Quirks().measurands)
+EMPTY = _keys(RIGHT | {"MeterValuesSampledData": ""})
+
+
+def _cut(house: _House, seconds: float, firmware: str = "1.0") -> None:
+    """Set up; after so long the connection is lost, and the charger boots."""
+    asyncio.run(house.set_up(seconds))
+    house.state.boot = Boot("Acme", "One", firmware=firmware)
+
+
+@pytest.mark.parametrize("seconds", [3, 8, 23, 37, PROOF_S, PROOF_S + 30])
+@pytest.mark.parametrize("who", ["charger", "gateway"])
+def test_a_restart_in_the_middle_of_set_up_costs_no_measurand(seconds: float, who: str) -> None:
     house = _House()
-    house.link.answer = _keys(RIGHT | {"MeterValuesSampledData": ""})
-    asyncio.run(house.set_up(PROOF_S))  # cut off in the proof, which begins after those
+    house.link.answer = EMPTY
+    _cut(house, seconds)
     assert house.state.notes["measurands"]["trying"]
-    house.state.boot = Boot("Acme", "One", firmware="1.0")
+    if who == "gateway":
+        house.operations = Operations(house.state, house.clock)
+    house.run()
+    assert house.state.notes["measurands"] == {"of": "Acme|One|1.0", "works": ALL}
+    assert house.set_keys()["MeterValuesSampledData"] == ",".join(ALL)
+
+
+def test_a_gateway_that_restarts_again_and_again_blames_nobody() -> None:
+    house = _House()
+    house.link.answer = EMPTY
+    for _ in range(5):
+        _cut(house, PROOF_S)
+        house.operations = Operations(house.state, house.clock)
+    house.run()
+    assert house.state.notes["measurands"] == {"of": "Acme|One|1.0", "works": ALL}
+
+
+def test_one_that_restarts_twice_soon_after_is_asked_for_the_energy_only() -> None:
+    house = _House()
+    house.link.answer = EMPTY
+    for _ in range(FALLS):
+        _cut(house, PROOF_S)  # cut off in the proof, which begins after those
     del house.link.asked[:]
     house.run()
-    assert house.set_keys() == {"MeterValuesSampledData": "Energy.Active.Import.Register"}
+    assert house.set_keys() == {"MeterValuesSampledData": ENERGY}
+    failed = dict(house.state.told)["charger.set_up"]["failed"]
+    assert failed == {"measurands": f"it fell over {', '.join(sorted(set(ALL) - {ENERGY}))}"}
+
+
+def _falls_over(house: _House, bad: str) -> int:
+    """Set up until the connection lasts, with a charger that restarts when it is to send this; how often it did."""
+    restarts, fallen = 0, False
+
+    def answer(action: str, payload: Payload) -> Payload:
+        nonlocal fallen
+        fallen |= action == "ChangeConfiguration" and bad in str(payload["value"])
+        return EMPTY(action, payload)
+
+    def cut() -> bool:
+        return fallen
+
+    house.link.answer = answer
+    while True:
+        asyncio.run(house.set_up(cut=cut))
+        if not fallen:
+            return restarts
+        restarts, fallen = restarts + 1, False
+        house.state.boot = Boot("Acme", "One", firmware="1.0")
+        assert restarts < 30
+
+
+def test_what_it_falls_over_is_left_out_and_tried_again_three_times_at_most() -> None:
+    house = _House()
+    restarts = [_falls_over(house, "Voltage")]
+    assert house.state.notes["measurands"]["works"] == [one for one in ALL if one != "Voltage"]
+    for wait_s in (*AGAIN_S, AGAIN_S[-1]):
+        house.clock.advance(wait_s / 2)
+        restarts.append(_falls_over(house, "Voltage"))
+        house.clock.advance(wait_s / 2)
+        restarts.append(_falls_over(house, "Voltage"))
+    assert restarts == [FALLS, *(0, FALLS) * len(AGAIN_S), 0, 0]
+
+
+def test_what_was_left_out_by_accident_comes_back_on_an_open_connection_when_no_vehicle_charges() -> None:
+    house = _House()
+    _falls_over(house, "Voltage")
+    house.link.answer = EMPTY
+    house.state.transactions[1] = "7"
+
+    async def run() -> float | None:
+        task = asyncio.create_task(set_up(house.state, house.limits, house.operations, house.clock))
+        while not task.done():
+            await asyncio.sleep(0)
+            house.clock.advance(1)
+        return task.result()
+
+    again_s = asyncio.run(run())
+    assert again_s is not None
+    assert AGAIN_S[0] - 600 < again_s <= AGAIN_S[0]
+    house.clock.advance(again_s)
+    assert asyncio.run(run()) == BUSY_S
+    assert "Voltage" not in house.state.notes["measurands"]["works"]  # type: ignore[operator]
+    house.state.transactions.clear()
+    assert asyncio.run(run()) is None
+    assert house.state.notes["measurands"] == {"of": "Acme|One|1.0", "works": ALL, "rounds": 1}
+    assert dict(house.state.told)["charger.set_up"]["failed"] == {}
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_an_earlier_version_blamed_is_tried_again_once_and_what_is_refused_stays_out(answered: bool) -> None:  # noqa: FBT001 - a case
+    house = _House()
+    house.state.notes["measurands"] = {"of": "Acme|One|1.0", "bad": sorted(set(ALL) - {ENERGY}), "works": [ENERGY]}
+
+    def other(action: str, payload: Payload) -> Payload:
+        if "SoC" not in str(payload):
+            return {"status": "Accepted"}
+        if answered:
+            return {"status": "Rejected"}
+        raise CommandRejected(action, Refusal.DEVICE_REFUSED, "PropertyConstraintViolation")
+
+    house.link.answer = _keys(RIGHT | {"MeterValuesSampledData": ENERGY}, other=other)
+    house.run()
+    works = [one for one in ALL if one != "SoC"]
+    note = {"of": "Acme|One|1.0", "works": works, "refused": ["SoC"], "rounds": 1}
+    assert house.state.notes["measurands"] == note
+    house.link.answer = _keys(RIGHT | {"MeterValuesSampledData": ",".join(works)}, other=other)
+    del house.link.asked[:]
+    house.clock.advance(sum(AGAIN_S))
+    house.run()
+    assert not house.link.sent("ChangeConfiguration")
+
+
+def test_one_that_falls_silent_twice_over_the_same_is_not_asked_for_it_again() -> None:
+    house = _House()
+
+    def other(action: str, payload: Payload) -> Payload:
+        if "Voltage" in str(payload):
+            raise NoAnswer("call", "nothing in 30 s")
+        return accept(action, payload)
+
+    house.link.answer = _keys(RIGHT | {"MeterValuesSampledData": ""}, other=other)
+    for _ in range(FALLS):
+        _cut(house, 300)  # it boots some time later, which is no fall
+    assert house.state.notes["measurands"]["fell"] == ["Voltage"]
+    house.run()
+    assert house.state.notes["measurands"]["works"] == [one for one in ALL if one != "Voltage"]
+
+
+def test_another_firmware_is_tried_from_the_beginning() -> None:
+    house = _House()
+    _falls_over(house, "Voltage")
+    house.state.boot = Boot("Acme", "One", firmware="1.1")
+    house.link.answer = EMPTY
+    house.run()
+    assert house.state.notes["measurands"] == {"of": "Acme|One|1.1", "works": ALL}
 
 
 def test_the_energy_register_is_not_given_up_by_a_boot() -> None:
     house = _House()
-    house.link.answer = _keys(RIGHT | {"MeterValuesSampledData": ""})
-    asyncio.run(house.set_up(3))  # cut off while the first one, the energy, is tried
-    assert house.state.notes["measurands"]["trying"] == ["Energy.Active.Import.Register"]
-    house.state.boot = Boot("Acme", "One", firmware="1.0")
+    house.link.answer = EMPTY
+    for _ in range(FALLS + 1):
+        _cut(house, 3)  # cut off while the first one, the energy, is tried
+        assert house.state.notes["measurands"]["trying"] == [ENERGY]
     house.run()
-    assert house.state.notes["measurands"]["works"] == list(Quirks().measurands)
+    assert house.state.notes["measurands"]["works"] == ALL
 
 
 def test_one_that_only_connects_again_is_not_blamed() -> None:
     house = _House()
-    house.link.answer = _keys(RIGHT | {"MeterValuesSampledData": ""})
-    asyncio.run(house.set_up(12))
+    house.link.answer = EMPTY
+    for _ in range(FALLS + 1):
+        asyncio.run(house.set_up(12))
     house.run()
-    assert house.state.notes["measurands"]["works"] == list(Quirks().measurands)
+    assert house.state.notes["measurands"]["works"] == ALL
 
 
 def test_a_charger_that_answers_nothing_is_closed_once_in_a_while() -> None:

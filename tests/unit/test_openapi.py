@@ -1,5 +1,6 @@
 """The OpenAPI description as a document: every operation, field and body is explained, and the examples are right."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,3 +164,24 @@ def test_no_input_is_repeated_to_who_sent_it(rig: Rig) -> None:
     assert secret not in answer.text
     assert secret not in wrong_input({"type": "literal_error", "input": secret, "ctx": {"expected": "x"}, "msg": ""})
     assert re.search("must be one of", answer.text)
+
+
+def answers(description: Json) -> Iterator[tuple[str, Json]]:
+    """(operation, media type's part) of each answer in JSON of what went well."""
+    for name, operation in operations(description):
+        for status, answer in operation["responses"].items():
+            if status.startswith("2") and "application/json" in answer.get("content", {}):
+                yield name, answer["content"]["application/json"]
+
+
+def test_each_answer_has_an_example_that_fits(description: Json) -> None:
+    names = set()
+    for name, content in answers(description):
+        names.add(name)
+        assert "example" in content, f"{name}: put what it answers into agent/api/examples.json"
+        check = fastjsonschema.compile({"components": description["components"], **content["schema"]}, formats={})
+        try:
+            check(content["example"])
+        except fastjsonschema.JsonSchemaException as error:
+            pytest.fail(f"{name}: its example in agent/api/examples.json does not fit: {error}")
+    assert names == json.loads(openapi.EXAMPLES_OF_ANSWERS.read_text()).keys(), "examples of what is not offered"

@@ -16,15 +16,17 @@ from hypothesis import strategies as st
 from agent.core.blocks import COUNTS, HEADER, TABLE
 from agent.core.errors import ConfigError
 from agent.core.model import Encoding, Event, Number, Signal, float_to_word, word_to_float
-from agent.core.ports import StoredBlock, StoredEvent
+from agent.core.ports import Latest, StoredBlock, StoredEvent
 from agent.store.blocks import encode
 from cloud_sync.payload import (
     MAX_JSON_ROWS,
+    compress,
     encode_block,
     encode_catalog,
     encode_event,
     encode_json,
     encode_state,
+    encode_status,
 )
 from cloud_sync.settings import LinkSettings, UplinkSettings
 from cloud_sync.subscriber import (
@@ -34,6 +36,7 @@ from cloud_sync.subscriber import (
     Telemetry,
     decode_event,
     decode_state,
+    decode_status,
     decode_telemetry,
     physical,
 )
@@ -338,6 +341,40 @@ def _check_object(schema: dict[str, object], value: dict[str, object], where: st
             assert others, f"{where}: {key} is not described"
 
 
+LATEST = [
+    Latest(SIGNALS[0], 52.1, T0_US, 0.5),
+    Latest(SIGNALS[1], None, T0_US - 7, 1.5),
+    Latest(SIGNALS[2], None, None, None),
+    Latest(SIGNALS[3], 2**64 - 1, T0_US, 0.0),
+    Latest(SIGNALS[4], math.inf, T0_US, 0.0),
+]
+
+
+def test_a_status_tells_the_newest_value_of_each_signal_that_was_ever_read() -> None:
+    status = decode_status(encode_status(LATEST, t_us=T0_US + 1, catalog_version=7, boot=BOOT))
+    assert (status.t_us, status.boot, status.catalog) == (T0_US + 1, BOOT, 7)
+    assert status.values == {
+        1: (52.1, T0_US),
+        2: (None, T0_US - 7),
+        4: (2**64 - 1, T0_US),
+        5: (None, T0_US),
+    }
+
+
+@pytest.mark.parametrize("pair", ["[1]", "[1, 2, 3]", "[1, 2.5]", '["x", 2]', "[1, null]", "7", "[true, 2]"])
+def test_a_damaged_status_is_refused(pair: str) -> None:
+    text = '{"schema": 1, "t": 1, "boot": "b", "catalog": 1, "values": {"1": %s}}' % pair  # noqa: UP031 - braces
+    with pytest.raises(PayloadError):
+        decode_status(text.encode())
+
+
+def test_compressed_json_says_the_same_in_less() -> None:
+    for message in encode_json(block(900, first_seq=1, rows=2100), 1, BY_ID):
+        packed = compress(message)
+        assert len(packed) < len(message) / 3
+        assert decode_telemetry(packed) == decode_telemetry(message)
+
+
 def _examples(name: str) -> list[bytes]:
     return {
         "state": [
@@ -347,10 +384,11 @@ def _examples(name: str) -> list[bytes]:
         "catalog": [encode_catalog(1, SIGNALS), encode_catalog(0, [])],
         "telemetry": [*encode_json(block(5), 1, BY_ID), *encode_json(block(900, first_seq=1, rows=2100), 1, BY_ID)],
         "event": [encode_event(event(1, x=[1, {"y": None}]))],
+        "status": [encode_status(LATEST, t_us=T0_US, catalog_version=1, boot=BOOT)],
     }[name]
 
 
-@pytest.mark.parametrize("name", ["state", "catalog", "telemetry", "event"])
+@pytest.mark.parametrize("name", ["state", "catalog", "telemetry", "event", "status"])
 def test_the_schemas_describe_what_is_sent(name: str) -> None:
     schema = json.loads((SCHEMAS / f"{name}.json").read_text())
     for payload in _examples(name):
@@ -366,11 +404,13 @@ def test_the_schemas_describe_what_is_sent(name: str) -> None:
 
 def test_each_payload_has_its_schema() -> None:
     assert sorted(path.stem for path in SCHEMAS.glob("*.json")) == [
+        "ack",
         "catalog",
         "command",
         "command_result",
         "event",
         "state",
+        "status",
         "telemetry",
     ]
 
@@ -387,7 +427,11 @@ def test_each_payload_has_its_schema() -> None:
         ("mqtt://host:port", "ort"),
         ("mqtt://host:99999", "ort"),
         ("mqtt://user:secret@host", "use username: and password_file:"),
+        ("mqtt://user:secret@host:port", "ort"),
+        ("mqtts://a, mqtts://user:secret@b", "use username: and password_file:"),
         ("mqtt://host/enlace", "behind the port"),
+        ("mqtts://a,mqtt://b", "for all nodes"),
+        ("mqtts://a,", "is no broker's address"),
     ],
 )
 def test_a_wrong_url_is_refused_with_words(url: str, said: str) -> None:
@@ -411,14 +455,14 @@ def test_settings_that_contradict_themselves_are_refused() -> None:
         LinkSettings("mqtt://host", "c", password_file=Path("c"))
     with pytest.raises(ConfigError, match="5 to 3600"):
         LinkSettings("mqtt://host", "c", keepalive_s=0)
-    with pytest.raises(ConfigError, match="json or blocks"):
+    with pytest.raises(ConfigError, match="json or json"):
         UplinkSettings("mqtt://host", site="s", payload="xml")
 
 
 def test_ports_and_names_have_defaults() -> None:
     link = UplinkSettings("mqtts://[::1]", site="s").link()
-    assert (link.host, link.port, link.tls, link.client_id) == ("::1", 8883, True, "enlace-s")
-    assert LinkSettings("mqtt://host:1234", "c").port == 1234
+    assert (link.brokers[0].host, link.brokers[0].port, link.tls, link.client_id) == ("::1", 8883, True, "enlace-s")
+    assert LinkSettings("mqtt://host:1234", "c").brokers[0].port == 1234
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -260,6 +260,31 @@ def test_a_unit_falls_silent_is_probed_and_comes_back(clock: FakeClock, log: Cal
     ]
 
 
+@pytest.mark.announced_warnings
+def test_a_unit_is_asked_now_when_somebody_wants_to_know(clock: FakeClock) -> None:
+    slow, dead = FakeUnit(clock, "slow", 1, every_s=(60.0, 300.0)), FakeUnit(clock, "dead", 2, dead=True)
+    rig = Rig(slow, dead)
+
+    async def test() -> None:
+        await rig.pass_s(30)
+        slow.asked.clear()
+        dead.asked.clear()
+        rig.polling.ask_now("slow")
+        await rig.pass_s(1.5)
+        assert [job for _, job in slow.asked] == [0, 1], "all that it has, once"
+        await rig.pass_s(3)
+        rig.polling.ask_now("dead")
+        rig.polling.ask_now("nobody")
+        asked = len(dead.asked)
+        await rig.pass_s(1.5)
+        assert len(dead.asked) == asked + 1, "a silent one is probed"
+        slow.asked.clear()
+        await rig.pass_s(40)
+        assert slow.times(0) == [60], "its grid is where it was"
+
+    run(rig, test)
+
+
 def test_misses_that_are_not_in_a_row_are_no_silence(clock: FakeClock) -> None:
     unit = FakeUnit(clock, "meter", fault=lambda n: GARBLED if n % MISSES else None)
     rig = Rig(unit)

@@ -262,6 +262,14 @@ def test_a_station_whose_power_nobody_knows_has_no_figure_for_it() -> None:
     assert summary.stations["cp1"].off_s == pytest.approx(100, abs=1)
 
 
+def test_a_piece_of_history_that_holds_nothing_new_is_passed_over() -> None:
+    stop = spec("hot", "battery1.temperature_max_degc > 50", acts=(RuleAct("cp1", on=False),))
+    rows = readings(HOT, (0, 55), (10, 55), (20, 55), (30, 40))
+    told, summary, _ = asyncio.run(rehearsed((stop,), rows, 100, every=False, pieces=4))
+    assert [one.kind for one in told if one.subject == "hot"] == ["alarm.raised", "alarm.cleared"]
+    assert summary.rules["hot"].active_s == pytest.approx(30, abs=2)
+
+
 def test_what_was_stored_as_it_is_counts_as_heard_until_it_is_unknown() -> None:
     """Nothing is stored for hours where nothing changes; the device is not silent for that."""
     silent = spec("silent", "silent(battery1, 60s)")

@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 
 from agent.cli.main import main
 from agent.cli.scan import Screen
-from agent.cli.scan_proposal import NO_PROFILE, Found, Product, as_jsonl, as_yaml, propose
-from agent.cli.scan_targets import Configured
 from agent.config import ModbusDevice, SerialMeterDevice
 from agent.core.clock import FakeClock
+from agent.scan_proposal import NO_PROFILE, Found, Product, as_jsonl, as_yaml, propose
+from agent.scan_targets import Configured
 from agent.yamlfile import Json, Section, parse
 from drivers.modbus.scan import FoundUnit
 from drivers.serial_meter.scan import FoundMeter
@@ -162,7 +162,8 @@ def test_in_a_pipe_each_stage_is_one_line() -> None:
     )
 
 
-def test_on_a_terminal_one_line_changes_and_not_too_often() -> None:
+def test_on_a_terminal_one_line_changes_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     stream, clock = _Terminal(), FakeClock()
     screen = Screen(stream, clock)
     screen.step("a: asking", "unit 1", 9)
@@ -182,7 +183,7 @@ def test_on_a_terminal_one_line_changes_and_not_too_often() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["can"], "invalid choice"),
+        (["zigbee"], "invalid choice"),
         (["modbus", "--units", "1-300"], "unit ids are 0 to 255"),
         (["modbus", "--units", "9-3"], "the smaller one first"),
         (["modbus", "--units", "all"], "write 1-247"),

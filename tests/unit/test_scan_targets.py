@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.scan_targets import (
+from agent.core.errors import ConfigError
+from agent.scan_targets import (
     Configured,
     SerialPort,
     configured_in,
@@ -15,7 +16,6 @@ from agent.cli.scan_targets import (
     own_networks,
     read_configured,
 )
-from agent.core.errors import ConfigError
 from agent.yamlfile import Json
 
 #: A line of /proc/net/route: name, destination, gateway, flags, RefCnt, Use, Metric, mask, MTU, window, IRTT.
@@ -134,6 +134,6 @@ def test_a_named_port_keeps_a_lasting_name_and_a_node_gets_one(
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "usb-1").symlink_to(node)
-    monkeypatch.setattr("agent.cli.scan_targets.BY_ID", folder)
+    monkeypatch.setattr("agent.scan_targets.BY_ID", folder)
     assert named_port(str(node)) == SerialPort(str(folder / "usb-1"), str(node))
     assert named_port("socket://h:1") == SerialPort("socket://h:1", "socket://h:1")

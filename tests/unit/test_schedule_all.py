@@ -1,11 +1,11 @@
-"""Schedules for all chargers at once: ``station: "*"``."""
+"""Schedules for several chargers: all of them by ``station: "*"``, or some by their names."""
 
 import asyncio
 
 import pytest
 
 from agent.control.commands import MAX_ID
-from agent.control.model import Outcome
+from agent.control.model import Command, Outcome, Result
 from agent.control.schedule import AT_ONCE, Act, ScheduleSpec, _short
 from agent.control.station import Target
 from agent.control.switching import SwitchLimits
@@ -95,11 +95,88 @@ def test_it_is_taken_back_from_all_when_the_schedule_is_gone_and_from_none_while
     run(check)
 
 
-def test_so_many_are_told_at_the_same_time() -> None:
+def test_one_that_is_named_and_away_keeps_nobody_waiting() -> None:
+    """What came of it stands in the order of the acts, not in that in which they ended."""
+
     async def check() -> None:
-        site = Site(schedules=[ScheduleSpec("all", cron="0 22 * * *", acts=(Act("*", do="reset"),))])
+        acts = (Act("cp1", limit_a=7), Act("cp2", limit_a=8), Act("cp1", set="off"), Act("cp3", set="off"))
+        site = await Site(schedules=[ScheduleSpec("evening", cron="0 22 * * *", acts=acts)]).start()
+        async with site.service:
+            await site.wait(1)
+            site.chargers["cp1"].gate = asyncio.Event()
+            asked = asyncio.ensure_future(site.service.run_now("evening"))
+            await settle()
+            assert site.chargers["cp2"].now == {LIMIT: 8}
+            assert site.chargers["cp3"].now == {ENABLED: 0}
+            assert not asked.done()
+            await site.wait(130)
+            results = await asked
+            assert results is not None
+            assert [one.outcome for one in results] == [Outcome.FAILED, Outcome.DONE, Outcome.FAILED, Outcome.DONE]
+            assert [one.id.split()[-2:] for one in results] == [
+                ["0", "limit"], ["1", "limit"], ["2", "off"], ["3", "off"],
+            ]  # fmt: skip
+
+    run(check)
+
+
+def test_one_charger_is_told_in_the_order_of_the_acts() -> None:
+    """Its outlets and ``*`` among them."""
+
+    async def check() -> None:
+        acts = (Act("cp2", do="reset"), Act("cp2.1", do="start"), Act("*", do="reset"))
+        site = await Site(schedules=[ScheduleSpec("order", cron="0 22 * * *", acts=acts)]).start()
+        async with site.service:
+            gate = site.chargers["cp2"].gate = asyncio.Event()
+            asked = asyncio.ensure_future(site.service.run_now("order"))
+            await settle()
+            assert sorted(name.split(" ", 4)[4] for name in site.notebook.notes("command")) == [
+                "0 reset", "2 cp1 reset", "2 cp3 reset",
+            ]  # fmt: skip
+            gate.set()
+            results = await asked
+            assert results is not None
+            assert site.chargers["cp2"].acted == [("reset", {}), ("start", {"outlet": 1}), ("reset", {})]
+            assert [one.id.split(" ", 4)[4] for one in results] == [
+                "0 reset", "1 start", "2 cp1 reset", "2 cp2 reset", "2 cp3 reset",
+            ]  # fmt: skip
+
+    run(check)
+
+
+def test_a_bug_at_one_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check() -> None:
+        acts = (Act("cp1", set="off"), Act("cp2", set="off"))
+        site = await Site(schedules=[ScheduleSpec("stop", cron="0 22 * * *", acts=acts)]).start()
+        async with site.service:
+            scheduler = site.service._scheduler
+            execute = scheduler._execute
+
+            async def flawed(command: Command) -> Result:
+                assert command.target != "cp1", "a bug"
+                return await execute(command)
+
+            monkeypatch.setattr(scheduler, "_execute", flawed)
+            gate = site.chargers["cp2"].gate = asyncio.Event()
+            asked = asyncio.ensure_future(site.service.run_now("stop"))
+            await settle()
+            assert not asked.done(), "the other is waited for"
+            gate.set()
+            with pytest.raises(AssertionError, match="a bug"):
+                await asked
+            assert site.chargers["cp2"].now == {ENABLED: 0}
+
+    run(check)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_so_many_are_told_at_the_same_time(*, named: bool) -> None:
+    async def check() -> None:
+        more = [f"x{number}" for number in range(2 * AT_ONCE)]
+        acts = [Act(name, do="reset") for name in (["cp1", "cp2", "cp3", *more] if named else ["*"])]
+        site = Site(schedules=[ScheduleSpec("all", cron="0 22 * * *", acts=tuple(acts))])
         await site.start()
-        site.chargers |= {f"x{number}": FakeDevice() for number in range(2 * AT_ONCE)}
+        site.chargers |= {name: FakeDevice() for name in more}
         gate = asyncio.Event()
         for one in site.chargers.values():
             one.gate = gate

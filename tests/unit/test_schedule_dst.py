@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.control.cron import Cron
-from agent.control.notes import GOOD_CLOCK_US
 from agent.control.schedule import GRACE_S, WRONG_S, Act, ScheduleSpec, _Job
+from agent.core.clock import GOOD_CLOCK_US
 from tests.control_fakes import NOON_US, Rig, run
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -161,7 +161,8 @@ class Walk:
         self.done: list[tuple[int, int]] = []
 
     def look(self) -> int | None:
-        due_us, _ = self.job.due(self.now_us, self.now_s)
+        good = self.now_us >= GOOD_CLOCK_US
+        due_us, _ = self.job.due(self.now_us, self.now_s) if good else self.job.hold()
         if due_us is not None:
             self.done.append((due_us, self.now_us))
         return due_us

@@ -163,7 +163,7 @@ def test_the_program_pushes_until_it_is_told_to_end(module: str, first: bytes, t
             os.close(port)
         finally:
             program.send_signal(signal.SIGTERM)
-        assert program.wait(timeout=10) == 0
+        assert program.wait(timeout=60) == 0
     assert not link.is_symlink()
 
 

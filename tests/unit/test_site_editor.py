@@ -1,5 +1,6 @@
 """Devices are added to and taken out of the site's file, and what people wrote in it stays."""
 
+import asyncio
 import os
 import threading
 from pathlib import Path
@@ -9,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config import OcppDevice, load_config
+from agent.api.setup_view import DeviceThereError, NoDeviceError
+from agent.config import Config, OcppDevice, load_config
+from agent.config_changes import comes_to_run, hash_of
+from agent.core.clock import FakeClock
 from agent.core.errors import ConfigError
-from agent.site_editor import SiteEditor
+from agent.site_editor import SiteEditor, one_line
 
 TEXT = """\
 # Depot 7, north hall
@@ -69,7 +73,7 @@ def test_a_device_is_replaced_and_removed(path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ({**ENTRY, "id": "cp2"}, "two devices are called `cp2`"),
+        ({**ENTRY, "id": "cp2"}, "there is a device cp2 already"),
         ({**ENTRY, "connectors": 0}, "connectors"),
         ({**ENTRY, "colour": "red"}, "unknown key `colour`"),
         ({"id": "x", "driver": "modbus", "profile": "no_such", "url": "tcp://127.0.0.1"}, "no_such"),
@@ -84,8 +88,51 @@ def test_what_would_be_refused_is_never_written(path: Path, entry: dict[str, obj
 
 
 def test_a_device_that_is_not_there(path: Path) -> None:
-    with pytest.raises(ConfigError, match="no device cp9"):
+    with pytest.raises(NoDeviceError, match="no device cp9"):
         SiteEditor(path).remove("cp9")
+
+
+def test_of_equal_changes_one_is_made_and_the_others_know_why_not(path: Path) -> None:
+    """Trial t3: while the first did not run yet, the others were told what is wrong with the file."""
+    editor = SiteEditor(path)
+    editor.add(ENTRY)
+    with pytest.raises(DeviceThereError):
+        editor.add(ENTRY)
+    editor.remove("cp1")
+    with pytest.raises(NoDeviceError):
+        editor.remove("cp1")
+    with pytest.raises(NoDeviceError):
+        editor.replace("cp1", ENTRY)
+    with pytest.raises(ConfigError, match="two devices are called `cp2`"):
+        editor.replace("battery1", {**ENTRY, "id": "cp2"})
+
+
+def comes_to(editor: SiteEditor, wanted: Config, running: Config) -> bool:
+    return asyncio.run(comes_to_run(lambda: running, wanted, FakeClock(), 0, editor.since))
+
+
+def test_a_change_that_is_written_over_runs_with_what_was_written_upon_it(path: Path) -> None:
+    """Trial t5: of three changes of the site at once, two "did not run yet"."""
+    editor, start = SiteEditor(path), load_config(path)
+    added = editor.add(ENTRY)
+    taken = editor.remove("cp2")
+    assert not comes_to(editor, added, start)
+    assert comes_to(editor, added, added)
+    assert comes_to(editor, added, taken)
+    assert not comes_to(editor, taken, added), "it came before"
+    back = editor.remove("cp1")
+    again = editor.add(ENTRY)
+    assert hash_of(again) == hash_of(taken)
+    assert not comes_to(editor, again, back)
+
+
+def test_nobody_knows_what_somebody_else_wrote_over_a_change(path: Path) -> None:
+    editor = SiteEditor(path)
+    added = editor.add(ENTRY)
+    path.write_text(TEXT)
+    upon = editor.remove("cp2")
+    assert not comes_to(editor, added, upon)
+    assert comes_to(editor, upon, upon)
 
 
 def test_a_file_that_somebody_broke_is_not_touched(path: Path) -> None:
@@ -129,6 +176,21 @@ def test_any_name_comes_back_as_it_was(name: str) -> None:
         path = Path(folder) / "site.yaml"
         path.write_text(TEXT)
         assert SiteEditor(path).add({**ENTRY, "name": name}).devices[2].name == name
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("/dev/ttyUSB0", "/dev/ttyUSB0"),
+        ("y", '"y"'),
+        ("No", '"No"'),
+        ("NaN", '"NaN"'),
+        ("1e3", '"1e3"'),
+        ("a b", '"a b"'),
+    ],
+)
+def test_a_plain_word_stands_as_it_is_where_every_yaml_reads_it_as_text(value: str, written: str) -> None:
+    assert one_line(value) == written
 
 
 def test_comments_behind_the_last_device_stay_behind_the_new_one(path: Path) -> None:

@@ -14,8 +14,8 @@ def give(path: Path, clock: FakeClock) -> tuple[int, int]:
     """The numbers of a first block and a first event in a file."""
     with closing(Store.open(path, clock)) as store:
         store.append(Batch([1], [clock.now_us()], [5]))
-        store.flush().result(10)
-        event = store.record(Event("test", clock.now_us())).result(10)
+        store.flush().result(60)
+        event = store.record(Event("test", clock.now_us())).result(60)
         blocks = store.blocks(store.acked("telemetry"), 10)
         assert [one.seq for one in store.events(store.acked("event"), 10)] == [event]
         return blocks[0].seq, event
@@ -35,7 +35,7 @@ def test_a_file_goes_on_where_it_was(tmp_path: Path) -> None:
     clock.advance(60)
     with closing(Store.open(tmp_path / "one.db", clock)) as store:
         assert store.newest("telemetry") == block
-        assert store.record(Event("test", clock.now_us())).result(10) == event + 1
+        assert store.record(Event("test", clock.now_us())).result(60) == event + 1
 
 
 def test_a_clock_that_was_never_set_begins_at_one(tmp_path: Path) -> None:

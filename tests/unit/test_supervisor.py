@@ -176,6 +176,31 @@ def test_back_off_doubles_up_to_its_cap_and_the_fault_is_told_once(caplog: pytes
     assert lines == ["can0: offline: open can0: no such device (is the adapter plugged in?); next try in 1.0 s"]
 
 
+@pytest.mark.announced_warnings
+def test_a_wire_that_waits_for_its_next_try_is_tried_at_once_when_somebody_wants_to_know() -> None:
+    tries: list[int] = []
+
+    async def test(rig: Rig) -> None:
+        async def body(sink: Sink) -> None:
+            tries.append(1)
+            await unavailable(sink)
+
+        rig.supervisor.add(Wire("can0", body), [SOC])
+        rig.supervisor.start()
+        await rig.pass_s(20)
+        before = len(tries)
+        rig.supervisor.try_now("nobody")
+        await settle()
+        assert len(tries) == before
+        rig.supervisor.try_now("battery")
+        await settle()
+        assert len(tries) == before + 1
+        (state,) = rig.supervisor.states()
+        assert (state.restarts, state.next_try_s) == (before, 32.0), "the back-off goes on"
+
+    run(test)
+
+
 def test_jitter_takes_up_to_half_of_the_wait() -> None:
     clock = FakeClock()
     logging.disable(logging.WARNING)

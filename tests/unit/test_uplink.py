@@ -4,7 +4,7 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -13,53 +13,46 @@ import pytest
 
 from agent.core.clock import FakeClock
 from agent.core.model import Event, Signal
-from agent.core.ports import StoredBlock
+from agent.core.ports import Latest, Notebook, StoredBlock
 from agent.store.blocks import encode
+from cloud_sync.sending import REFUSALS_BEFORE_ASIDE
 from cloud_sync.settings import UplinkSettings
 from cloud_sync.subscriber import Catalog, decode_event, decode_state, decode_telemetry
-from cloud_sync.uplink import BLOCKS_PER_READ, REFUSALS_BEFORE_ASIDE, Uplink
-from tests.unit.uplink_fakes import BOOT, SIGNALS, FakeLink, FakeSession, MemoryOutbox, block, event
+from cloud_sync.uplink import BLOCKS_PER_READ, Parts, Uplink
+from tests.unit.uplink_fakes import BOOT, SIGNALS, FakeLink, FakeSession, MemoryOutbox, UplinkRig, block, event
+
+LATEST = [Latest(SIGNALS[0], 52.5, 7, 0.0), Latest(SIGNALS[1], None, 8, 0.0), Latest(SIGNALS[2], None, None, None)]
 
 
-class Site:
+class Site(UplinkRig):
     """An uplink under test with everything that it touches."""
 
-    def __init__(self, payload: str = "blocks") -> None:
+    def __init__(self, payload: str = "blocks", confirm: str = "auto", notes: Notebook | None = None) -> None:
         self.outbox = MemoryOutbox()
         self.link = FakeLink()
         self.clock = FakeClock()
         self.events: list[Event] = []
-        settings = UplinkSettings("mqtt://broker", site="depot-7", payload=payload)
+        settings = UplinkSettings("mqtt://broker", site="depot-7", payload=payload, confirm=confirm)
         self.uplink = Uplink(
-            settings, self.outbox, self.clock, self.events.append, boot=BOOT, version="1.0", link=self.link
+            settings,
+            self.outbox,
+            self.clock,
+            self.events.append,
+            boot=BOOT,
+            version="1.0",
+            parts=Parts(link=self.link, latest=lambda: LATEST, notes=notes),
         )
 
     async def connect(self, session: FakeSession | None = None) -> FakeSession:
         session = session or FakeSession()
         await self.link.sessions.put(session)
-        await self.until(lambda: len(session.sent) >= 2 or bool(self.link.errors))
+        await self.until(lambda: len(session.sent) >= 3 or bool(self.link.errors))
         return session
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Let the tasks and the threads run until something is true."""
-        for _ in range(5000):
-            if condition():
-                return
-            await asyncio.sleep(0.001)
-        raise AssertionError("it never became true")
-
-    async def until_acked(self, seq: int) -> None:
-        await self.until(lambda: self.uplink.status().streams["telemetry"].acked == seq)
-
-    async def settle(self) -> None:
-        """Let whatever can happen happen."""
-        for _ in range(30):
-            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
-async def running(payload: str = "blocks") -> AsyncIterator[Site]:
-    site = Site(payload)
+async def running(payload: str = "blocks", confirm: str = "auto", notes: Notebook | None = None) -> AsyncIterator[Site]:
+    site = Site(payload, confirm, notes)
     task = asyncio.ensure_future(site.uplink.run())
     try:
         yield site
@@ -79,9 +72,9 @@ def test_state_and_catalogue_come_first_and_everything_follows_in_order() -> Non
         async with running() as site:
             site.outbox.add(*[block(seq) for seq in range(1, 100)], event(1), event(2))
             session = await site.connect()
-            await site.until(lambda: len(session.sent) == 2 + 99 + 2)
+            await site.until(lambda: len(session.sent) == 3 + 99 + 2)
             assert [topic for topic, _, _ in session.sent[:2]] == ["enlace/depot-7/state", "enlace/depot-7/catalog"]
-            assert [retain for _, _, retain in session.sent] == [True] * 2 + [False] * 101
+            assert [retain for _, _, retain in session.sent] == [True] * 3 + [False] * 101
             assert decode_state(session.sent[0][1]).online
             assert list(Catalog.from_payload(session.sent[1][1]).signals.values()) == list(SIGNALS)
             assert seqs(session) == list(range(1, 100))
@@ -130,7 +123,11 @@ def test_what_is_not_acknowledged_is_sent_again_under_the_same_numbers() -> None
             await site.until(lambda: len(second.payloads("telemetry")) == 6)
             assert seqs(first) == list(range(1, 11))
             assert seqs(second) == list(range(5, 11))
-            assert second.payloads("telemetry") == first.payloads("telemetry")[4:]
+            before, after = (
+                [decode_telemetry(one) for one in session.payloads("telemetry")] for session in (first, second)
+            )
+            assert [message.columns for message in after] == [message.columns for message in before[4:]]
+            assert {message.base for message in after} == {4}
 
     asyncio.run(scenario())
 
@@ -153,8 +150,8 @@ def test_the_cursor_never_moves_over_a_record_that_is_not_acknowledged() -> None
             await site.until(lambda: len(site.link.errors) == 1)
             assert site.outbox.cursors["telemetry"] == 2
             again = await site.connect()
-            await site.until(lambda: len(seqs(again)) == 3)
-            assert seqs(again) == [3, 4, 5]
+            await site.until_acked(5)
+            assert seqs(again) == [3], "4 and 5 are there already"
 
     asyncio.run(scenario())
 
@@ -244,7 +241,7 @@ def test_a_commit_in_another_thread_wakes_the_uplink() -> None:
             thread = threading.Thread(target=site.outbox.add, args=(block(1), event(1)))
             thread.start()
             await asyncio.to_thread(thread.join)
-            await site.until(lambda: len(session.sent) == 4)
+            await site.until(lambda: len(session.sent) == 5)
 
     asyncio.run(scenario())
 
@@ -259,7 +256,7 @@ def test_the_catalogue_is_sent_again_before_records_that_need_it() -> None:
             site.outbox.add(block(2))
             await site.until(lambda: len(session.payloads("telemetry")) == 2)
             names = [topic.rpartition("/")[2] for topic, _, _ in session.sent]
-            assert names == ["state", "catalog", "telemetry", "catalog", "telemetry"]
+            assert names == ["state", "catalog", "status", "telemetry", "catalog", "telemetry"]
             assert [decode_telemetry(payload).catalog for payload in session.payloads("telemetry")] == [1, 2]
 
     asyncio.run(scenario())
@@ -339,7 +336,7 @@ def test_a_block_larger_than_the_broker_takes_leaves_as_json_in_parts() -> None:
             await site.until_acked(101)
             messages = [decode_telemetry(payload) for payload in session.payloads("telemetry")]
             assert (messages[0].first_seq, messages[-2].seq, messages[-1].seq) == (1, 100, 101)
-            assert len(messages) == 5
+            assert len(messages) == 11
             assert site.events == []
 
     asyncio.run(scenario())

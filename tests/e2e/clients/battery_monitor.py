@@ -21,7 +21,7 @@ def ask(url: str, token: str, body: object = None) -> Any:
     data = None
     if body is not None:
         headers["Content-Type"], data = "application/json", json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
         found = json.load(answer)
     print(url.partition("//")[2].partition("/")[2], "->", json.dumps(found))
     return found
@@ -39,7 +39,7 @@ def main(url: str, user: str) -> None:
     request = urllib.request.Request(
         f"{url}/api/auth/login", json.dumps(credentials).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         token = json.load(answer)["access_token"]
     now = datetime.now(UTC).replace(microsecond=0)
     first, second = ((now - timedelta(minutes=ago)).isoformat() for ago in (10, 5))

@@ -23,7 +23,7 @@ def send(url: str, token: str, body: object = None) -> tuple[int, Any]:
     if body is not None:
         headers["Content-Type"], data = "application/json", json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
             status, found = answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -40,7 +40,7 @@ def expect(true: bool, what: str) -> None:  # noqa: FBT001 - the thing that is e
 def main(url: str, user: str) -> None:
     url, password = url.rstrip("/"), os.environ.get("ENLACE_PASSWORD") or getpass.getpass()
     form = urllib.parse.urlencode({"username": user, "password": password}).encode()
-    with urllib.request.urlopen(urllib.request.Request(f"{url}/auth/login", form), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/auth/login", form), timeout=60) as answer:
         login = json.load(answer)
     token = login["access_token"]
     print(f"logged in as {user} for {login['expires_in']} s")

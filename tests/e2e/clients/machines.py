@@ -32,7 +32,7 @@ class Client:
         if body is not None:
             headers["Content-Type"], data = "application/json", json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             found: str = answer.read().decode()
         print(method, path, "->", found[:200])
         return found

@@ -23,7 +23,7 @@ class Client:
     def log_in(self, user: str, password: str) -> Any:
         form = urllib.parse.urlencode({"username": user, "password": password}).encode()
         request = urllib.request.Request(f"{self.url}/auth/login", form)  # urllib says that it is a form
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             found = json.load(answer)
         self.token = found["access_token"]
         return found
@@ -34,7 +34,7 @@ class Client:
         if body is not None:
             headers["Content-Type"], data = "application/json", json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             found = json.load(answer)
         print(method, path, "->", json.dumps(found, ensure_ascii=False))
         return found
