@@ -83,13 +83,19 @@ async def _describe_all(
     url = (
         f"rtu+tcp://{line.name.partition('://')[2]}" if line.fixed else f"rtu://{line.name}?baud={baud}&parity={parity}"
     )
+    slower = replace(search.patience, timeout_s=_SLOWER * search.patience.timeout_s)
     if asker.late:
-        slower = replace(search.patience, timeout_s=_SLOWER * search.patience.timeout_s)
         late, asker = asker.late, Asker(line, slower, search.clock, baud)
         units = sorted({*units, *(late & set(plan.units))})
     for unit in units:
         search.found(await describe(search, asker, unit, url))
     rest = [unit for unit in ALL_UNITS if unit not in plan.units] if plan.widen else []
     others = RtuPlan([speed], rest, widen=False)
+    answered: set[int] = set()
     async for unit in _answering(search, asker, url, others, 0):
+        answered.add(unit)
         search.found(await describe(search, asker, unit, url))
+    if late := asker.late & set(rest) - answered:
+        asker = Asker(line, slower, search.clock, baud)
+        for unit in sorted(late):
+            search.found(await describe(search, asker, unit, url))

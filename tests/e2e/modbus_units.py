@@ -10,6 +10,8 @@ from drivers.modbus.scan_frames import crc
 from tests.ptys import Pty
 
 NO_FUNCTION, NO_ADDRESS, NO_TARGET = 1, 2, 0x0B
+#: Questions of function 43/14, and of those that read registers.
+_QUESTION_BYTES = 7, 8
 
 
 @dataclass
@@ -116,6 +118,7 @@ class RtuBus:
         self._late = late
         self._echo = echo
         self._owed = b""
+        self._heard = bytearray()
         self.asked: list[int] = []
 
     def start(self) -> None:
@@ -125,11 +128,16 @@ class RtuBus:
         asyncio.get_running_loop().remove_reader(self._pty.fd)
 
     def _hear(self) -> None:
-        frame = self._pty.take()
+        heard = self._pty.take()
         if self._echo:
-            self._pty.send(frame)
-        if len(frame) < 4 or crc(frame[:-2]) != frame[-2:]:
-            return
+            self._pty.send(heard)
+        self._heard += heard
+        # On a busy machine several questions are heard at once; on a real bus each was.
+        while frame := _question(self._heard):
+            del self._heard[: len(frame)]
+            self._answer(frame)
+
+    def _answer(self, frame: bytes) -> None:
         unit = frame[0]
         self.asked.append(unit)
         owed, self._owed = self._owed, b""
@@ -143,3 +151,16 @@ class RtuBus:
             self._owed = body + crc(body)
         else:
             self._pty.send(body + crc(body))
+
+
+def _question(heard: bytearray) -> bytes | None:
+    """The first whole question of a function used here. What is before it goes: other protocols ask here as well."""
+    while len(heard) >= min(_QUESTION_BYTES):
+        for length in _QUESTION_BYTES:
+            frame = bytes(heard[:length])
+            if len(frame) == length and crc(frame[:-2]) == frame[-2:]:
+                return frame
+        if len(heard) < max(_QUESTION_BYTES):
+            return None
+        del heard[0]
+    return None

@@ -284,7 +284,10 @@ def test_d10_strange_pubacks_change_nothing(script: Script) -> None:
 def test_d11_two_gateways_of_one_name_do_not_throw_each_other_out_for_ever(
     version: str, minutes: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each connects once in 30 s at most, after five tries at first: this broker does not tell the cause."""
+    """Each connects once in 30 s at most, after five tries at first: this broker does not tell the cause.
+
+    One of them at least says so: the other's connections last a minute where the first comes back late.
+    """
 
     async def scenario() -> None:
         async with broker_process("mosquitto", tmp_path) as process, proxy_to(process.port) as proxy:
@@ -295,7 +298,7 @@ def test_d11_two_gateways_of_one_name_do_not_throw_each_other_out_for_ever(
             async with running(*twins):
                 await until(lambda: clock.monotonic_s() - began_s > minutes * 60, minutes * 60)
                 passed_s = clock.monotonic_s() - began_s
-                assert all(twin.status().duplicate for twin in twins)
+                assert any(twin.status().duplicate for twin in twins)
             for twin in twins:
                 status = twin.status()
                 assert 2 < status.connections <= passed_s / TAKEN_OVER_BACKOFF_S + 7

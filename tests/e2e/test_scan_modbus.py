@@ -322,11 +322,19 @@ def test_units_of_a_bus_are_found_and_no_other_speed_is_tried(tmp_path: Path) ->
 def test_where_one_unit_is_all_addresses_are_asked(tmp_path: Path) -> None:
     scan = Scan(patience=Patience(0.01, 0.0))
     plan = RtuPlan([(115_200, "E")], (1, 2), widen=True)
-    found, asked = _on_pty(tmp_path / "port", scan, plan, {2: Unit({0: 0, 1: 0}), 247: meter()})
+    found, asked = _on_pty(tmp_path / "port", scan, plan, {2: Unit({0: 0, 1: 0}), 200: meter()})
     assert found
-    assert scan.ids == [2, 247]
+    assert scan.ids == [2, 200]
     assert scan.found[0].models == ()
     assert set(asked) == set(range(1, 248))
+
+
+def test_a_unit_that_answers_late_is_found_among_all_addresses_too(tmp_path: Path) -> None:
+    scan = Scan(patience=Patience(0.01, 0.0))
+    plan = RtuPlan([(115_200, "E")], (1, 2), widen=True)
+    assert _on_pty(tmp_path / "port", scan, plan, {2: meter(), 200: meter(78)}, late=frozenset({200}))[0]
+    assert scan.ids == [2, 200]
+    assert scan.found[1].identity == (("serial", "78"),)
 
 
 def test_a_silent_line_costs_each_speed_and_unit_once(tmp_path: Path) -> None:
