@@ -1,6 +1,6 @@
 """The parts of a site that run, and how they follow its configuration: what changed is done, nothing else is touched.
 
-The uplink and the API are made late, in threads: their libraries take half a second, for which no sample waits. What
+The API and the uplink are made late, in threads: their libraries take half a second, for which no sample waits. What
 sets a site up and what helps support is loaded when somebody asks for it: most gateways never need it.
 """
 
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from agent import __version__
 from agent.acting import BackendEvents, bad_lines, load_settings, schedule_specs, targets
@@ -30,7 +29,7 @@ from agent.consumption import Consumption
 from agent.control.registered import RegisteredStations
 from agent.control.service import TICK_S, ControlService
 from agent.core.clock import Clock
-from agent.core.errors import ConfigError, StoreError
+from agent.core.errors import StoreError
 from agent.core.model import Event, Signal, SignalSpec
 from agent.core.ports import Listener
 from agent.devices import Plans, Prepared, Preparer, central_of, plan_all
@@ -38,6 +37,7 @@ from agent.insight.counters import Counters
 from agent.insight.machines import MachineBook
 from agent.insight.maintenance import Maintenance
 from agent.insight.service import Insight
+from agent.judging import Judging
 from agent.log_ring import LogRing
 from agent.overview import Overview
 from agent.pipeline import gate as pipeline_gate
@@ -50,20 +50,15 @@ from agent.reckoning import insight_settings
 from agent.remote_config import RemoteConfig, SiteView
 from agent.site_editor import SiteEditor, read_only
 from agent.store.db import Store
-from agent.store.outbox import TELEMETRY
 from agent.upgrade.part import UpgradePart
+from agent.uplinking import Uplinking
 from agent.watching import Watched, alarm_sets, certificates, channels, self_watch
 from cloud_sync.notify.notifier import Notifier
 from drivers.can.bus import CanListener
 
 if TYPE_CHECKING:
     from agent.api.server import ApiServer
-    from agent.command_gate import CommandGate
-    from agent.remote import RemoteOrders
     from agent.setting_up import SettingUp
-    from cloud_sync.settings import UplinkSettings
-    from cloud_sync.sparkplug.node import SparkplugNode
-    from cloud_sync.uplink import Parts, Uplink
     from drivers.can.plan import CanPlan
 
 logger = logging.getLogger(__name__)
@@ -124,15 +119,11 @@ class Running:
         self._wires: dict[str, object] = {}
         self._listeners: dict[str, Listener] = {}
         self._parts: dict[str, object] = {}
-        self._watched: Watched | None = None  #: None: its ready-made alarms are being read
-        self._judging = asyncio.Event()  #: alarms and rules are judged, and what they want is known
         self._backend: BackendEvents | None = None
-        self._ready_made: asyncio.Task[None] | None = None
         self._editor = SiteEditor(path)
         self._setting_up: SettingUp | None = None  #: None: nobody has set anything up yet
         self._desk: SupportDesk | None = None  #: None: nobody has asked for help yet
         self._loading = threading.Lock()
-        self._nobody: list[str] = []  #: what conditions name and nobody has
         self.log_ring = LogRing()  #: where the log's newest lines are; before ``apply``
         self._central = Central(clock, store)
         flow = Flow(clock, self._gate, hub, store.append)
@@ -146,6 +137,10 @@ class Running:
         self._changing = asyncio.Lock()  #: what the stations are made of is changed
         self.registered = RegisteredStations(clock, store, self._stations_changed)
         self.control = ControlService(clock, store, self.record, hub, self.overview.find, self.notifier.hear, boot_id())
+        self._judging = Judging(path.parent, lambda: self._config, self.overview, self.control.alarms)
+        acting = None if make_listeners is not None else self.control  # a replay acts on nothing: it takes no commands
+        ports = clock, store, hub, self.overview, self.record
+        self._uplinking = Uplinking(*ports, self._judging.began, acting)
         counters = Counters(store, store.maintenance)
         machines = MachineBook(clock, store, self.overview.machines)
         self.maintenance = Maintenance(clock, store, machines, store.maintenance, counters)
@@ -189,15 +184,14 @@ class Running:
                 self._declared[item.id] = item
         self.overview.learn(self._found_out())
         if self._make_listeners is None:
-            self._watch()
+            self._judging.judge()
         return signals
 
     def _learn_posted(self, signals: Sequence[Signal]) -> None:
         """Clients post what was not known before."""
         self.overview.learn(self._found_out())
-        names = {name for item in signals for name in (item.full_name, item.device)}
-        if self._make_listeners is None and names.intersection(self._nobody):
-            self._watch()
+        if self._make_listeners is None:
+            self._judging.learn(signals)
 
     def _is_connected(self) -> bool:
         """Whether the broker is connected now."""
@@ -212,48 +206,18 @@ class Running:
         """The devices that are read."""
         return self._rules.keys()
 
-    async def _read_ready_made(self) -> None:
-        """Those that travel with the program: half a second's work, for which no sample waits."""
-        try:
-            watched = Watched(await asyncio.to_thread(alarm_sets, self._path.parent))
-        except ConfigError as error:
-            logger.error("there are no ready-made alarms: %s", error)  # noqa: TRY400 - the text says it all
-            watched = Watched()
-        self._ready_made = None
-        self._watched = self._watched or watched
-        self._watch()
-
     async def run_control(self) -> None:
         """Act, as soon as it is known what alarms want: nothing may be switched on before that is forbidden."""
-        await self._judging.wait()
+        await self._judging.began.wait()
         await self._remote.begin()
         await self.control.run()
 
     async def close(self) -> None:
         """Write to no device any more, and end what is not supervised."""
-        if self._ready_made is not None:
-            self._ready_made.cancel()
-            await asyncio.gather(self._ready_made, return_exceptions=True)
+        await self._judging.close()
         if self._setting_up is not None:
             await asyncio.to_thread(self._setting_up.close)
         await self.control.close()
-
-    def _watch(self) -> None:
-        """Judge the alarms and rules of the configuration over the signals that there are now."""
-        if self._watched is None:
-            return
-        self._judging.set()
-        signals = self.overview.signals()
-        try:
-            specs = self._watched.specs(self._config, signals)
-        except ConfigError as error:  # of a ready-made one for what has come since the configuration was read
-            logger.error("there are no ready-made alarms: %s", error)  # noqa: TRY400 - the text says it all
-            specs = self._watched.specs(self._config.model_copy(update={"alarm_sets": []}), signals)
-        nobody = self.control.alarms.apply(specs, signals, ZoneInfo(self._config.site.timezone))
-        if nobody != self._nobody:
-            self._nobody = nobody
-            if nobody:
-                logger.info("alarms and rules name what nobody has until now: %s", ", ".join(nobody))
 
     async def _apply_control(self) -> None:
         """Act on the stations that there are now: chargers of the configuration, and those that people registered."""
@@ -297,14 +261,11 @@ class Running:
             )
             await self._apply_control()
             self._apply_backend(config)
-            self._watched = devices.watched or self._watched
-            self._watch()
-            if self._watched is None and self._ready_made is None:
-                self._ready_made = asyncio.create_task(self._read_ready_made(), name="ready-made alarms")
+            self._judging.apply(devices.watched)
             await self._apply_part("api", config.api, self._api(config))
             await self._apply_part("event backend", config.event_backend, self._run_backend)
-        site = config.site.id
-        await self._apply_part("uplink", config.uplink and (config.uplink, site), self._uplink(config))
+        uplink = config.uplink and (config.uplink, config.site.id)
+        await self._apply_part("uplink", uplink, self._uplinking.part(config, self._path.parent))
 
     async def _apply_wires(self, devices: Devices, signals: Sequence[Signal], learnt: Sequence[Signal]) -> None:
         ids = {(item.device, item.name): item.id for item in signals}
@@ -449,47 +410,6 @@ class Running:
             energy=Consumption(self._clock, self._store, self.posted, self.insight.changed),
         )
 
-    def _uplink(self, config: Config) -> Callable[[], Awaitable[None]]:
-        section = config.uplink
-        made: list[tuple[Uplink, CommandGate | None]] = []
-
-        async def run() -> None:
-            if not made and section is not None:
-                # From here on readings wait to be sent, also those of a site that has never reached a broker: without
-                # a cursor the quota and retention take all of them for not needed.
-                self._store.ack(TELEMETRY, self._store.acked(TELEMETRY))
-                uplink, beside, remote = await asyncio.to_thread(_import_uplink)
-                settings = section.settings(config.site.id, self._path.parent)
-                gate = await asyncio.to_thread(self._gate_of, settings) if settings.commanders else None
-                # A replay acts on nothing: it takes no commands.
-                orders = remote(self.control, self._clock, self._judging, gate)
-                execute = orders.execute if self._make_listeners is None else None
-                parts = settings, self._store, self._clock, self.record
-                node = await asyncio.to_thread(self._node, settings) if settings.payload == "sparkplug" else None
-                more = beside(
-                    latest=lambda: self.overview.latest(self.overview.signals()), notes=self._store, node=node
-                )
-                one = uplink(*parts, boot=self._store.boot, version=__version__, execute=execute, parts=more)
-                made.append((one, gate))
-            self.overview.uplink, self.overview.gate = one, gate = made[0]
-            try:
-                await one.run()
-            finally:
-                if gate is not None:
-                    await gate.close()
-
-        return run
-
-    def _gate_of(self, settings: "UplinkSettings") -> "CommandGate":
-        from agent.command_gate import CommandGate  # noqa: PLC0415 - its library is loaded by who needs it only
-
-        return CommandGate(settings.site, settings.commanders, self._clock, self.record)
-
-    def _node(self, settings: "UplinkSettings") -> "SparkplugNode":
-        from cloud_sync.sparkplug.node import SparkplugNode  # noqa: PLC0415 - the same
-
-        return SparkplugNode(settings, self._store, self._hub, self._clock, self._store, OWN_DEVICE)
-
 
 def _learnt(store: Store, prepared: Sequence[Prepared], planned: Sequence[Signal]) -> list[Signal]:
     """What devices that are known only by what they say have said in former times: unknown until they say it again."""
@@ -523,10 +443,3 @@ def _make_api(view: Overview, clock: Clock, config: Config, base: Path, ports: S
     face = Face(certificates, section.security_contact or "")
     sweep(config.data_dir)  # a stop in the middle of a backup leaves its drafts
     return ApiServer(view, clock, *split_address(section.listen), config.data_dir, ports, face=face)
-
-
-def _import_uplink() -> "tuple[type[Uplink], type[Parts], type[RemoteOrders]]":
-    from agent.remote import RemoteOrders  # noqa: PLC0415 - the same
-    from cloud_sync.uplink import Parts, Uplink  # noqa: PLC0415 - the same
-
-    return Uplink, Parts, RemoteOrders
