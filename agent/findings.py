@@ -229,10 +229,10 @@ def _ports(reading: Reading, config: Config, base: Path, mine: Collection[str]) 
         text = "TLS with a certificate that this gateway makes: browsers ask until they trust its authority, see docs"
         yield "info", _at(reading, ("api", "listen"), f"{text}/security.md")
     if config.api.listen not in mine:
-        yield from _port(reading, ("api", "listen"), host, port)
+        yield from look_at_port(reading, ("api", "listen"), host, port)
 
 
-def _port(reading: Reading, place: Place, host: str, port: int) -> Iterator[Found]:
+def look_at_port(reading: Reading, place: Place, host: str, port: int) -> Iterator[Found]:
     """Whether a port can be listened on now; the gateway itself may have it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -252,7 +252,7 @@ def _ocpp(reading: Reading, config: Config, base: Path, mine: Collection[str]) -
         return
     place = ("ocpp", "listen")
     if (config.ocpp or OcppSection()).listen not in mine:
-        yield from _port(reading, place, central.endpoint.host, central.endpoint.port)
+        yield from look_at_port(reading, place, central.endpoint.host, central.endpoint.port)
     if central.endpoint.profile == 0:
         text = "security profile 0: whoever reaches this port can say to be any charger; use it in closed networks only"
         yield "warning", _at(reading, ("ocpp", "security_profile"), text)

@@ -16,6 +16,7 @@ from enum import StrEnum
 from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.errors import ProtocolHandlerError
 
 from agent.core.clock import SystemClock
 from drivers.sim.directed import Report, add_control, begin
@@ -159,11 +160,18 @@ async def broker(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
         yield door.port
 
 
+def unless_a_client_was_lost(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """What nobody waited for is printed, but for what amqtt leaves behind of a client that went away."""
+    if not isinstance(context.get("exception"), ProtocolHandlerError):
+        loop.default_exception_handler(context)
+
+
 async def _serve(host: str, port: int, inner_port: int | None, *, control: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.set_exception_handler(unless_a_client_was_lost)
     async with _serving(host, port, inner_port) as door:
         print(f"listening on {host}:{door.port}", flush=True)  # noqa: T201 - the command's output
         directed = begin({"fault": door.switch}, door.report, SystemClock(), stop.set) if control else None

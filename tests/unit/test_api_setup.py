@@ -29,7 +29,7 @@ from agent.core.errors import ConfigError
 from tests.fake_view import START_US
 from tests.unit.api_rig import Json, Rig, problem
 
-pytestmark = pytest.mark.usefixtures("room_on_disk")
+pytestmark = pytest.mark.usefixtures("free_machine")
 
 WRONG = CheckFinding("error", "site.yaml:3:5", "`url`: this is no Modbus wire", "write tcp://…", "url", "the line")
 ENTRY = {"id": "cp1", "driver": "modbus", "profile": "abb_terra_ac", "url": "tcp://10.0.0.21:502"}

@@ -12,7 +12,7 @@ from agent.findings import frame_bits
 from agent.store.db import Store
 from drivers.codec.dbc_model import MessageDef
 
-pytestmark = pytest.mark.usefixtures("room_on_disk")
+pytestmark = pytest.mark.usefixtures("free_machine")
 
 
 def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], device: str, **keys: str) -> tuple[int, list[str]]:

@@ -6,7 +6,7 @@ import pytest
 
 from agent.cli.main import main
 
-pytestmark = pytest.mark.usefixtures("room_on_disk")
+pytestmark = pytest.mark.usefixtures("free_machine")
 
 HEAD = """\
 data_dir: {folder}/data

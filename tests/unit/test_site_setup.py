@@ -12,7 +12,7 @@ from agent.site_editor import SiteEditor, read_only
 from agent.site_forms import SiteForms, without_secrets
 from agent.site_settings import SiteSettings
 
-pytestmark = pytest.mark.usefixtures("room_on_disk")
+pytestmark = pytest.mark.usefixtures("free_machine")
 
 TEXT = """\
 # the depot's own file
