@@ -43,7 +43,19 @@ from agent.api.models import (
     StatusOut,
     WiresOut,
 )
-from agent.api.paging import DeviceFilter, DeviceId, IdFilter, Name, NameFilter, Page, PageSize, Time, page_of, time_us
+from agent.api.paging import (
+    DeviceFilter,
+    DeviceId,
+    IdFilter,
+    Name,
+    NameFilter,
+    Page,
+    PageSize,
+    Time,
+    page_of,
+    tells,
+    time_us,
+)
 from agent.api.posted_devices import posted_ids, posted_info, posted_latest, posted_out
 from agent.api.public_routes import Published, add_public_routes
 from agent.api.request_figures import RequestFigures
@@ -225,9 +237,7 @@ class _Readings:
         """
         devices = self._view.devices()
         known = {device.id: device for device in devices}
-        ids = [*known, *posted_ids(self._view, known.keys())]
-        if name is not None:
-            ids = [one for one in ids if name.lower() in one.lower()]
+        ids = [one for one in (*known, *posted_ids(self._view, known.keys())) if tells(name, one)]
         if driver is None and state is None:
             return DevicePage(
                 total=len(ids), page=page, page_size=page_size, items=await self._out(ids, known, page, page_size)

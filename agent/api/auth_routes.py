@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from fastapi import Path, Request
+from fastapi import Path, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -12,7 +12,7 @@ from agent.api.access import FORM, LOGIN, CallerOf, Routes, media_type
 from agent.api.answers import ActiveOut, ActivePage, MeOut, NewTokenOut, SetUpOut, TokensOut, UserOut, UserPage
 from agent.api.auth import Auth, Granted, address_of, cookie_header, token_answer
 from agent.api.bodies import Credentials, NewToken, NewUser, PasswordChange, Refresh, SetUp, UserChange
-from agent.api.paging import Page, PageSize, page_of
+from agent.api.paging import IdFilter, Page, PageSize, page_of, tells
 from agent.api.passwords import check_new
 from agent.api.times import iso
 from agent.api.users import Role, User
@@ -20,6 +20,7 @@ from agent.core.clock import Clock
 
 _FIELDS = 20
 
+RoleFilter = Annotated[Role | None, Query(description="only those with this role")]
 UserPath = Annotated[str, Path(min_length=1, max_length=64)]
 
 _LOGIN_BODY: dict[str, Any] = {
@@ -112,9 +113,11 @@ class _UserRoutes:
         self._users = auth.users
         self._clock = clock
 
-    async def index(self, page: Page = 1, page_size: PageSize = 100) -> UserPage:
+    async def index(
+        self, role: RoleFilter = None, name: IdFilter = None, page: Page = 1, page_size: PageSize = 100
+    ) -> UserPage:
         """List users by name, with the labels of their API tokens."""
-        users = self._users.all()
+        users = [one for one in self._users.all() if role in {None, one.role} and tells(name, one.name)]
         items = [UserOut.of(user) for user in page_of(users, page, page_size)]
         return UserPage(total=len(users), page=page, page_size=page_size, items=items)
 

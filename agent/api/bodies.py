@@ -37,7 +37,13 @@ def _line(text: str) -> str:
     return text
 
 
-StationName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_line)]
+def _name(text: str) -> str:
+    if text.isspace():
+        raise ValueError("more than blanks")
+    return _line(text)
+
+
+StationName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_name)]
 StationPlace = Annotated[str, StringConstraints(max_length=200), AfterValidator(_line)]
 StationKw = Annotated[float, Field(gt=0, le=100_000)]
 

@@ -31,6 +31,11 @@ def page_of(items: Sequence[_Item], page: int, size: int) -> Sequence[_Item]:
     return items[(page - 1) * size : page * size]
 
 
+def tells(part: str | None, *texts: str) -> bool:
+    """Whether the part is in one of the texts, in capitals or not. No part is in all."""
+    return part is None or any(part.casefold() in text.casefold() for text in texts)
+
+
 def time_us(where: str, text: str) -> int:
     """µs since 1970 of a time in a query."""
     try:

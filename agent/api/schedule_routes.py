@@ -1,18 +1,20 @@
 """``/api/scheduler``: the schedules of the configuration, and doing one out of turn."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import HTTPException
+from fastapi import HTTPException, Query
 
 from agent.api.access import CallerOf, Routes
 from agent.api.answers import JobOut, JobPage, JobRunOut, ResultOut
 from agent.api.auth import Auth
 from agent.api.bodies import JobRun
-from agent.api.paging import Page, PageSize, needed, page_of
+from agent.api.paging import IdFilter, Page, PageSize, needed, page_of, tells
 from agent.api.users import Role
 from agent.api.view import SitePorts
 from agent.control.model import Control
+
+RunningFilter = Annotated[bool | None, Query(description="only those that are being done now, or are not")]
 
 
 def add_schedule_routes(routes: Routes, ports: SitePorts, auth: Auth) -> None:
@@ -28,9 +30,11 @@ class _ScheduleRoutes:
         self._ports = ports
         self._auth = auth
 
-    async def index(self, page: Page = 1, page_size: PageSize = 100) -> JobPage:
+    async def index(
+        self, name: IdFilter = None, running: RunningFilter = None, page: Page = 1, page_size: PageSize = 100
+    ) -> JobPage:
         """List the schedules that are not switched off, in the order of the configuration."""
-        jobs = self._control.jobs()
+        jobs = [one for one in self._control.jobs() if running in {None, one.running} and tells(name, one.id)]
         items = [JobOut.of(job) for job in page_of(jobs, page, page_size)]
         return JobPage(total=len(jobs), page=page, page_size=page_size, items=items)
 

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import HTTPException, Path, Query
 from starlette.responses import Response
@@ -16,7 +16,7 @@ from agent.api.answers import IdTagOut, IdTagPage, SessionOut, SessionPage
 from agent.api.auth import Auth
 from agent.api.bodies import IdTag, IdTagFields
 from agent.api.csv_answer import CsvResponse
-from agent.api.paging import DeviceFilter, Page, PageSize, Time, needed, page_of, time_us
+from agent.api.paging import DeviceFilter, Page, PageSize, Time, needed, page_of, tells, time_us
 from agent.api.times import parse_time
 from agent.api.users import Role
 from agent.api.view import SessionBook, SitePorts
@@ -36,6 +36,8 @@ SessionNumber = Annotated[int, Path(ge=1, le=_MAX_NUMBER)]
 TagHash = Annotated[str, Path(pattern="^[0-9a-f]{1,64}$")]
 Running = Annotated[bool | None, Query(description="only those that run, or that have ended")]
 Outlet = Annotated[int | None, Query(ge=0, le=_MAX_OUTLET, description="only of this outlet; 0: it has one alone")]
+TagStatus = Annotated[Literal["Accepted", "Blocked"] | None, Query(description="only those of this status")]
+LabelFilter = Annotated[str | None, Query(min_length=1, max_length=200, description="part of the label")]
 Rows = Annotated[int, Query(ge=1, le=MAX_EXPORT, description="at most so many, the newest")]
 
 
@@ -144,9 +146,12 @@ class _TagRoutes:
         self._ports = ports
         self._auth = auth
 
-    async def index(self, page: Page = 1, page_size: PageSize = 100) -> IdTagPage:
+    async def index(
+        self, status: TagStatus = None, name: LabelFilter = None, page: Page = 1, page_size: PageSize = 100
+    ) -> IdTagPage:
         """List the tags that are known, by label."""
         known = [IdTagOut.of(tag, note, self._hash) for tag, note in self._notebook.notes(_KIND).items()]
+        known = [one for one in known if status in {None, one.status} and tells(name, one.label)]
         known.sort(key=lambda one: (one.label.casefold(), one.id))
         items = page_of(known, page, page_size)
         return IdTagPage(total=len(known), page=page, page_size=page_size, items=[*items])

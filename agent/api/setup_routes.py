@@ -14,7 +14,7 @@ from fastapi import HTTPException, Query
 from agent.api.access import CallerOf, Routes
 from agent.api.auth import Auth, Caller
 from agent.api.device_setup_routes import add_device_setup_routes
-from agent.api.paging import NameFilter, Page, PageSize, needed, page_of
+from agent.api.paging import NameFilter, Page, PageSize, needed, page_of, tells
 from agent.api.scan_routes import add_scan_routes
 from agent.api.setup_models import (
     CheckBody,
@@ -105,8 +105,7 @@ class _SetUpRoutes:
         found = [
             one
             for one in known
-            if (driver is None or one.driver == driver)
-            and (name is None or name.lower() in f"{one.name} {one.maker} {one.model}".lower())
+            if (driver is None or one.driver == driver) and tells(name, f"{one.name} {one.maker} {one.model}")
         ]
         items = [ProfileOut.of(one) for one in page_of(found, page, page_size)]
         return ProfilePage(total=len(found), page=page, page_size=page_size, items=items)

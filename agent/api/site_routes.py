@@ -33,7 +33,7 @@ from agent.api.answers import (
 )
 from agent.api.auth import Auth, Caller
 from agent.api.bodies import CommandEnvelope, DeviceEntry, StationChange, StationCommand
-from agent.api.paging import DeviceFilter, DeviceId, Page, PageSize, needed, page_of
+from agent.api.paging import DeviceFilter, DeviceId, Page, PageSize, needed, page_of, tells
 from agent.api.problems import RejectedError
 from agent.api.setup_view import CheckFinding, DeviceThereError, FindingsError, NoDeviceError
 from agent.api.station_registry_routes import StationId, add_station_registry_routes, change_details
@@ -110,7 +110,7 @@ class _StationRoutes:
             for one in (self._station(station, registered) for station in stations)
             if device in {None, one.device}
             and status in {None, one.status}
-            and (name is None or name.lower() in f"{one.id} {one.name} {one.location}".lower())
+            and tells(name, one.id, one.name, one.location)
         ]
         return StationPage(total=len(found), page=page, page_size=page_size, items=page_of(found, page, page_size))
 

@@ -497,6 +497,10 @@ def test_users_are_added_changed_and_taken_out(rig: Rig) -> None:
     listed = rig.call("GET", "/api/users", Role.ADMIN)
     assert [one["username"] for one in listed.json()["items"]] == ["admin", "luis", "operator", "viewer"]
     assert "argon2" not in listed.text
+    for query, found in (("role=operator", ["luis", "operator"]), ("role=operator&name=LU", ["luis"]), ("name=x", [])):
+        some = rig.call("GET", f"/api/users?{query}", Role.ADMIN).json()
+        assert ([one["username"] for one in some["items"]], some["total"]) == (found, len(found))
+    problem(rig.call("GET", "/api/users?role=root", Role.ADMIN), 422)
     rig.call("PATCH", "/api/users/luis", Role.ADMIN, json={"password": "other words of his"})
     problem(rig.call("GET", "/api/id-tags", token=token), 401)
     token = rig.log_in("luis", "other words of his").json()["access_token"]

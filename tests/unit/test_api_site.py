@@ -349,6 +349,8 @@ def test_id_tags_are_added_changed_and_forgotten_and_never_shown(rig: Rig) -> No
     note: Json = {"tag": "04A2", "label": "Van 3", "status": "Accepted", "until_us": until_us, "parent": "FLEET"}
     assert rig.notebook.notes("id_tag") == {"04a2": note}
     assert get(rig, "/api/id-tags", Role.OPERATOR)["items"] == [shown]
+    for query, found in (("status=Accepted&name=van", 1), ("status=Blocked", 0), ("name=car", 0)):
+        assert get(rig, f"/api/id-tags?{query}", Role.OPERATOR)["total"] == found
     url = f"/api/id-tags/{shown['id']}"
     assert rig.call("PUT", url, Role.OPERATOR, json={"status": "Blocked"}).json()["status"] == "Blocked"
     assert rig.call("DELETE", url, Role.OPERATOR).status_code == 204
@@ -432,6 +434,8 @@ def test_schedules_are_listed_and_done_out_of_turn(rig: Rig) -> None:
         "2023-11-14T22:13:20.000000Z",
     )
     assert (second["every_s"], second["running"], second["results"][0]["outcome"]) == (60.0, True, "done")
+    for query, found in (("name=NIGHT", [first]), ("running=true", [second]), ("name=night&running=true", [])):
+        assert get(rig, f"/api/scheduler/jobs?{query}")["items"] == found
     problem(rig.call("POST", "/api/scheduler/run", Role.VIEWER, json={"id": "night_off"}), 403)
     problem(rig.call("POST", "/api/scheduler/run", Role.OPERATOR, json={"id": "other"}), 404, "/api/scheduler/jobs")
     answer = rig.call("POST", "/api/scheduler/run", Role.OPERATOR, json={"id": "night_off"})

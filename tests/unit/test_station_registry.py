@@ -52,7 +52,7 @@ def test_what_is_not_said_is_on_and_not_known(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        {}, {"name": ""}, {"name": "a\nb"}, {"name": "A", "max_kw": 0}, {"name": "A", "max_kw": "22"},
+        {}, {"name": ""}, {"name": "  "}, {"name": "a\nb"}, {"name": "A", "max_kw": 0}, {"name": "A", "max_kw": "22"},
         {"name": "A", "max_kw": 1e9}, {"name": "A", "status": "broken"}, {"name": "A", "id": 7}, {"name": "A" * 101},
     ],
 )  # fmt: skip
