@@ -324,9 +324,10 @@ class Charger:
     # -- inside --
 
     def _session_changed(self, session: Session) -> None:
-        outlet = self._outlets.get(session.outlet)
-        if outlet is not None:
-            outlet.session(session)
+        for number in {0, session.outlet}:  # the whole had it until its outlet was told
+            outlet = self._outlets.get(number)
+            if outlet is not None:
+                outlet.session(session)
 
     def _choose(self) -> None:
         named = [one for one in self._known_quirks if one.name == self.settings.profile]

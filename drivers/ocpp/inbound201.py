@@ -88,8 +88,9 @@ async def _event(station: Station, call: Call) -> Payload:
     if when.live and event.kind == transactions201.STARTED:
         await station.ready()
     heard = await station.book.durably(partial(transactions201.event, station.book, event, when, samples))
-    if heard.outlet and when.live:
+    if when.live:
         station.heard_of(heard.outlet)
+    if heard.outlet and when.live:
         if event.kind == transactions201.ENDED:
             station.state_told(heard.outlet, "")
         elif event.charging_state:

@@ -162,8 +162,13 @@ class Outlet:
         self._show()
 
     def session(self, session: Session) -> None:
-        """A session of this outlet was stored."""
+        """A session of this outlet was stored, or one that was this outlet's until another was told."""
         shown = self._session
+        if session.outlet != self.number:
+            if shown is not None and shown.id == session.id:
+                self._session = None
+                self._show()
+            return
         if not session.running and (shown is None or shown.id != session.id):
             return
         if session.running and shown is not None and shown.running and shown.start_us > session.start_us:

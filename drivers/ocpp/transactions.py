@@ -149,19 +149,23 @@ class Book:
         """
         stored, new = await self._write(self.sessions.begin(session, events))
         self._remember(stored)
-        for one in self.running(stored.outlet) if stored.running else ():
-            if one.id != stored.id and (one.start_us <= stored.start_us or (live and new)):
-                await self._lose(one.id)
+        await self._end_others(stored, every=live and new)
         return stored, new
 
     async def change(self, session: Session, events: Sequence[Event] = (), *, at_once: bool = True) -> None:
-        """Store its new state. Raises ``StoreError``: then it is as it was."""
+        """Store its new state. Raises ``StoreError``: then it is as it was.
+
+        One whose outlet was not known before ends those that began before it there.
+        """
+        known = self._running.get(session.id)
         if not session.running:
             session = self._with_signed(session)
         work = self.sessions.change(session, events, at_once=at_once)
         await (self._write(work) if at_once else work)  # the next register makes up for one that nobody waited for
         self._dirty.discard(session.id)
         self._remember(session)
+        if known is not None and known.outlet != session.outlet:
+            await self._end_others(session)
 
     def later(self, session: Session) -> None:
         """Its new state is stored by the next ``flush``."""
@@ -288,6 +292,12 @@ class Book:
             newer = kept is not None and (kept.last_us or 0) > (one.last_us or 0)
             self._remember(kept if kept is not None and newer else one)
         self._loaded = True
+
+    async def _end_others(self, session: Session, *, every: bool = False) -> None:
+        """End those that run at its outlet, where it runs: all, or those that began before it (rule 5)."""
+        for one in self.running(session.outlet) if session.running else ():
+            if one.id != session.id and (one.start_us <= session.start_us or every):
+                await self._lose(one.id)
 
     async def _lose(self, number: int) -> None:
         session = self._running.get(number)

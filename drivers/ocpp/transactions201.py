@@ -7,7 +7,8 @@ Rules of this file (2.0.1 part 2, E01 to E15; part 4, 5.):
 2. The end may be all that we ever hear, an Updated may come before its Started, and all may come twice. A session is
    made at the first word of it (``begun: unseen``); a Started that comes later completes it.
 3. Registers are ordered by the times of their samples. The one of the end is that of Transaction.End.
-4. The vehicle may be plugged in before anybody says who pays: the tag is that of the first event that has one.
+4. The vehicle may be plugged in before anybody says who pays: the tag is that of the first event that has one. And who
+   pays may be known before the vehicle is plugged in (E03): the outlet is that of the first event that names one.
 """
 
 from collections.abc import Sequence
@@ -48,12 +49,12 @@ async def event(book: Book, told: TransactionEvent, when: When, samples: Sequenc
             events.append(book.ended(session))
         await book.begin(session, events, live=when.live)
         return Heard(session.outlet, verdict)
-    fresh = session
+    fresh = session if session.outlet else replace(session, outlet=book.outlet(told.outlet))
     if ended_by_charger(session):
         if told.kind == STARTED and session.data.get("begun") == "unseen":
-            fresh = _completed(session, when, samples)
+            fresh = _completed(fresh, when, samples)
             await book.change(fresh, [book.ended(fresh, "session.corrected")])
-        return Heard(session.outlet, verdict)
+        return Heard(fresh.outlet, verdict)
     if told.kind == STARTED and "begun" in session.data:
         fresh = _completed(fresh, when, samples)
     fresh = _identified(fresh, told, verdict)
@@ -69,7 +70,7 @@ async def event(book: Book, told: TransactionEvent, when: When, samples: Sequenc
     if fresh != session:
         # A replayed event must not wait for the group commit, thousands of them would; a live one may, now and then.
         await book.change(fresh, events, at_once=bool(events) or not when.live or not book.patient())
-    return Heard(session.outlet, verdict)
+    return Heard(fresh.outlet, verdict)
 
 
 def _new(book: Book, told: TransactionEvent, when: When, samples: Sequence[Taken], key: str) -> Session:
@@ -148,7 +149,7 @@ async def _verdict(book: Book, told: TransactionEvent, session: Session | None) 
         if session is not None and book.id_tags.same_group(session.id_tag, tag):
             return Verdict.ACCEPTED, "end"
         return await book.id_tags.verdict(tag, device=book.device, kind=told.id_type), "end"
-    outlet = book.outlet(told.outlet) if session is None else session.outlet
+    outlet = (session.outlet if session is not None else 0) or book.outlet(told.outlet)
     return await book.verdict(tag, outlet, session, told.id_type), "start"
 
 

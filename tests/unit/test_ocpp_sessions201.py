@@ -98,6 +98,43 @@ def test_an_update_makes_the_session_and_its_start_completes_it() -> None:
     assert row.stop_us - row.start_us == 20_000_000
 
 
+def test_a_session_that_is_authorised_before_the_vehicle_is_plugged_in_comes_to_its_outlet() -> None:
+    async def scene(rig: Rig) -> None:
+        nowhere: dict[str, object] = {"id": 0}
+        for number in (1, 2):
+            payload = {"timestamp": rig.at(), "connectorStatus": "Available", "evseId": number, "connectorId": 1}
+            await rig.ask("StatusNotification", payload)
+        await rig.event201("Started", 0, idToken=TOKEN, evse=nowhere)
+        assert rig.rows[0].outlet == 0
+        await rig.advance(5)
+        evse = {"id": 2, "connectorId": 1}
+        await rig.event201("Updated", 1, 1000, evse=evse, chargingState="Charging")
+        await rig.advance(5)
+        await rig.event201("Updated", 2, 1400, evse=evse)
+        assert [rig.charger.transaction(outlet) for outlet in (0, 1, 2)] == [None, None, "T1"]
+        assert (rig.value("session_energy_wh.2"), rig.value("charging.2"), rig.value("charging.1")) == (400, 1, 0)
+        await rig.advance(400)  # the charger as a whole is "available" all the time
+        assert rig.rows[0].running
+        await rig.event201("Ended", 3, 1500, evse=evse, stoppedReason="Local")
+
+    (row,) = (rig := play(scene, outlets=2)).rows
+    assert (row.outlet, row.id_tag, row.energy_wh) == (2, "aabb", 500)
+    assert rig.site.sessions.kinds() == ["session.started", "auth.accepted", "session.ended"]
+
+
+def test_a_session_that_comes_to_its_outlet_ends_an_older_one_there() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.event201("Started", 0, 1000, transactionInfo={"transactionId": "T0"}, idToken=TOKEN)
+        await rig.advance(5)
+        nowhere: dict[str, object] = {"id": 0}
+        await rig.event201("Started", 0, evse=nowhere)
+        assert [row.running for row in rig.rows] == [True, True]
+        await rig.event201("Updated", 1, 1200)
+
+    old, new = play(scene, outlets=2).rows
+    assert (old.running, old.reason, new.running, new.outlet) == (False, "Lost", True, 1)
+
+
 def test_an_end_is_a_session_of_its_own_until_its_start_comes() -> None:
     async def scene(rig: Rig) -> None:
         at = rig.at(-10)
