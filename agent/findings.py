@@ -144,7 +144,8 @@ def _devices(reading: Reading, config: Config, base: Path) -> Iterator[Found]:
     try:
         plans = plan_all(ready, central, quirks)
     except ConfigError as error:
-        yield "error", _at(reading, ("devices",), str(error))
+        whose = next((index for index, one in enumerate(config.devices) if error.op == f"device {one.id}"), None)
+        yield "error", _at(reading, ("devices",) if whose is None else ("devices", whose), str(error))
         return
     can = plans.can
     yield from control_findings(config, plans.specs, base, lambda place, text: _at(reading, place, text))

@@ -181,6 +181,16 @@ def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "can't be listened on now" in found[0]
 
 
+def test_two_devices_that_can_not_share_a_wire_are_told_at_the_second(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meter = '{id: %s, driver: modbus, profile: eastron_sdm630, url: "rtu:///dev/ttyS9?baud=%s", unit_id: %s}'
+    code, found = check(tmp_path, capsys, f"{meter % ('a', 9600, 1)}\n  - {meter % ('b', 19200, 2)}")
+    assert code == 1
+    (told,) = [line for line in found if line.startswith("error:")]
+    assert told.startswith("error: site.yaml:6:5: device b: 19200 baud 8N1, but device a on the same wire has")
+
+
 def test_schedules_that_can_do_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     acts = "[{station: cp1, set: on}, {station: cp9, set: on}, {station: cp1.2, set: on}, {station: '*', set: toggle}]"
     ocpp = '{listen: "127.0.0.1:0"}'
