@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from agent import config as cfg
 from agent.config_control import AlarmAct, Schedule, StationSwitching
 from agent.config_control import EventBackend as EventBackendSection
 from agent.control.alarm_model import ALL, RuleAct
-from agent.control.cron import Cron
 from agent.control.load_model import LoadSettings, StationShare
 from agent.control.model import Origin, Wish
 from agent.control.registered import may_be_registered
@@ -18,7 +16,6 @@ from agent.control.service import ControlService
 from agent.control.stations import Target
 from agent.control.switching import SwitchLimits
 from agent.core.clock import Clock
-from agent.core.errors import ConfigError
 from agent.core.model import Event
 from agent.core.ports import Commandable, Listener, Notebook, Operable
 from cloud_sync.event_backend import EventBackend
@@ -132,16 +129,6 @@ class BackendEvents:
 
 def _key(event_id: str) -> str:
     return f"backend-event:{event_id}"
-
-
-def bad_lines(config: cfg.Config) -> Iterator[tuple[int, ConfigError]]:
-    """Index and fault of each schedule whose crontab line is none; those that are switched off are read too."""
-    for index, one in enumerate(config.schedules):
-        if one.cron is not None:
-            try:
-                Cron(one.cron, ZoneInfo(config.site.timezone))
-            except ConfigError as error:
-                yield index, error
 
 
 def is_station(config: cfg.Config, name: str) -> bool:

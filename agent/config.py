@@ -38,6 +38,7 @@ from drivers.serial_meter.settings import MeterSettings
 #: Fit for a topic level, a file name and a name in a rule.
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0)]
+Place = tuple[int | str, ...]
 
 #: M-Bus addresses have one byte.
 MAX_ADDRESS = 255
@@ -406,10 +407,14 @@ class Config(Section):
                     text = f"`{other}` and `{device.id}` have the same charge_point_id"
                     hint = "each charger has its own: see its settings, or `enlace scan ocpp`"
                     raise complaint(text, hint, ("devices", number, "charge_point_id"))
-        _once("stations", [one.station for one in self.stations])
-        _once("schedules", [one.id for one in self.schedules])
-        _once("rules or alarms", [*(one.id for one in self.alarms), *(one.id for one in self.rules)])
-        _once("channels", [one.id for one in self.notify])
+        _once("schedules", {("schedules", place, "id"): one.id for place, one in enumerate(self.schedules)})
+        alarms = {("alarms", place, "id"): one.id for place, one in enumerate(self.alarms)}
+        rules = {("rules", place, "id"): one.id for place, one in enumerate(self.rules)}
+        _once("rules or alarms", alarms | rules)
+        _once("channels", {("notify", place, "id"): one.id for place, one in enumerate(self.notify)})
+        _one_entry({("stations", place, "station"): one.station for place, one in enumerate(self.stations)})
+        shares = self.load_management.stations if self.load_management else ()
+        _one_entry({("load_management", "stations", place, "station"): one.station for place, one in enumerate(shares)})
         return self
 
     @model_validator(mode="after")
@@ -437,10 +442,24 @@ class Config(Section):
         return self
 
 
-def _once(what: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise complaint(f"two {what} are called `{name}`", "give each an id of its own")
+def _once(what: str, names: Mapping[Place, str]) -> None:
+    """``names``: by where each stands in the file."""
+    for place, name in _repeated(names):
+        raise complaint(f"two {what} are called `{name}`", "give each an id of its own", place)
+
+
+def _one_entry(stations: Mapping[Place, str]) -> None:
+    for place, station in _repeated(stations):
+        raise complaint(f"`{station}` has an entry here already", "keep one of the two", place)
+
+
+def _repeated(names: Mapping[Place, str]) -> Iterator[tuple[Place, str]]:
+    """Those that stand further up too."""
+    seen: set[str] = set()
+    for place, name in names.items():
+        if name in seen:
+            yield place, name
+        seen.add(name)
 
 
 @dataclass(frozen=True, slots=True)

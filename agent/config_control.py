@@ -1,11 +1,13 @@
 """The configuration's sections about acting on site: schedules, alarms, rules, load management, who is told."""
 
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from agent.config_ocpp import linkable
+from agent.control.cron import Cron
 from agent.control.when import Condition, parse, parse_clear
 from agent.credentials import NamedFile
 from agent.yamlfile import Section, complaint
@@ -15,9 +17,10 @@ from cloud_sync.settings import EventBackendSettings
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 StationId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[1-9][0-9]?)?$")]
 
-CRON_FIELDS = 5
-
+#: Longer than a year is a mistake, and thousands of years are no time that can be written.
+LONGEST_S = 366 * 86400
 NotNegative = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=LONGEST_S)]
 Positive = Annotated[float, Field(gt=0)]
 #: Also what a ready-made alarm is called: ``battery1-silent``.
 AlarmId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -49,18 +52,16 @@ class Schedule(Section):
 
     id: Id = Field(description="name of the schedule, unique on the site")
     cron: str | None = Field(None, description="minute hour day-of-month month day-of-week, as crontab(5) has them")
-    every_s: Annotated[float, Field(ge=1)] | None = Field(None, description="instead of `cron`: again after so long")
+    every_s: Annotated[float, Field(ge=1, le=LONGEST_S)] | None = Field(
+        None, description="instead of `cron`: again after so long"
+    )
     then: tuple[StationAct, ...] = Field(min_length=1, description="what is done")
     enabled: bool = Field(True, description="false: it stands here and is not run")
 
     @field_validator("cron")
     @classmethod
     def _cron(cls, value: str | None) -> str | None:
-        if value is not None and len(value.split()) != CRON_FIELDS:
-            raise complaint(
-                f"`{value}` is no cron line", "write five fields, such as `0 22 * * *` for each day at 22:00"
-            )
-        return value
+        return value if value is None else linkable(value, lambda: Cron(value, UTC))
 
     @model_validator(mode="after")
     def _one_rhythm(self) -> "Schedule":
@@ -73,8 +74,8 @@ class StationSwitching(Section):
     """How often a station's contactor may be switched. A stop that protects waits for nothing."""
 
     station: StationId = Field(description="a charger's id, or `id.2` for its second outlet")
-    min_on_s: NotNegative = Field(60, description="once on it stays on for so long")
-    min_off_s: NotNegative = Field(60, description="once off it stays off for so long; 300 for a DC charger")
+    min_on_s: Seconds = Field(60, description="once on it stays on for so long")
+    min_off_s: Seconds = Field(60, description="once off it stays off for so long; 300 for a DC charger")
     per_hour: int = Field(6, ge=1, le=200, description="it is switched so many times an hour at most")
     per_day: int = Field(60, ge=1, le=1000, description="and so many times a day")
 
@@ -102,11 +103,11 @@ class Rule(Section):
 
     id: Id = Field(description="name of the rule, unique among rules and alarms")
     when: str = Field(description="the condition, such as `battery1.soc_pct < 20`; `docs/alarms.md` has the language")
-    for_s: NotNegative = Field(0, description="it must hold for so long without a break")
+    for_s: Seconds = Field(0, description="it must hold for so long without a break")
     clear: str | None = Field(None, description="what ends it: `> 25`, or a condition; absent: the contrary of `when`")
-    clear_for_s: NotNegative = Field(10, description="that must hold for so long without a break")
+    clear_for_s: Seconds = Field(10, description="that must hold for so long without a break")
     then: tuple[AlarmAct, ...] = Field(min_length=1, description="what is done while it holds")
-    hold_s: NotNegative = Field(0, description="it goes on being done for so long after the end")
+    hold_s: Seconds = Field(0, description="it goes on being done for so long after the end")
     unknown: Literal["hold", "raise", "clear"] = Field(
         "hold", description="what counts while its signals are not known: as it was, as true, as over"
     )
@@ -128,14 +129,14 @@ class Alarm(Section):
 
     id: Id = Field(description="name of the alarm, unique among rules and alarms")
     when: str = Field(description="the condition, such as `battery1.temperature_max_degc > 50`; see `docs/alarms.md`")
-    for_s: NotNegative = Field(0, description="it must hold for so long without a break")
+    for_s: Seconds = Field(0, description="it must hold for so long without a break")
     clear: str | None = Field(None, description="what ends it: `< 45`, or a condition; absent: the contrary of `when`")
-    clear_for_s: NotNegative = Field(10, description="that must hold for so long without a break")
+    clear_for_s: Seconds = Field(10, description="that must hold for so long without a break")
     severity: Literal["info", "warning", "critical"] = Field("warning", description="info needs no acknowledgement")
     latch: bool = Field(False, description="it goes on until somebody has acknowledged it, also when its cause is gone")
     text: str = Field("", description="what is wrong and what to do, for people")
     then: tuple[AlarmAct, ...] = Field((), description="what is done with stations while it goes on")
-    hold_s: NotNegative = Field(0, description="it goes on being done for so long after the end")
+    hold_s: Seconds = Field(0, description="it goes on being done for so long after the end")
     interlock: bool = Field(False, description="stronger than every other alarm; only to switch off or to limit")
     unknown: Literal["hold", "raise", "clear"] = Field(
         "hold", description="what counts while its signals are not known: as it was, as true, as over"
@@ -179,7 +180,7 @@ class Channel(Section):
         description="file with one address per line, as Apprise writes them: mailto://, json://, …"
     )
     severity: Literal["info", "warning", "critical"] = Field("warning", description="the mildest that is told")
-    every_s: NotNegative = Field(60, description="one message in so long at most; what comes meanwhile waits")
+    every_s: Seconds = Field(60, description="one message in so long at most; what comes meanwhile waits")
     returns: bool = Field(True, description="also told when an alarm is over")
 
 
@@ -193,6 +194,13 @@ class LoadStation(Section):
         (), max_length=3, description="the grid's phases that it is on, in the order of its own; absent: not known"
     )
     max_a: Positive | None = Field(None, description="fuse of its line, in A per phase")
+
+    @field_validator("phases")
+    @classmethod
+    def _different(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise complaint("a phase stands here twice", "write each of the station's phases once, such as `[2, 3, 1]`")
+        return value
 
 
 class LoadManagement(Section):
@@ -213,7 +221,7 @@ class EventBackend(Section):
 
     url: str = Field(pattern=r"^https?://\S+$", description="BACKEND_URL, such as https://central.example")
     token_file: NamedFile | None = Field(None, description="file that holds the bearer token and nothing else")
-    every_s: Annotated[float, Field(ge=5)] = Field(60, description="how often it is asked")
+    every_s: Annotated[float, Field(ge=5, le=LONGEST_S)] = Field(60, description="how often it is asked")
     timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(10, description="how long an answer may take")
     then: tuple[AlarmAct, ...] = Field((), description="what is done with stations while one of its events goes on")
 

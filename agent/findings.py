@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent.acting import bad_lines, strangers
+from agent.acting import strangers
 from agent.check_control import control_findings
 from agent.config import (
     CanDevice,
@@ -269,9 +269,7 @@ def _ocpp(reading: Reading, config: Config, base: Path, mine: Collection[str]) -
 
 
 def _schedules(reading: Reading, config: Config) -> Iterator[Found]:
-    """Crontab lines that are none, and stations that nobody has; a device may still come, so that is a warning."""
-    for index, error in bad_lines(config):
-        yield "error", _at(reading, ("schedules", index, "cron"), str(error))
+    """Stations that nobody has; a device may still come, so that is a warning."""
     for index, act, station in strangers(config):
         text = f"there is no station `{station}`: nothing is done; a station is a charger's id, or `id.2` of one with"
         yield "warning", _at(reading, ("schedules", index, "then", act, "station"), f"{text} several outlets")

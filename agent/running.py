@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import __version__
-from agent.acting import BackendEvents, bad_lines, load_settings, schedule_specs, targets
+from agent.acting import BackendEvents, load_settings, schedule_specs, targets
 from agent.alarm_sets import FOLDER
 from agent.api.setup_view import SetUp
 from agent.api.view import SitePorts, SupportDesk
@@ -80,8 +80,6 @@ class Devices:
 
 def prepare(config: Config, base: Path) -> Devices:
     """Load profiles and DBC files, resolve all names. Takes some 100 ms. Raises ``ConfigError``."""
-    for _, error in bad_lines(config):  # before anything is changed: control would refuse it when the wires are new
-        raise error
     preparer = Preparer(base)
     prepared = preparer.all(config.devices)
     central = central_of(config)

@@ -49,10 +49,13 @@ _SUFFIXES = (".yaml", ".yml")
 
 
 class Section(BaseModel):
-    """Base of every model that a YAML file is held against: unknown keys refused, no silent conversions, frozen."""
+    """Base of every model that a YAML file is held against: unknown keys refused, no silent conversions, frozen.
+
+    No number is infinite: what is reckoned with a time of ``.inf`` ends in an error while the site runs.
+    """
 
     # Made ready at the first use: within the model that holds it, or never.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,12 +129,42 @@ def test_two_devices_of_one_id(tmp_path: Path) -> None:
         ("load_management: {meter: grid}", "3:18", "needs the limit"),
         ("insight: {grid: nobody}", "3:17", "insight names `nobody`"),
         ('alarms:\n- {id: hot, when: "a.b > 1", notify: [ops]}', "4:38", "tells `ops`"),
+        ('alarms:\n- {id: hot, when: "a.b > 1"}\n- {id: hot, when: "a.b > 2"}', "5:8", "are called `hot`"),
+        ("stations:\n- {station: cp1}\n- {station: cp1}", "5:13", "`cp1` has an entry here already"),
+        (
+            "load_management:\n  meter: a\n  stations:\n  - {station: cp1}\n  - {station: cp1, max_a: 16}",
+            "7:15",
+            "`cp1` has an entry here already",
+        ),
+        (
+            "load_management: {meter: a, stations: [{station: cp1, phases: [1, 1]}]}",
+            "3:63",
+            "a phase stands here twice",
+        ),
     ],
 )
 def test_what_two_sections_say_together_is_found_at_one_of_them(
     tmp_path: Path, more: str, place: str, words: str
 ) -> None:
     _, (problem,) = read(tmp_path, f"data_dir: /tmp\nsite: {{id: depot-7}}\n{more}\n")
+    assert problem.startswith(f"site.yaml:{place}: ")
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "words"),
+    [
+        ("schedules:\n- {id: a, every_s: .inf, then: [{station: cp1, set: on}]}", "4:20", "must be a finite number"),
+        ("schedules:\n- {id: a, every_s: 1e300, then: [{station: cp1, set: on}]}", "4:20", "must be at most"),
+        ('schedules:\n- {id: a, cron: "0 25 * * *", then: [{station: cp1, set: on}]}', "4:17", "maximum value (23)"),
+        ('schedules:\n- {id: a, cron: "0 22 * *", then: [{station: cp1, set: on}]}', "4:17", "it has 4 fields"),
+        ('alarms:\n- {id: hot, when: "a.b > 1", hold_s: .inf}', "4:38", "must be a finite number"),
+        ('alarms:\n- {id: hot, when: "a.b > 1", hold_s: 1e15}', "4:38", "must be at most"),
+    ],
+)
+def test_no_time_is_without_end_and_no_line_is_nonsense(tmp_path: Path, more: str, place: str, words: str) -> None:
+    config, (problem,) = read(tmp_path, f"data_dir: /tmp\nsite: {{id: depot-7}}\n{more}\n")
+    assert config is None
     assert problem.startswith(f"site.yaml:{place}: ")
     assert words in problem
 
