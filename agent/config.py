@@ -5,7 +5,7 @@ overridden from the environment: ``uplink.broker`` by ``ENLACE_UPLINK_BROKER``, 
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args, get_origin
@@ -407,14 +407,14 @@ class Config(Section):
                     text = f"`{other}` and `{device.id}` have the same charge_point_id"
                     hint = "each charger has its own: see its settings, or `enlace scan ocpp`"
                     raise complaint(text, hint, ("devices", number, "charge_point_id"))
-        _once("schedules", {("schedules", place, "id"): one.id for place, one in enumerate(self.schedules)})
-        alarms = {("alarms", place, "id"): one.id for place, one in enumerate(self.alarms)}
-        rules = {("rules", place, "id"): one.id for place, one in enumerate(self.rules)}
-        _once("rules or alarms", alarms | rules)
-        _once("channels", {("notify", place, "id"): one.id for place, one in enumerate(self.notify)})
-        _one_entry({("stations", place, "station"): one.station for place, one in enumerate(self.stations)})
-        shares = self.load_management.stations if self.load_management else ()
-        _one_entry({("load_management", "stations", place, "station"): one.station for place, one in enumerate(shares)})
+        _once("schedules", [(("schedules", place, "id"), one.id) for place, one in enumerate(self.schedules)])
+        alarms = [(("alarms", place, "id"), one.id) for place, one in enumerate(self.alarms)]
+        rules = [(("rules", place, "id"), one.id) for place, one in enumerate(self.rules)]
+        _once("rules or alarms", [*alarms, *rules])
+        _once("channels", [(("notify", place, "id"), one.id) for place, one in enumerate(self.notify)])
+        _one_entry([(("stations", place, "station"), one.station) for place, one in enumerate(self.stations)])
+        parts, inside = self.load_management.stations if self.load_management else (), ("load_management", "stations")
+        _one_entry([((*inside, place, "station"), one.station) for place, one in enumerate(parts)])
         return self
 
     @model_validator(mode="after")
@@ -442,21 +442,21 @@ class Config(Section):
         return self
 
 
-def _once(what: str, names: Mapping[Place, str]) -> None:
-    """``names``: by where each stands in the file."""
+def _once(what: str, names: Iterable[tuple[Place, str]]) -> None:
+    """``names``: with where each stands in the file."""
     for place, name in _repeated(names):
         raise complaint(f"two {what} are called `{name}`", "give each an id of its own", place)
 
 
-def _one_entry(stations: Mapping[Place, str]) -> None:
+def _one_entry(stations: Iterable[tuple[Place, str]]) -> None:
     for place, station in _repeated(stations):
         raise complaint(f"`{station}` has an entry here already", "keep one of the two", place)
 
 
-def _repeated(names: Mapping[Place, str]) -> Iterator[tuple[Place, str]]:
+def _repeated(names: Iterable[tuple[Place, str]]) -> Iterator[tuple[Place, str]]:
     """Those that stand further up too."""
     seen: set[str] = set()
-    for place, name in names.items():
+    for place, name in names:
         if name in seen:
             yield place, name
         seen.add(name)
