@@ -92,6 +92,10 @@ def _object(payload: bytes) -> dict[str, object]:
 
 def _order(found: Mapping[str, object]) -> Order:
     """The order of an object with an id."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # neither the store nor the ledger could keep it
+        return Order(str(found["id"])).refused("it holds half of a surrogate pair, which is no character")
     target, action, args = found.get("target"), found.get("action"), found.get("args", {})
     issuer, issued_us, ttl_s = found.get("issuer", ""), _time_us(found.get("issued_at")), _number(found.get("ttl_s"))
     site = found.get("site", "")

@@ -141,14 +141,15 @@ class Session:
         self._stats.bytes_published += len(payload)
         return acknowledged
 
-    async def subscribe(self, *filters: str, inbox: str = "") -> None:
+    async def subscribe(self, *filters: str, inbox: str = "", again: bool = False) -> None:
         """Subscribe with QoS 1 and wait for the broker's word. Raises ``Refused`` or ``Unavailable``.
 
         What these filters match is given by ``next_message(inbox)``; also what came before they were named here.
+        ``again``: what is retained comes also where the broker has kept this subscription.
         """
         if self._ended.done():
             raise Unavailable(f"subscribe {' '.join(filters)}", self._ended.result().reason)
-        mid = self._wire.subscribe(filters)
+        mid = self._wire.subscribe(filters, again=again)
         self._asked()
         self._subscribing[mid] = self._loop.create_future()
         self._route(filters, inbox)

@@ -44,8 +44,8 @@ _NOT_AUTHORIZED = 0x87
 _TAKEN_OVER = 0x8E
 _TOPIC_NAME_INVALID = 0x90
 _QUOTA_EXCEEDED = 0x97
-#: MQTT 5, 3.8.3.1: what is retained is sent to a new subscription only, not with each connection.
-_RETAINED_ONCE = 1
+#: MQTT 5, 3.8.3.1: what is retained is sent now, or to a new subscription only, not with each connection.
+_RETAINED_NOW, _RETAINED_ONCE = 0, 1
 #: A PUBACK with one of these says nothing of the record: every record would be refused now, so the connection ends.
 _REFUSES_ALL = frozenset({_NOT_AUTHORIZED, _TOPIC_NAME_INVALID, _QUOTA_EXCEEDED})
 
@@ -106,11 +106,12 @@ class Wire:
             raise Unavailable(f"publish {topic}", paho.error_string(info.rc))
         return info.mid
 
-    def subscribe(self, filters: Sequence[str]) -> int:
-        """Send a SUBSCRIBE with QoS 1; gives its id. Raises ``Unavailable``."""
+    def subscribe(self, filters: Sequence[str], *, again: bool = False) -> int:
+        """Send a SUBSCRIBE with QoS 1; gives its id. ``again``: see ``Session.subscribe``. Raises ``Unavailable``."""
         client = self._standing()
         if self._version5 and self._settings.session_expiry_s:
-            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=_RETAINED_ONCE)
+            retained = _RETAINED_NOW if again else _RETAINED_ONCE
+            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=retained)
             code, mid = client.subscribe([(topic_filter, options) for topic_filter in filters])
         else:
             code, mid = client.subscribe([(topic_filter, 1) for topic_filter in filters])

@@ -22,12 +22,16 @@ _SESSION = "SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC
 
 
 class Database:
-    """Connections to one database, one after the other. ``forget`` is called when one was lost or a call failed."""
+    """Connections to one database, one after the other. ``forget`` is called when one was lost or a call failed.
+
+    ``opened``: how many there were. Behind each new one may be another database: a new one, or an older state of it.
+    """
 
     def __init__(self, dsn: str, forget: Callable[[], None] = lambda: None) -> None:
         self._dsn = dsn
         self._forget = forget
         self._connection: schema.Connection | None = None
+        self.opened = 0
 
     def call(self, function: Callable[[schema.Connection], _Result]) -> _Result:
         """``function`` of a connection in autocommit mode.
@@ -38,6 +42,7 @@ class Database:
         try:
             if self._connection is None:
                 self._connection = self._open()
+                self.opened += 1
             return function(self._connection)
         except BadValueError:
             self._forget()

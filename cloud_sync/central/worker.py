@@ -87,6 +87,7 @@ class Worker:
         self._fault = ""
         self._refused = False
         self._plain = False
+        self._introduced = 0  #: to how many databases (``Database.opened``) the broker was asked for the sites
         self.counts = Counts()
 
     async def run(self) -> None:
@@ -107,6 +108,8 @@ class Worker:
         try:
             await self._subscribe(session)
             while True:
+                if self._introduced != self._database.opened:
+                    await self._hear_of_sites(session)
                 await self._round(session, held)
                 if reader.done():
                     reader.result()
@@ -137,9 +140,19 @@ class Worker:
 
     # The broker's side.
 
+    async def _hear_of_sites(self, session: Session) -> None:
+        """Subscribe to states and catalogues.
+
+        A database that may lack those that stand is told them now: they come by themselves only when they change.
+        """
+        opened = self._database.opened
+        topics = (f"{self._settings.root}/+/{name}" for name in RETAINED)
+        await session.subscribe(*topics, again=self._introduced != opened)
+        self._introduced = opened
+
     async def _subscribe(self, session: Session) -> None:
         root = self._settings.root
-        await session.subscribe(*(f"{root}/+/{name}" for name in RETAINED))
+        await self._hear_of_sites(session)
         topics = [f"{root}/+/{name}" for name in RECORDS]
         reason = "MQTT 3.1.1 has none" if session.protocol != "5" else ""
         if not reason:

@@ -218,6 +218,44 @@ def test_a_broker_without_shared_subscriptions_is_served_by_plain_ones(server: P
 
 @pytest.mark.announced_warnings
 @needs("mosquitto")
+def test_a_database_that_begins_anew_is_told_what_the_sites_signals_are(server: Postgres, tmp_path: Path) -> None:
+    """The gateway and the broker notice nothing of it, so no catalogue would come by itself."""
+
+    async def scenario() -> None:
+        dsn = server.new_database()
+        async with broker_process("mosquitto", tmp_path) as broker:
+            site = Site("a", broker.url, tmp_path, "json")
+
+            async def whole() -> list[tuple[str, int, Number | None]]:
+                """What a database has in the end of what came behind its beginning."""
+                before = len(site.rows())
+                await site.live(20)
+                found = site.rows()
+                await until(lambda: site.waiting == 0, PATIENCE_S)
+                await until(lambda: ask(dsn, "SELECT * FROM enlace.pending") == [], PATIENCE_S)
+                assert len(found) == before + 80
+                assert ask(dsn, "SELECT site, online FROM enlace.sites") == [("a", True)]
+                return stored_rows(dsn, "a")
+
+            async with sites(site):
+                task = asyncio.ensure_future(Worker(CentralSettings(broker.url, dsn, name="test"), QuickClock()).run())
+                assert await whole() == site.rows()
+                await ended(task)
+                dsn = server.new_database()
+                task = asyncio.ensure_future(Worker(CentralSettings(broker.url, dsn, name="test"), QuickClock()).run())
+                assert len(await whole()) == 80
+                name, other = dsn.rpartition("/")[2], server.new_database().rpartition("/")[2]
+                with psycopg.connect(server.dsn("postgres"), autocommit=True) as connection:
+                    connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+                    connection.execute(f"ALTER DATABASE {other} RENAME TO {name}".encode())
+                assert len(await whole()) == 80
+                await ended(task)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.announced_warnings
+@needs("mosquitto")
 def test_a_flood_of_nonsense_is_refused_and_delays_nobody(server: Postgres, tmp_path: Path) -> None:
     async def scenario() -> None:
         dsn = server.new_database()

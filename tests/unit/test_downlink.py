@@ -275,6 +275,21 @@ def test_what_is_no_command_is_counted_and_told_once(caplog: pytest.LogCaptureFi
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("wrong", [{"args": {"reason": "\ud800"}}, {"args": {"\udc00": 1}}, {"\ud800": 1}])
+def test_half_of_a_surrogate_pair_is_refused_and_remembered(wrong: dict[str, object]) -> None:
+    """The store takes no such text: its record would be tried again with each command, and never be kept."""
+
+    async def scenario() -> None:
+        async with site() as one:
+            for _ in range(2):
+                await one.send(said("half", **wrong))
+                assert "surrogate" in str(one.results()[-1]["reason"])
+            assert one.outcomes() == [("half", "rejected")] * 2
+            json.dumps(one.rig.notebook.notes("command")["half"], ensure_ascii=False).encode()
+
+    asyncio.run(scenario())
+
+
 def test_time_to_live_counts_from_when_it_was_issued_and_from_when_it_came() -> None:
     async def scenario() -> None:
         async with site() as one:
