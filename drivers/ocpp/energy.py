@@ -10,7 +10,8 @@ Rules of this file:
    (``base_wh``) and the new one is counted from 0. Where it can't (another register answers, a digit was lost), as
    where it jumped further than any charger can charge, only what it moves from there on counts: the energy in between
    is not known. Each such break stands in ``data["breaks"]``.
-   A register that comes back from a jump to where it was goes on from there.
+   A register that comes back to where it was goes on from there: after a jump, and after a dip to less (some chargers
+   say 0 once) from which nobody can have charged as much.
 4. A step back is rounding, not a break, when it is no larger than 1 Wh, or than the last digit of the coarser of two
    registers that were sent with different digits (``step_wh``): a kWh with two decimals against the Wh of begin and
    end. Registers of the same digits don't go back by rounding. While it runs the higher one stands, so that nothing is
@@ -60,6 +61,10 @@ class Rating:
         """What a register can have moved at most in that time: generous, for a wrong guess loses energy."""
         return self._within(max(4 * self.power_w, MAX_POWER_W), elapsed_us)
 
+    def moved_wh(self, elapsed_us: int) -> float:
+        """What a register moves in that time at the very most, by its own times."""
+        return 2 * self.power_w * max(elapsed_us, 0) / 1e6 / _S_PER_H
+
     @staticmethod
     def _within(power_w: Number, elapsed_us: int) -> float:
         return power_w * (max(elapsed_us, 0) / 1e6 + SLACK_S) / _S_PER_H
@@ -78,7 +83,7 @@ def advance(session: Session, register: Register, rating: Rating) -> Session:
     moved = register.wh - last_wh
     if -_tolerance(session, register) <= moved <= 0:  # unchanged, or rounded
         return replace(session, last_us=register.t_us)
-    if 0 < moved <= rating.jump_wh(elapsed_us):
+    if 0 < moved <= rating.jump_wh(elapsed_us) and not _dipped(session, register, rating):
         return _counted(session, register)
     return _broken(session, register, rating, elapsed_us)
 
@@ -94,7 +99,8 @@ def finish(session: Session, register: Register | None, rating: Rating) -> Sessi
     if _never_read(session, register, rating, elapsed_us):
         return _from(session, register, {"start": "unknown", "told_start_wh": session.start_wh}, energy_wh=None)
     moved = register.wh - session.last_wh
-    if -_tolerance(session, register) <= moved <= rating.jump_wh(elapsed_us):
+    within = -_tolerance(session, register) <= moved <= rating.jump_wh(elapsed_us)
+    if within and not _dipped(session, register, rating):
         return _counted(session, register)
     so_far = session.energy_wh or 0
     whole = register.wh - session.start_wh
@@ -167,7 +173,7 @@ def _broken(session: Session, register: Register, rating: Rating, elapsed_us: in
     base, segment = _segment(session)
     listed = session.data.get("breaks")
     breaks = list(listed) if isinstance(listed, list) else []
-    back_wh = _before_the_jump(breaks, register, rating)
+    back_wh = _before_the_break(session, register, rating)
     if back_wh is not None:
         what, segment = "came back", back_wh
     else:
@@ -191,15 +197,39 @@ def _broken(session: Session, register: Register, rating: Rating, elapsed_us: in
     )
 
 
-def _before_the_jump(breaks: list[object], register: Register, rating: Rating) -> Number | None:
-    """The register before it jumped up, when this one goes on from there; what it moved meanwhile is in this one."""
-    last = breaks[-1] if breaks else None
-    if not isinstance(last, Mapping) or last.get("what") != "jumped":
+def _before_the_break(session: Session, register: Register, rating: Rating) -> Number | None:
+    """The register before the last break, when this one goes on from there; what it moved meanwhile is in this one."""
+    listed = session.data.get("breaks")
+    last = listed[-1] if isinstance(listed, list) and listed else None
+    if not isinstance(last, Mapping) or last.get("what") == "came back":
         return None
     before, t_us = last.get("from_wh"), last.get("t_us")
     if not isinstance(before, int | float) or not isinstance(t_us, int):
         return None
+    if last.get("what") == "began anew" and not _too_fast(session, register, rating, last.get("to_wh")):
+        return None
     return before if 0 <= register.wh - before <= rating.jump_wh(register.t_us - t_us) else None
+
+
+def _too_fast(session: Session, register: Register, rating: Rating, anew_wh: object) -> bool:
+    """Whether a register that seemed to begin anew with ``anew_wh`` can't have moved from there to this one."""
+    if session.last_wh is None or session.last_wh != anew_wh:
+        return False
+    rounded_wh = max(register.step_wh, _number(session, "step_wh", 1))
+    return register.wh - session.last_wh - rounded_wh > rating.moved_wh(register.t_us - (session.last_us or 0))
+
+
+def _dipped(session: Session, register: Register, rating: Rating) -> bool:
+    """Whether the last register was a dip, from which this one comes back."""
+    before_wh = _before_the_break(session, register, rating)
+    listed = session.data.get("breaks")
+    return (
+        before_wh is not None
+        and session.last_wh is not None
+        and session.last_wh < before_wh
+        and isinstance(listed, list)
+        and listed[-1].get("to_wh") == session.last_wh
+    )
 
 
 def _segment(session: Session) -> tuple[Number, Number]:

@@ -138,7 +138,9 @@ async def _stopped(book: Book, told: Stop, key: str, when: When, meter_wh: Numbe
         alias = await book.named(str(told.transaction))
         if alias is not None and (alias.running or alias.data.get("stop") == key):
             return alias
-        if named is not None and not book.running():
+        # Said again after a reboot, some have another time, which must not end the session that runs meanwhile.
+        again = named is not None and meter_wh is not None and meter_wh == named.last_wh and not named.remote_id
+        if again or (named is not None and not book.running()):
             book.count("repeated_stops")
             return named
     fitting = [one for one in book.running() if _fits(book, one, told, when, meter_wh)]

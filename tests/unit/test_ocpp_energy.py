@@ -50,6 +50,15 @@ def test_a_glitch_costs_nothing() -> None:
     assert one.data["breaks_total"] == 2
 
 
+def test_a_dip_costs_nothing_and_counts_nothing_twice() -> None:
+    zero_once = run(0, (600, 3000), (610, 0), (620, 0), (630, 3060), stop=(640, 3120))
+    assert (zero_once.energy_wh, zero_once.data["breaks_total"]) == (3120, 2)
+    assert run(0, (600, 3000), (610, 0), stop=(620, 3060)).energy_wh == 3060
+    assert run(900_000, (60, 900_100), (70, 0), (80, 900_120), stop=(90, 900_130)).energy_wh == 130
+    assert run(900_000, (60, 900_300), (70, 900_200), (80, 900_360), stop=(90, 900_400)).energy_wh == 400
+    assert run(0, (60, 300), (70, 0), (370, 1500), stop=(380, 1550)).energy_wh == 1850, "as much as can be charged"
+
+
 def test_rounding_is_no_reset() -> None:
     one = advance(session(), Register(12_350, 3600 * S, 10), RATING)
     assert finish(one, Register(12_346, 3610 * S, 1), RATING).energy_wh == 11_346

@@ -139,6 +139,23 @@ def test_a_stop_of_another_time_is_a_record_of_its_own() -> None:
     assert (unmatched.running, unmatched.energy_wh, unmatched.last_wh) == (False, None, 800)
 
 
+def test_a_stop_that_is_said_again_with_another_time_ends_no_other_session() -> None:
+    async def scene(rig: Rig) -> None:
+        first = await rig.start16(meter=1000)
+        await rig.advance(10)
+        await rig.stop16(first, 1100)
+        second = await rig.start16(meter=1100)
+        other = await rig.start16("CCDD", meter=0, outlet=2)
+        await rig.advance(5)
+        await rig.stop16(first, 1100, reason="PowerLoss")
+        assert [rig.charger.transaction(outlet) for outlet in (1, 2)] == [str(second), str(other)]
+        await rig.stop16(second, 1150)
+        await rig.stop16(other, 20)
+
+    rig = play(scene, Site("any"), outlets=2)
+    assert [(row.energy_wh, row.running) for row in rig.rows] == [(100, False), (50, False), (20, False)]
+
+
 def test_an_unmatched_stop_with_samples_has_an_energy() -> None:
     async def scene(rig: Rig) -> None:
         data = [
