@@ -5,7 +5,7 @@ overridden from the environment: ``uplink.broker`` by ``ENLACE_UPLINK_BROKER``, 
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args, get_origin
@@ -408,9 +408,7 @@ class Config(Section):
                     hint = "each charger has its own: see its settings, or `enlace scan ocpp`"
                     raise complaint(text, hint, ("devices", number, "charge_point_id"))
         _once("schedules", [(("schedules", place, "id"), one.id) for place, one in enumerate(self.schedules)])
-        alarms = [(("alarms", place, "id"), one.id) for place, one in enumerate(self.alarms)]
-        rules = [(("rules", place, "id"), one.id) for place, one in enumerate(self.rules)]
-        _once("rules or alarms", [*alarms, *rules])
+        watched_once(self.alarms, self.rules)
         _once("channels", [(("notify", place, "id"), one.id) for place, one in enumerate(self.notify)])
         _one_entry([(("stations", place, "station"), one.station) for place, one in enumerate(self.stations)])
         parts, inside = self.load_management.stations if self.load_management else (), ("load_management", "stations")
@@ -440,6 +438,12 @@ class Config(Section):
                 text = f"load management names `{name}`: there is no such device"
                 raise complaint(text, "add it, or name another", ("load_management",))
         return self
+
+
+def watched_once(alarms: Sequence[Alarm], rules: Sequence[Rule]) -> None:
+    """Raise a complaint where two of a file's ``alarms:`` and ``rules:`` are called the same."""
+    named = [(("alarms", place, "id"), one.id) for place, one in enumerate(alarms)]
+    _once("rules or alarms", [*named, *((("rules", place, "id"), one.id) for place, one in enumerate(rules))])
 
 
 def _once(what: str, names: Iterable[tuple[Place, str]]) -> None:

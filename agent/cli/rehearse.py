@@ -100,13 +100,21 @@ def _span(recording: "Recording", arguments: argparse.Namespace) -> tuple[int, i
 
 
 def _specs(config: "Config", base: Path, rules: Path | None, signals: Sequence["Signal"]) -> list["RuleSpec"]:
-    from agent.config_control import Alarm, Rule  # noqa: PLC0415 - see the package's docstring
+    from pydantic import model_validator  # noqa: PLC0415 - see the package's docstring
+
+    from agent.config import watched_once  # noqa: PLC0415
+    from agent.config_control import Alarm, Rule  # noqa: PLC0415
     from agent.watching import alarm_sets, rule_specs  # noqa: PLC0415
     from agent.yamlfile import Section, load_yaml  # noqa: PLC0415
 
     class RuleFile(Section):
         alarms: tuple[Alarm, ...] = ()
         rules: tuple[Rule, ...] = ()
+
+        @model_validator(mode="after")
+        def _unique_ids(self) -> "RuleFile":
+            watched_once(self.alarms, self.rules)
+            return self
 
     if rules is not None:
         found = load_yaml(rules, RuleFile)

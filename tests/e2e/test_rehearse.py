@@ -199,12 +199,15 @@ def test_a_log_is_read_through_the_can_devices(config: Path, tmp_path: Path) -> 
         (["--from", "2027-01-01T00:00:00Z"], "there are no readings in that time: they go from 2026-03-28T12:00:00"),
         (["--rule", "{folder}/empty.yaml"], "there is neither an alarm nor a rule in"),
         (["--rule", "{folder}/bad.yaml"], "bad.yaml:1:"),
+        (["--rule", "{folder}/twice.yaml"], "twice.yaml:2:14: two rules or alarms are called `x`"),
         (["--data-dir", "{folder}/nowhere"], "no such file"),
     ],
 )
 def test_what_can_not_be_rehearsed_is_said(config: Path, history: Path, arguments: list[str], text: str) -> None:
     (config.parent / "empty.yaml").write_text("rules: []\n")
     (config.parent / "bad.yaml").write_text('rules: [{id: x, when: "1 +", then: [{station: cp1, set: "off"}]}]\n')
+    watched = '[{id: x, when: "cp1.power_w > 1", then: [{station: cp1, set: "off"}]}]'
+    (config.parent / "twice.yaml").write_text(f"alarms: {watched}\nrules: {watched}\n")
     code, out, err = rehearse(config, *(one.format(folder=config.parent) for one in arguments))
     assert code in {2, 78}
     assert (out, text in err) == ("", True), err
