@@ -105,13 +105,15 @@ class DeviceTests:
             used = configured_in({"devices": [other_row]}, addresses_of)
             same_bus = _same_bus(device, other)
             if used.nodes & wanted.nodes or used.addresses & wanted.addresses or same_bus:
-                hint = "save it, then test it: it is asked through the connection that is there"
-                raise OccupiedError("test", f"device {other.id} has this wire, which is opened only once", hint)
+                raise _occupied(other)
 
     def _calls(self, device: OcppDevice) -> Trial:
-        """Whether a charger waits for us to let it in."""
+        """Whether a charger waits for us to let it in. Raises ``OccupiedError`` for one that was let in."""
         identity = device.charge_point_id
         waiting = next((one for one in self._site.pending() if one.identity == identity), None)
+        for other in self._site.config().devices:
+            if waiting is None and isinstance(other, OcppDevice) and other.charge_point_id == identity:
+                raise _occupied(other)
         if waiting is not None and waiting.connected:
             said = " ".join(str(waiting.boot[key]) for key in ("vendor", "model") if waiting.boot.get(key))
             told = f": {said}" if said else ""
@@ -255,3 +257,8 @@ def _same_bus(device: Device, other: Device) -> bool:
     if not isinstance(device, CanDevice) or not isinstance(other, CanDevice) or device.interface == "socketcan":
         return False
     return (device.interface, device.channel) == (other.interface, other.channel)
+
+
+def _occupied(by: Device) -> OccupiedError:
+    hint = "save it, then test it: it is asked through the connection that is there"
+    return OccupiedError("test", f"device {by.id} has this wire, which is opened only once", hint)

@@ -144,6 +144,7 @@ def test_a_charger_that_calls_is_found_tested_and_adopted(site: Site) -> None:
         assert [one["configured"] for one in site.get("/api/scan")["found"]] == [True]
         asked = site.send("POST", "/api/devices/cp1/test")
         assert asked["ok"], asked
+        assert site.refused("POST", "/api/devices/test", entry)[0] == 409, "nobody says that it never called"
 
 
 def test_a_meter_on_a_serial_port_is_tested(site: Site) -> None:
