@@ -5,6 +5,7 @@ answers of any length (function 43/14), and wants to know whose late answers it 
 """
 
 import asyncio
+from collections.abc import Container
 from dataclasses import dataclass
 
 from agent.core.clock import Clock
@@ -53,13 +54,17 @@ class Asker:
     """One question at a time. Every method raises what the line raises, and ``BadData`` when TCP brings no Modbus.
 
     ``baud`` 0: MBAP frames; otherwise RTU frames at that speed (of a serial server: about that speed).
+    ``shy``: units that are not asked who they are.
     """
 
-    def __init__(self, line: Line, patience: Patience, clock: Clock, baud: int = 0) -> None:
+    def __init__(
+        self, line: Line, patience: Patience, clock: Clock, baud: int = 0, shy: Container[int] = frozenset()
+    ) -> None:
         self._line = line
         self._patience = patience
         self._clock = clock
         self._baud = baud
+        self._shy = shy
         self._stream = bytearray()
         self._transaction = 0
         self._owing: int | None = None  #: the unit whose answer did not come, and still may
@@ -76,7 +81,7 @@ class Asker:
     async def identify(self, unit: int) -> dict[int, str]:
         """What a unit says of itself by function 43/14: texts by object number; empty when it does not know it."""
         found: dict[int, str] = {}
-        for code in (_BASIC, _REGULAR):
+        for code in () if unit in self._shy else (_BASIC, _REGULAR):
             following: int | None = 0
             for _ in range(_MAX_ROUNDS):
                 if following is None:

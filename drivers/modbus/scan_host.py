@@ -53,6 +53,7 @@ class _Host:
         self._connect_s = connect_s
         self._line: Line | None = None
         self._gateway = False
+        self._shy: set[int] = set()  #: units that hang up when they are asked who they are, a function of few devices
 
     async def open(self) -> None:
         """Connect. Raises ``Unavailable``."""
@@ -64,7 +65,7 @@ class _Host:
             raise Unavailable(f"open {self._url.name}", f"no answer within {self._connect_s:g} s", _HINT) from None
         except Unavailable as error:
             raise Unavailable(f"open {self._url.name}", error.reason, _HINT) from error
-        self._asker = Asker(self._line, self._search.patience, self._search.clock)
+        self._asker = Asker(self._line, self._search.patience, self._search.clock, shy=self._shy)
 
     def close(self) -> None:
         """Close; also when it is not open."""
@@ -139,11 +140,17 @@ class _Host:
             if isinstance(answer, Refused) and answer.code in {NO_PATH, NO_TARGET}:
                 self._gateway = True
                 return None
-            said = await self._asker.identify(unit)
         except Unavailable:
             self.close()
             await self.open()
             return None
+        try:
+            said = await self._asker.identify(unit)
+        except Unavailable:
+            self._shy.add(unit)
+            self.close()
+            await self.open()
+            said = {}
         return (answer if isinstance(answer, Refused) else _WORDS, tuple(sorted(said.items())))
 
     async def _describe(self, unit: int, *, guess: bool = True) -> FoundUnit:

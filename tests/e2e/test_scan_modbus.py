@@ -187,6 +187,20 @@ def test_a_host_that_hangs_up_on_strange_ids_is_asked_on_without_a_second_connec
     assert served.most_at_once == 1
 
 
+def test_a_unit_that_hangs_up_when_it_is_asked_who_it_is_is_still_recognised() -> None:
+    unit = meter()
+
+    async def main() -> Scan:
+        scan = Scan()
+        async with tcp(lambda at, pdu: None if at != 5 else b"" if pdu[0] == 0x2B else unit.answer(pdu)) as served:
+            assert await scan.host(served.port)
+            assert (served.most_at_once, served.connections) == (1, 2)
+        return scan
+
+    (found,) = asyncio.run(main()).found
+    assert (found.unit_id, found.models, found.notes) == (5, ("acme_meter", "acme_family"), ())
+
+
 def test_a_host_that_takes_connections_and_keeps_silent_gives_nothing() -> None:
     async def main() -> Scan:
         scan = Scan(patience=Patience(0.03))
