@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from agent.config_ocpp import linkable
+from agent.config_ocpp import linkable, linkable_at
 from agent.control.cron import Cron
 from agent.control.when import Condition, parse, parse_clear
 from agent.credentials import NamedFile
@@ -98,6 +98,13 @@ class AlarmAct(Section):
         return self
 
 
+def _check_conditions(when: str, clear: str | None) -> None:
+    """Raise a complaint at the one of the two that can't be read."""
+    raises = linkable_at(lambda: parse(when), "when")
+    if clear is not None:
+        linkable_at(lambda: parse_clear(clear, raises), "clear")
+
+
 class Rule(Section):
     """Something that is done with stations while a condition holds. Nobody is told; weaker than a person's wish."""
 
@@ -116,7 +123,8 @@ class Rule(Section):
 
     @model_validator(mode="after")
     def _readable(self) -> "Rule":
-        return linkable(self, self.conditions)
+        _check_conditions(self.when, self.clear)
+        return self
 
     def conditions(self) -> tuple[Condition, Condition | None]:
         """What raises it and what ends it. Raises ``ConfigError``; one that was read has none that do."""
@@ -148,7 +156,8 @@ class Alarm(Section):
 
     @model_validator(mode="after")
     def _readable(self) -> "Alarm":
-        return linkable(self, self.conditions)
+        _check_conditions(self.when, self.clear)
+        return self
 
     def conditions(self) -> tuple[Condition, Condition | None]:
         """What raises it and what ends it. Raises ``ConfigError``; one that was read has none that do."""

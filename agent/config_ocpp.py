@@ -144,8 +144,13 @@ T = TypeVar("T")
 
 def linkable(value: T, build: Callable[[], object]) -> T:
     """The value, when what is built from it is accepted; otherwise a complaint in the builder's words."""
-    try:
-        build()
-    except ConfigError as error:
-        raise complaint(error.reason, error.hint) from error
+    linkable_at(build)
     return value
+
+
+def linkable_at(build: Callable[[], T], *at: str) -> T:
+    """What is built; otherwise a complaint in the builder's words. ``at``: the model's key that it is about."""
+    try:
+        return build()
+    except ConfigError as error:
+        raise complaint(error.reason, error.hint, at) from error

@@ -85,7 +85,11 @@ class Document:
         try:
             result = model.model_validate_json(json.dumps(self.data))
         except ValidationError as error:
-            findings = merged([explain(model, self.data, item) for item in error.errors(include_url=False)])
+            errors = error.errors(include_url=False)
+            # Entries that are wrong are not counted: their list is too short for that reason alone.
+            within = {item["loc"][:end] for item in errors for end in range(len(item["loc"]))}
+            said = [item for item in errors if item["type"] != "too_short" or item["loc"] not in within]
+            findings = merged([explain(model, self.data, item) for item in said])
             found = [self.problem(one.loc, one.text, one.hint, at_key=one.at_key) for one in findings]
             return None, in_order([*self.tree.problems, *found])
         return (None if self.tree.problems else result), list(self.tree.problems)

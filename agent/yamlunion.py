@@ -14,7 +14,7 @@ from agent.yamlwords import Finding
 
 Loc = tuple[int | str, ...]
 _FORM = re.compile(r"(?P<head>`[^`]*` must be )(?P<wanted>.*)(?P<tail>, not .*)", re.DOTALL)
-_WHOLE, _NUMBER = "a whole number", "a number"
+_WHOLE, _NUMBERS = "a whole number", {"a number", "a finite number"}
 _GUESS = "did you mean"
 
 
@@ -39,7 +39,7 @@ def _joined(findings: Sequence[Finding]) -> Finding:
     """Findings of rule 1 as one."""
     matches = [match for one in findings if (match := _FORM.fullmatch(one.text))]
     wanted = list(dict.fromkeys(match["wanted"] for match in matches))
-    if _NUMBER in wanted and _WHOLE in wanted:
+    if _WHOLE in wanted and not _NUMBERS.isdisjoint(wanted):
         wanted.remove(_WHOLE)
     words = wanted[0] if len(wanted) == 1 else f"{', '.join(wanted[:-1])} or {wanted[-1]}"
     hints = [one.hint for one in findings if one.hint]

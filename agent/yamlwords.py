@@ -76,7 +76,9 @@ def explain(model: type[BaseModel], data: object, error: ErrorDetails) -> Findin
     if kind == "union_tag_invalid":
         # The field that is known here is the one around it, whose description helps nobody.
         loc, info = (*loc, error["ctx"]["discriminator"].strip("'")), None
-    names = [part for part in loc if isinstance(part, str)]
+    at: tuple[int | str, ...] = tuple(error.get("ctx", {}).get("at", ()))
+    # What is about the whole file says itself what it is about.
+    names = [part for part in (*loc, *at) if isinstance(part, str)] if loc else []
     case = _Case(error, loc, names[-1] if names else "", kinds, info, any(_SECRET.search(name) for name in names))
     if kind == "extra_forbidden":
         return _unknown_key(model, case)
@@ -90,7 +92,7 @@ def explain(model: type[BaseModel], data: object, error: ErrorDetails) -> Findin
     if case.key:
         colon = ":" if kind in _VALIDATORS else ""
         text = f"`{case.key}`{colon} {text}"
-    return Finding((*loc, *error.get("ctx", {}).get("at", ())), text, hint, at_key)
+    return Finding((*loc, *at), text, hint, at_key)
 
 
 # --- what the file has and what the model wants at a place ---

@@ -295,7 +295,6 @@ def test_only_the_alarms_of_devices_that_changed_are_made_anew() -> None:
     ("entry", "reason"),
     [
         (AlarmSet(set="bms", values={"silent_s": -1}), "b1-silent"),
-        (AlarmSet(set="bms", values={"soc_low_pct": float("nan")}), "b1-soc_low"),
     ],
 )
 def test_a_value_that_makes_no_condition_is_refused_with_the_alarms_name(entry: AlarmSet, reason: str) -> None:
