@@ -274,9 +274,10 @@ class _Job:
     def _interval(self, now_us: int, now_s: float) -> int | None:
         every_s = self.spec.every_s or 0.0
         if self._next_s is None:
-            since_s = every_s if self.last_us is None else (now_us - self.last_us) / 1e6
-            first = self.last_us is None or since_s < 0
-            self._next_s = now_s + (every_s if first else max(0.0, every_s - since_s))
+            # One that was never done yet counts from when it was first seen: else restarts would put it off for ever.
+            since_us = self.seen_us if self.last_us is None else self.last_us
+            since_s = 0.0 if since_us is None else (now_us - since_us) / 1e6
+            self._next_s = now_s + (every_s if since_s < 0 else max(0.0, every_s - since_s))
         due = now_s >= self._next_s
         if due:
             late_s = (now_s - self._next_s) % every_s

@@ -303,6 +303,24 @@ def test_an_interval_is_kept_by_monotonic_time_and_over_restarts() -> None:
     run(check)
 
 
+def test_restarts_do_not_put_off_the_first_time_of_an_interval() -> None:
+    async def check() -> None:
+        rig = await rig_of(ScheduleSpec("daily", every_s=86400, acts=OFF)).start()
+        for _ in range(4):
+            await rig.wait(2)
+            await rig.service.close()
+            rig.clock.advance(20_000)
+            rig = await rig.restarted().start()
+        await rig.wait(2)
+        assert done(rig) == []
+        rig.clock.advance(7_000)
+        await rig.wait(2)
+        assert len(done(rig)) == 1
+        await rig.service.close()
+
+    run(check)
+
+
 def test_a_run_that_lasts_is_not_doubled() -> None:
     async def check() -> None:
         acts = (Act("cp1", do="reset"), Act("cp1", do="reset"))
