@@ -93,6 +93,7 @@ class Charger:
         self._faults: dict[int, Wrong] = {}
         self._finishing: dict[int, float] = {}  #: since when it only says Finishing; inf: it was reset for that
         self._deviations: set[tuple[str, str]] = set()
+        self._outlets_told = 0  #: the highest number of an outlet that is not configured
         self._sink: Sink | None = None
         self._link: Link | None = None
         self._version = settings.version or Version.V16
@@ -259,7 +260,7 @@ class Charger:
             self.times.judge(status.time)
         if outlet is None:
             if number:
-                self.count("unknown_outlet")
+                self._unknown_outlet(number)
             return
         if status.status is None:
             self.count("unknown_status")
@@ -286,10 +287,10 @@ class Charger:
 
     async def sampled(self, outlet: int, readings: tuple[Reading, ...]) -> None:
         """Values that were measured just now."""
-        number = outlet if self.settings.outlets > 1 else 1
+        number = self.book.outlet(outlet)
         known = self._outlets.get(number)
         if known is None:
-            self.count("unknown_outlet")
+            self._unknown_outlet(number)
             return
         values = totals(readings, self.settings.phases)
         if values:
@@ -352,6 +353,14 @@ class Charger:
             return
         self._deviations.add(mark)
         self.tell("charger.deviates", {"message": call.action, "reason": call.deviation})
+
+    def _unknown_outlet(self, told: int) -> None:
+        """It has more outlets than configured: nobody limits those. Many tell so nowhere else (see ``setup.py``)."""
+        self.count("unknown_outlet")
+        if told > self._outlets_told and told > self.settings.outlets:
+            self._outlets_told = told
+            reason = f"it has {told}, configured are {self.settings.outlets}"
+            self.tell("charger.mismatch", {"reason": reason})
 
     def _edge_of_fault(self, number: int, now: Wrong | None) -> None:
         before = self._faults.get(number)

@@ -480,3 +480,16 @@ def test_what_we_start_is_let_in_but_not_with_a_blocked_tag() -> None:
         assert await tags.verdict("BAD", device="cp") == "Blocked"
 
     play(scene)
+
+
+def test_an_outlet_that_is_not_configured_is_told_once_and_gives_no_values() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.status16("Available")
+        for _ in range(2):
+            await rig.status16("Available", outlet=2)
+        await rig.meter16(1000)
+        await rig.meter16(7777, outlet=2)
+        assert rig.value("energy_import_wh") == 1000
+
+    rig = play(scene)
+    assert rig.told("charger.mismatch") == [{"reason": "it has 2, configured are 1"}]
