@@ -82,6 +82,9 @@ def back_up(site: Site, target: Path | None, clock: Clock, tell: Tell, out: Bina
                 draft.replace(target)
             sync(folder)
         return Made(manifest, size, tuple(missing))
+    except BrokenPipeError as error:
+        reason = "who was to read the backup ended before it was whole"
+        raise StoreError("back up to standard output", reason, "see what the command behind the pipe says") from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         hint = "choose a place that this user may write, and run it as a user that may read the site's files"

@@ -461,6 +461,15 @@ def test_room_is_looked_for_first(site: Site, tmp_path: Path, monkeypatch: pytes
     assert not list((tmp_path / "new").rglob("enlace.db"))
 
 
+def test_a_pipe_that_nobody_reads_any_more_is_told_as_that(site: Site) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb", buffering=0) as out, pytest.raises(StoreError, match="who was to read") as caught:
+        back_up(site, None, FakeClock(NOW_US), quiet, out)
+    assert "standard output" in caught.value.op
+    assert not [path for path in site.data_dir.iterdir() if path.name.startswith(".enlace-backup-")]
+
+
 def test_what_killed_backups_left_is_taken_away_by_the_next_and_what_another_writes_is_not(
     site: Site, tmp_path: Path
 ) -> None:
