@@ -146,7 +146,11 @@ class Records:
             self._owed.pop(command_id, None)
 
     async def _drop_old(self) -> None:
-        for record in list(self._records.values())[:_DROPPED_AT_ONCE]:
+        for _ in range(_DROPPED_AT_ONCE):
+            # Looked for anew after each write: others that end meanwhile drop some too.
+            record = next(iter(self._records.values()), None)
+            if record is None:
+                return
             old = self._clock.now_us() - record.t_us > KEPT_S * 1e6
             if self._is_young(record) or record.result is None or not (old or len(self._records) > KEPT):
                 return

@@ -360,6 +360,22 @@ def test_records_are_bounded_but_none_is_dropped_that_could_come_again(monkeypat
     run(check)
 
 
+def test_those_that_end_together_drop_each_old_one_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "KEPT", 10)
+
+    async def check() -> None:
+        rig = await Rig().start()
+        async with rig.service:
+            for _ in range(20):
+                await rig.do("reset")
+            rig.clock.advance(records.YOUNG_S + 1)
+            results = await asyncio.gather(*(rig.do("reset") for _ in range(8)))
+            assert {one.outcome for one in results} == {Outcome.DONE}
+            assert len(rig.notebook.notes("command")) == 10
+
+    run(check)
+
+
 def test_nor_is_one_dropped_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "KEPT", 10)
 
