@@ -12,6 +12,9 @@ DAY_US = 24 * HOUR_US
 WEEK_US = 7 * DAY_US
 #: Hours of a month and a half, days of three years.
 MAX_PERIODS = 1100
+#: The calendar has the years 1 to 9999; a period that is touched may begin before the range, and end after it.
+_FIRST_US = int(datetime(1, 2, 2, tzinfo=UTC).timestamp()) * 1_000_000
+_LAST_US = int(datetime(9999, 11, 30, tzinfo=UTC).timestamp()) * 1_000_000
 #: Wider ranges are counted in longer periods than these can be.
 _SHORTEST_US = {"hour": HOUR_US // 2, "day": 20 * HOUR_US, "month": 27 * DAY_US}
 _DECEMBER = 12
@@ -26,10 +29,13 @@ def bounds(period: Period, from_us: int, to_us: int, zone: tzinfo) -> list[int]:
     """Where the periods begin that the range ``from_us`` <= time < ``to_us`` touches, and where the last one ends.
 
     A day has 23 or 25 hours when the clocks are changed; the hour in which they are is a shorter or longer one where
-    they are not changed by whole hours. Raises ``ValueError`` for an empty range or more than ``MAX_PERIODS``.
+    they are not changed by whole hours. Raises ``ValueError`` for an empty range, one at the ends
+    of the calendar, or more than ``MAX_PERIODS``.
     """
     if from_us >= to_us:
         raise ValueError("the range is empty: `from` must be before `to`")
+    if from_us < _FIRST_US or to_us > _LAST_US:
+        raise ValueError("the range must lie in the years 1 to 9999")
     if (to_us - from_us) // _SHORTEST_US[period] > MAX_PERIODS:
         raise ValueError(f"these are more than {MAX_PERIODS} {period}s: ask for less, or for longer periods")
     found: list[int] = []

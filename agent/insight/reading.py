@@ -165,7 +165,7 @@ def _of_registers(
     for name in names:
         # A name that changed its meaning (a scale was put right) is one register after the other.
         meanings = [one for one in choice if one.name == name]
-        history = join([_refined(reader, one.id, rolled[one.id]) for one in meanings])
+        history = join([_refined(reader, one.id, rolled[one.id], bounds[0]) for one in meanings])
         posted = meanings[-1].source == POSTED
         limit_w = float("inf") if posted else MAX_POWER_W if max_w is None else max_w
         moved = moves_of(history, float(meanings[-1].scale), limit_w, reader.shown_twice())
@@ -192,9 +192,12 @@ def _split(bounds: Sequence[int]) -> tuple[list[Range], list[Range]]:
     return hours, edges
 
 
-def _refined(reader: Reader, signal_id: int, rolled: Rolled) -> Rolled:
-    """Hours in which a register fell replaced by their minutes."""
-    places = [place for place in odd(rolled) if rolled.width_us[place] == HOUR_US][:MAX_REFINED]
+def _refined(reader: Reader, signal_id: int, rolled: Rolled, from_us: int) -> Rolled:
+    """Hours in which a register fell replaced by their minutes; and its first, whose lowest reading need not be its
+    first one: nothing before tells.
+    """  # noqa: D205 - one sentence
+    first = {0} if len(rolled) and rolled.t_us[0] >= from_us else set()
+    places = [place for place in sorted({*odd(rolled), *first}) if rolled.width_us[place] == HOUR_US][:MAX_REFINED]
     if not places:
         return rolled
     starts = rolled.t_us[places].tolist()

@@ -170,6 +170,16 @@ def test_a_glitch_costs_nothing() -> None:
     assert falls([100_000, 0, 0, 0, 0, 0, 0, 0, 100_050, 100_060, 100_070]) == [(70, {"reset": 1, "glitch": 1})] * 2
 
 
+def test_a_glitch_in_the_first_hour_costs_nothing() -> None:
+    history = History()
+    times = every(5 * MINUTE_US, MONDAY_US + 5 * HOUR_US, MONDAY_US + 7 * HOUR_US)
+    values = 50_000 + np.arange(len(times)) * 100.0
+    values[2] = 0
+    history.register("m", times, values)
+    day = energy(history, "day", MONDAY_US, MONDAY_US + DAY_US)
+    assert (day.total_wh, day.corrections) == (2300, {"glitch": 1})
+
+
 def test_another_meter_is_not_taken_for_energy() -> None:
     assert falls([100_000, 100_010, 50_000_000, 50_000_010, 50_000_030]) == [(40, {"jump": 1}), (0, {"jump": 1})]
     assert falls([50_000_000, 50_000_010, 20_000_000, 20_000_010, 20_000_030]) == [(40, {"replaced": 1})] * 2

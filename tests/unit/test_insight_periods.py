@@ -90,3 +90,10 @@ def test_bounds_cover_the_range_and_begin_where_the_zones_periods_do(
 def test_empty_and_endless_ranges_are_refused(period: Period, from_us: int, to_us: int) -> None:
     with pytest.raises(ValueError, match=r"empty|more than"):
         bounds(period, from_us, to_us, UTC)
+
+
+@pytest.mark.parametrize("period", ["hour", "day", "month"])
+@pytest.mark.parametrize("to_us", [us("0001-01-01T01:00"), us("9999-12-31T23:59")])
+def test_ranges_at_the_ends_of_the_calendar_are_refused(period: Period, to_us: int) -> None:
+    with pytest.raises(ValueError, match="years 1 to 9999"):
+        bounds(period, to_us - HOUR_US, to_us, ZoneInfo("Europe/Madrid"))
