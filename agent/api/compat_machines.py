@@ -1,9 +1,9 @@
 """The machine and maintenance manager's routes, for our machines and maintenance log."""
 
-from http import HTTPStatus
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from fastapi import HTTPException, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from agent.api.access import CallerOf
@@ -22,6 +22,7 @@ from agent.api.compat_machine_bodies import (
 )
 from agent.api.machine_bodies import MachineChange, MachineOut, MachinePage, MachineSummary, NewMachine
 from agent.api.maintenance_bodies import EntryOut, EntryPage, NewEntry
+from agent.api.maintenance_report import MAX_ROWS
 from agent.api.paging import MAX_PAGE_SIZE, Page, PageSize
 
 #: Our names -> theirs, for what is wrong.
@@ -129,24 +130,21 @@ class MachineManager(Translator):
         return Hecho(mensaje="Mantenimiento guardado", codigo=made.machine)
 
     async def informe(self, request: Request, codigo: CodeQuery = None) -> Response:
-        """Report each machine with its last maintenance; who asks for `text/html` gets the page to print."""
+        """Report each machine with its maintenance; who asks for `text/html` gets the page to print."""
         if "text/html" in request.headers.get("accept", "").lower():
             page: Response = await self.canonical("GET /api/maintenance/report")(codigo)
             return page
-        machines: MachinePage = await self.canonical("GET /api/machines")(page_size=MAX_PAGE_SIZE)
-        log: EntryPage = await self.canonical("GET /api/maintenance")(
-            machine=codigo, counting=True, page_size=MAX_PAGE_SIZE
-        )
+        if codigo is None:
+            machines: list[MachineOut] = await _all(self.canonical("GET /api/machines"))
+        else:
+            machines = [await self.canonical("GET /api/machines/{code}")(codigo)]
+        log: list[EntryOut] = await _all(self.canonical("GET /api/maintenance"), machine=codigo, counting=True)
         entries: dict[str, list[MantenimientoOut]] = {}
-        for entry in log.items:
+        for entry in log:
             entries.setdefault(entry.machine, []).append(MantenimientoOut.of(entry))
         found = [
-            Informe(**MaquinaOut.of(one).model_dump(), mantenimientos=entries.get(one.code, []))
-            for one in machines.items
-            if codigo in {None, one.code}
+            Informe(**MaquinaOut.of(one).model_dump(), mantenimientos=entries.get(one.code, [])) for one in machines
         ]
-        if codigo is not None and not found:
-            raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no machine {codigo!r}: /api/machines lists them")
         return JSONResponse([one.model_dump() for one in found], headers={X_TOTAL: str(len(found))})
 
     async def _list(self, response: Response, words: str | None, page: int, page_size: int) -> list[MaquinaOut]:
@@ -158,3 +156,14 @@ class MachineManager(Translator):
 def _entries(found: EntryPage, response: Response) -> list[MantenimientoOut]:
     response.headers[X_TOTAL] = str(found.total)
     return [MantenimientoOut.of(one) for one in found.items]
+
+
+async def _all(handler: Callable[..., Any], **asked: object) -> list[Any]:
+    """What one of our lists holds, page by page: the first ``MAX_ROWS``."""
+    found: list[Any] = []
+    for page in range(1, MAX_ROWS // MAX_PAGE_SIZE + 1):
+        one = await handler(**asked, page=page, page_size=MAX_PAGE_SIZE)
+        found += one.items
+        if len(found) >= one.total:
+            break
+    return found

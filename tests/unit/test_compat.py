@@ -444,6 +444,31 @@ def test_maintenance_is_written_down_listed_and_reported(workshop: Rig) -> None:
     assert call("POST", "/api/mantenimientos/agregar", Role.OPERATOR, json=gone).status_code in {404, 422}
 
 
+def test_the_report_has_all_machines_and_all_that_was_done(workshop: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.api.compat_machines.MAX_PAGE_SIZE", 2)
+    for code in ("T1", "T2", "T3"):
+        ok(workshop.call("POST", "/api/maquinas/agregar", Role.OPERATOR, json={**MACHINE, "codigo_equipo": code}))
+        ok(workshop.call("POST", "/api/mantenimientos/agregar", Role.OPERATOR, json={**WORK, "codigo_maquina": code}))
+    report = ok(workshop.call("GET", "/api/mantenimientos/informe", Role.VIEWER))
+    assert [(one["codigo_equipo"], len(one["mantenimientos"])) for one in report] == [
+        ("cp1", 0), ("T1", 1), ("T2", 1), ("T3", 1),
+    ]  # fmt: skip
+    (one,) = ok(workshop.call("GET", "/api/mantenimientos/informe?codigo=T3", Role.VIEWER))
+    assert (one["codigo_equipo"], len(one["mantenimientos"])) == ("T3", 1)
+
+
+@pytest.mark.parametrize(
+    ("technician", "company"),
+    [("Luis (hijo)", ""), ("Luis (hijo)", "Servicios SA"), ("", "Servicios SA"), ("Luis ()", "")],
+)
+def test_technicians_and_companies_come_back_as_they_were_sent(workshop: Rig, technician: str, company: str) -> None:
+    ok(workshop.call("POST", "/api/maquinas/agregar", Role.OPERATOR, json=MACHINE))
+    work = {**WORK, "tecnico": technician, "empresa": company}
+    ok(workshop.call("POST", "/api/mantenimientos/agregar", Role.OPERATOR, json=work))
+    (entry,) = ok(workshop.call("GET", "/api/mantenimientos/historial/T1", Role.VIEWER))
+    assert (entry["tecnico"], entry["empresa"]) == (technician, company)
+
+
 def test_the_dashboard_counts_in_their_words(workshop: Rig) -> None:
     ok(workshop.call("POST", "/api/maquinas/agregar", Role.OPERATOR, json=MACHINE))
     found = ok(workshop.call("GET", "/api/maquinas/dashboard", Role.VIEWER))
