@@ -8,8 +8,8 @@ history, on the page and in the uplink like all others. Rules of this file:
 2. The newest by time is what is shown, whatever order rows come in. Rows of the last minutes are shown one after the
    other, so that rules see each; of older ones only the newest counts.
 3. A configured device is read, not posted: its id is refused.
-4. After a start nothing is known until it is posted again, as of any device; who asks for a device is told its last row
-   from the store, with its time.
+4. After a start nothing is known until it is posted again, as of any device; who asks for a device is told the newest
+   of each of its values from the store, with its time, which need not be of its newest row.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from agent.pipeline.flow import Flow
 from agent.pipeline.hub import Hub
 from agent.store.db import Store
 from agent.store.posting import MAX_PER_MINUTE, Fate, Posting
+from agent.store.rollup import MINUTE_US
 
 MAX_DEVICES = 2000
 MAX_POINTS = 64
@@ -85,8 +86,8 @@ class PostedDevices:
         self._declaring = asyncio.Lock()
         self._showing = asyncio.Lock()
         self._newest_us = _Newest()
-        #: The newest row of each device from before this start, as soon as somebody asked for it: its time, its values.
-        self._before: dict[str, tuple[int, Mapping[int, Number | None]] | None] = {}
+        #: The newest values of each device from before this start with their times, as soon as somebody asked for it.
+        self._before: dict[str, Mapping[int, tuple[int, Number]]] = {}
         self._looking = threading.Lock()
 
     def devices(self) -> Sequence[str]:
@@ -155,7 +156,7 @@ class PostedDevices:
         for signal in signals:
             if signal.device not in self._known:
                 self._known[signal.device] = {}
-                self._before[signal.device] = None
+                self._before[signal.device] = {}
             self._known[signal.device][signal.name] = signal
         self._learn(signals)
 
@@ -184,29 +185,48 @@ class PostedDevices:
         return {device: self._latest(device, now_us) for device in devices if device in self._known}
 
     def _latest(self, device: str, now_us: int) -> list[Latest]:
-        before = self._before.get(device)
+        before = self._before.get(device, {})
         found: list[Latest] = []
         for one in self._hub.latest(self._known[device].values()):
             value, t_us = one.value, one.t_us
-            if t_us is None and before is not None and one.signal.id in before[1]:
-                t_us, value = before[0], before[1][one.signal.id]
+            if t_us is None and one.signal.id in before:
+                t_us, value = before[one.signal.id]
             age_s = None if t_us is None else max(0.0, (now_us - t_us) / 1e6)
             found.append(Latest(one.signal, value, t_us, age_s))
         return found
 
     def _look_before(self, devices: Iterable[str]) -> None:
-        """Read the newest rows from before this start. Only newer ones are shown from now on."""
+        """Read the newest values from before this start. Only newer ones are shown from now on."""
         with self._looking:
             for device in devices:
                 if device in self._before:
                     continue  # somebody else looked meanwhile, and newer rows may have come since
                 t_us = self._store.newest_posted_us(device)
                 ids = [signal.id for signal in self._known[device].values()]
-                found: dict[int, Number | None] = {}
+                found: dict[int, tuple[int, Number]] = {}
                 if t_us is not None:
-                    found = {number: value for _, number, value in self._store.rows(ids, t_us, t_us + 1)}
-                    self._newest_us.at_least(ids, t_us)
-                self._before[device] = None if t_us is None else (t_us, found)
+                    self._read_newest(ids, t_us, found)
+                    for one in ids:
+                        self._newest_us.at_least([one], found[one][0] if one in found else t_us)
+                self._before[device] = found
+
+    def _read_newest(self, ids: Sequence[int], t_us: int, found: dict[int, tuple[int, Number]]) -> None:
+        """The newest value of each of these signals. ``t_us``: the time of the newest row, which has most of them."""
+        self._keep_newest(ids, t_us, t_us + 1, found)
+        lacking = [one for one in ids if one not in found]
+        if lacking:
+            end_us = (t_us // MINUTE_US + 1) * MINUTE_US
+            together: dict[tuple[int, int], list[int]] = {}
+            for one, bucket in self._store.rolled(lacking, "minute", [(end_us, end_us)], before=True).items():
+                for begin_us, width_us in zip(bucket.t_us.tolist(), bucket.width_us.tolist(), strict=True):
+                    together.setdefault((begin_us, begin_us + width_us), []).append(one)
+            for (begin_us, behind_us), several in together.items():
+                self._keep_newest(several, begin_us, behind_us, found)
+
+    def _keep_newest(self, ids: Sequence[int], from_us: int, to_us: int, found: dict[int, tuple[int, Number]]) -> None:
+        for t_us, number, value in self._store.rows(ids, from_us, to_us):
+            if value is not None and (number not in found or t_us >= found[number][0]):
+                found[number] = t_us, value
 
     def _plan(self, rows: Sequence[PostedRow]) -> _Plan:
         """What can be taken. In a thread, while nobody else declares anything. Raises ``StoreError``."""

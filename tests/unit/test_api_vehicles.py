@@ -79,6 +79,19 @@ def test_after_a_restart_the_last_row_is_told_from_the_store(site: PostedSite) -
     assert (found["soc"], found["soh"], found["ts"]) == (2, 97, at(-5))
 
 
+@pytest.mark.parametrize("older", [-15, -7200])
+def test_after_a_restart_the_newest_of_each_value_is_told(site: PostedSite, older: int) -> None:
+    site.post(row(older - 60, soh=90), row(older, soh=91, pack_voltage=400, pack_current=10), row(-10, soc=50))
+    told = latest(site)
+    assert (told["soc"], told["soh"], told["power_kw"], told["ts"]) == (50, 91, 4, at(-10))
+    site.store.maintain().result(WAIT_S)
+    site.restart()
+    assert latest(site) == told
+    site.post(row(older - 1, soh=92), row(older + 1, pack_voltage=500))  # the first is older than what the store has
+    found = latest(site)
+    assert (found["soh"], found["power_kw"], found["soc"]) == (91, 5, 50)
+
+
 def test_what_was_not_heard_for_long_says_so_by_the_time_of_its_row(site: PostedSite) -> None:
     site.post(row(-7200, soc=50))
     found = latest(site)
