@@ -51,9 +51,10 @@ def theirs(words: Mapping[str, tuple[str, ...]], name: str) -> str:
 
 
 def joined(technician: str, company: str) -> str:
-    """Both in one text; brackets in the name of a company become square ones. Empty brackets stand for no company where
-    the technician's own would be taken for one.
-    """  # noqa: D205 - one sentence
+    """Both in one text; brackets in the name of a company become square ones.
+
+    Empty brackets stand for no company where the technician's own would be taken for one.
+    """
     if not company:
         return f"{technician} ()" if _BOTH.fullmatch(technician) else technician
     return f"{technician} ({company.replace('(', '[').replace(')', ']')})"

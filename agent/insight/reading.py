@@ -193,9 +193,10 @@ def _split(bounds: Sequence[int]) -> tuple[list[Range], list[Range]]:
 
 
 def _refined(reader: Reader, signal_id: int, rolled: Rolled, from_us: int) -> Rolled:
-    """Hours in which a register fell replaced by their minutes; and its first, whose lowest reading need not be its
-    first one: nothing before tells.
-    """  # noqa: D205 - one sentence
+    """Hours in which a register fell replaced by their minutes, and its first one.
+
+    The lowest reading of that need not be the first: nothing before tells.
+    """
     first = {0} if len(rolled) and rolled.t_us[0] >= from_us else set()
     places = [place for place in sorted({*odd(rolled), *first}) if rolled.width_us[place] == HOUR_US][:MAX_REFINED]
     if not places:
