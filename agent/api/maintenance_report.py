@@ -83,7 +83,8 @@ def page(report: Report) -> str:
     # A machine that was taken out has a history all the same.
     others = [one for one in report.entries if one.machine not in codes]
     if others:
-        parts.append(f"<section><h2>Machines that are gone</h2>{_history(others, code=True)}</section>")
+        whose = "Machines that are gone, or left out above" if report.left_out[0] else "Machines that are gone"
+        parts.append(f"<section><h2>{whose}</h2>{_history(others, code=True)}</section>")
     parts.append("</body></html>\n")
     return "".join(parts)
 

@@ -411,8 +411,11 @@ def test_no_text_gets_out_of_its_place(one: str, two: str, three: str) -> None:
 
 
 def test_what_a_report_has_no_room_for_is_told() -> None:
-    page = report.page(report.Report("s", 0, None, None, [], {}, {}, [], [], (3, 9)))
+    entry = Entry("c", 5, "inspection", "looked at")
+    page = report.page(report.Report("s", 0, None, None, [], {}, {}, [], [entry], (3, 9)))
     assert "3 more machines and 9 older entries" in read(page)
+    assert "Machines that are gone, or left out above" in page
+    assert "Machines that are gone<" in report.page(report.Report("s", 0, None, None, [], {}, {}, [], [entry]))
 
 
 def test_a_gateway_without_it_says_so(tmp_path: Path) -> None:
