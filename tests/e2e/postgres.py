@@ -78,8 +78,9 @@ class Postgres:
         """End it as a power cut does, but for what the kernel has not written yet."""
         first = int((self._data / "postmaster.pid").read_text().split()[0])
         os.kill(first, signal.SIGSTOP)  # it would put others in the place of its processes, which outlive it a moment
-        for pid in (*Path(f"/proc/{first}/task/{first}/children").read_text().split(), first):
-            os.kill(int(pid), signal.SIGKILL)
+        others = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for pid in (*map(int, others), first):
+            os.kill(pid, signal.SIGKILL)
         self.stop()
 
     def dsn(self, name: str) -> str:
