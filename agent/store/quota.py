@@ -13,6 +13,9 @@ Rules of this file, in this order, each oldest first:
    another process, says so at any moment: what rule 3 changes is looked at once more in the transaction.
 5. 1 min roll-ups, then 1 h ones.
 6. The rows of registers that rule 3 kept: the last of all.
+
+What came since the pass rolled up is nobody's yet: rules 2 to 6 leave as much as it takes to the next pass, which may
+find that rule 1 frees it.
 """
 
 import sqlite3
@@ -75,16 +78,12 @@ class Quota:
         None when there is nothing left that may go. Raises ``sqlite3.Error``.
         """
         sent = self._sent()
-        for step in (
-            self._confirmed,
-            self._old_minutes,
-            self._thinned,
-            self._maybe_sent,
-            self._rolled,
-            self._registers,
-        ):
-            rows = step(sent, bytes_)
-            if rows is not None:
+        if (rows := self._confirmed(sent, bytes_)) is not None:
+            return rows
+        if bytes_ <= sealing.unrolled_bytes(self._connection):
+            return None
+        for step in (self._old_minutes, self._thinned, self._maybe_sent, self._rolled, self._registers):
+            if (rows := step(sent, bytes_)) is not None:
                 return rows
         return None
 

@@ -247,6 +247,21 @@ def test_the_whole_order() -> None:
         one.check()
 
 
+def test_what_came_during_the_pass_is_the_next_ones_to_free() -> None:
+    """A flood that came between the steps of a pass cost the roll-ups, though itself was free to go a moment later."""
+    with house() as one:
+        one.add([GAUGE], 1)
+        one.add([GAUGE], 1, hot=True)
+        schema.set_mark(one.connection, "rolled_seq", 1)  # the second came since
+        waiting = len(one.blocks()[2][2])
+        quota = Quota(one.connection, 1, NOW_US)
+        assert quota.free(1) == 20
+        assert quota.free(waiting) is None
+        assert (one.count("minute"), one.count("hour")) == (20, 1)
+        assert quota.free(waiting + 1) == 0, "what does not help enough stops nothing"
+        assert (one.count("minute"), one.count("hour")) == (11, 1)
+
+
 def test_a_session_keeps_its_registers() -> None:
     with house() as one:
         one.add([COUNTER], 1)
