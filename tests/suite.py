@@ -1,10 +1,10 @@
 """The whole quick suite (``make test``): four pytest processes side by side, then what failed in them again, alone.
 
 The parts mostly wait for processes, brokers and clocks. Four of them share two cores, and now and then a test of real
-processes runs out of its patience for that reason alone. So what failed is run again with nothing beside it, twice at
-most: a machine can be slow for minutes. What passes then is named as unsteady, to be mended. More failures than
-``ACCIDENTS`` are not run again: one cause has failed a whole file's tests already (a disk that was short of room for
-a minute).
+processes runs out of its patience for that reason alone. So what failed is run again with nothing beside it, three
+times at most: a machine can be slow for minutes. What passes then is named as unsteady, to be mended. More failures
+than ``ACCIDENTS`` are not run again: one cause has failed a whole file's tests already (a disk that was short of room
+for a minute).
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MIDDLE, LATER = "tests/e2e/test_[g-o]*.py", "tests/e2e/test_[p-z]*.py"
-AGAIN = 2  #: how often what failed is run alone
+AGAIN = 3  #: how often what failed is run alone
 ACCIDENTS = 40  #: failures that may be the machine's; more are not
 FAILED = 1  #: pytest's exit code for failed tests; others say that it could not run
 
