@@ -144,7 +144,8 @@ class Writer:
     @property
     def pending_rows(self) -> int:
         """Rows that wait for their commit."""
-        return self._pending.rows + self._in_flight_rows
+        with self._changed:  # they go from one to the other under it
+            return self._pending.rows + self._in_flight_rows
 
     @property
     def full(self) -> bool:
@@ -429,8 +430,8 @@ class Writer:
         self._retry_at_s = self._clock.monotonic_s() + pause_s
         if self.error is None:
             _log.warning("can't store: %s; rows wait in memory", error)
+        self._no_room = _is_full(error)  # before the error, which others read at any moment
         self.error = str(error)
-        self._no_room = _is_full(error)
 
     @property
     def _narrow(self) -> bool:
@@ -481,8 +482,8 @@ class Writer:
             self._upkeep_at_s = now_s + self._settings.retry_max_s
             if self.upkeep_error is None:
                 _log.warning("can't tidy the store: %s", error)
-            self.upkeep_error = str(error)
             self._no_room = _is_full(error)
+            self.upkeep_error = str(error)
             return True
         if changed:
             self.commits += 1
