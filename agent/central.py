@@ -47,6 +47,7 @@ class Central:
         """These are the chargers from now on. Raises ``StoreError``."""
         await self._id_tags.ready()
         if plan is not None and self._listener is not None:
+            self._listener.in_zone(plan.central.timezone)
             await self._listener.apply(plan.chargers, ids)
 
     @property

@@ -14,6 +14,7 @@ Rules of this file:
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -27,6 +28,7 @@ from drivers.codec.ocpp_values import LocalAsUtc
 from drivers.ocpp import inbound16, inbound201
 from drivers.ocpp.board import Board, spec_of
 from drivers.ocpp.certificates import Certificates
+from drivers.ocpp.elsewhere import Elsewhere
 from drivers.ocpp.id_tags import IdTags
 from drivers.ocpp.limits_watched import WatchedLimits
 from drivers.ocpp.local_list import LocalList
@@ -90,6 +92,7 @@ class Charger:
             one: Outlet(one, suffix(settings.outlets, one), self._board, clock, central.sample_s)
             for one in ((*_numbers(settings), 0) if settings.outlets > 1 else _numbers(settings))
         }
+        self._elsewhere = Elsewhere(clock, self._outlets)
         self._faults: dict[int, Wrong] = {}
         self._finishing: dict[int, float] = {}  #: since when it only says Finishing; inf: it was reset for that
         self._deviations: set[tuple[str, str]] = set()
@@ -121,6 +124,11 @@ class Charger:
         self._spawn(self.limits.run())
         self._spawn(self._local_list.run())
 
+    def in_zone(self, timezone: str) -> None:
+        """Its times without a zone are those of this one from now on, unless its model's profile names another."""
+        self.central = replace(self.central, timezone=timezone)
+        self._choose()
+
     async def close(self) -> None:
         """End the connection and all that was begun; it may be opened again."""
         link = self._link
@@ -145,6 +153,7 @@ class Charger:
         self._set_ping()
         self.times.connected()
         self._deviations.clear()
+        self._elsewhere.connected()
         for outlet in self._outlets.values():
             outlet.connected()
         if self._silent or not self._called:
@@ -284,6 +293,8 @@ class Charger:
         known = self._outlets.get(outlet)
         if known is not None:
             known.heard()
+        else:
+            self._elsewhere.heard(outlet)
 
     async def sampled(self, outlet: int, readings: tuple[Reading, ...]) -> None:
         """Values that were measured just now."""
@@ -434,13 +445,12 @@ class Charger:
         self._reset_finishing(now_s)
 
     async def _give_up(self) -> None:
-        """End the sessions whose vehicles are gone (rule 4 of outlets.py)."""
+        """End the sessions whose vehicles are gone (rule 4 of outlets.py), and those of which nobody can know that."""
         if self._link is None:
             return
-        for outlet in self._outlets.values():
-            session = outlet.abandoned()
-            if session is not None:
-                await self.book.lose(session)
+        abandoned = [found for outlet in self._outlets.values() if (found := outlet.abandoned()) is not None]
+        for session in (*abandoned, *self._elsewhere.abandoned(self.book.running())):
+            await self.book.lose(session)
 
     def _reset_finishing(self, now_s: float) -> None:
         """Some models stay Finishing until they are reset (Autel: lbbrhzn 1523)."""

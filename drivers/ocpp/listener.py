@@ -1,11 +1,13 @@
 """The local central system as a wire: one port, all chargers behind it, each on its own.
 
 A change of the configuration touches only the chargers that it is about (``apply``): the others' connections and
-transactions go on. Another port, security profile or certificate is another wire.
+transactions go on; another time zone ends none of them (``in_zone``). Another port, security profile or certificate is
+another wire.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from agent.core.clock import Clock
 from agent.core.model import Event
@@ -102,6 +104,12 @@ class OcppListener:
         self.gate.update({one.settings.identity: (one.settings, one) for one in self._chargers.values()})
         self._changed.set()
         await asyncio.gather(*(charger.close() for charger in leaving))
+
+    def in_zone(self, timezone: str) -> None:
+        """The site is in this time zone from now on."""
+        self._central = replace(self._central, timezone=timezone)
+        for charger in self._chargers.values():
+            charger.in_zone(timezone)
 
     async def run(self, sink: Sink) -> None:
         """Serve until cancelled. Raises ``Unavailable`` when the port can't be opened."""

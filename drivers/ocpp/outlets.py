@@ -111,7 +111,7 @@ class Outlet:
         told = {one.status for number, one in self._connectors.items() if number}
         label = next((one for one in _FIRST if one in told), None)
         whole = self._connectors.get(0)
-        if whole is not None and (label is None or (label == "Available" and whole.status in _UNSURE)):
+        if whole is not None and (not told or (label in {None, "Available"} and whole.status in _UNSURE)):
             label = whole.status
         if label is None:
             label = self._followed

@@ -1,6 +1,6 @@
 """What the configuration says of the local central system and of one charger."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +41,8 @@ class CentralSettings:
     unknown: Literal["pending", "refuse"] = "pending"
     without_subprotocol: Version | None = None  #: what a charger speaks that does not say; None: it is not let in
     id_tags: Literal["known", "any"] = "known"  #: who may charge
-    timezone: str = "UTC"  #: of chargers that send times without a zone
+    #: Of chargers that send times without a zone. No other central system for that: those that run follow (`in_zone`).
+    timezone: str = field(default="UTC", compare=False)
     heartbeat_s: int = 60
     sample_s: int = 10  #: how often chargers are asked to send meter values
     ping_s: float = 30.0

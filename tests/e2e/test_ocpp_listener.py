@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -102,6 +103,20 @@ def test_what_is_usual_is_compiled_in_a_thread_of_the_versions_that_chargers_spe
 
     asyncio.run(main())
     assert threading.main_thread().name not in threads
+
+
+def test_another_time_zone_ends_no_connection(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, [ONE]) as (listener, port):
+            stays = await call(port, "CP-1")
+            listener.in_zone("Asia/Tokyo")
+            await listener.apply([ONE, TWO], {})
+            await answers(stays)
+            zones = {device: charger.zone for device, charger in listener._chargers.items()}
+            assert zones == dict.fromkeys(("cp1", "cp2"), ZoneInfo("Asia/Tokyo")), "also one that is new"
+            await stays.close()
+
+    asyncio.run(main())
 
 
 def test_a_change_touches_only_the_charger_that_it_is_about(tmp_path: Path) -> None:

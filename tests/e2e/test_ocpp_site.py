@@ -1,6 +1,7 @@
 """Two chargers, OCPP 1.6 and 2.0.1: adopted, used, limited, switched, killed in the middle, right to 1 Wh."""
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from agent.core.clock import SystemClock
 from drivers.sim.charger_ocpp import SimulatedCharger
@@ -318,3 +321,21 @@ def test_a_changed_configuration_leaves_the_other_chargers_alone(gateway: Gatewa
 
     with gateway.running():
         asyncio.run(site())
+
+
+def test_another_time_zone_of_the_site_ends_no_connection_of_a_charger(gateway: Gateway) -> None:
+    async def main() -> None:
+        url = f"ws://127.0.0.1:{gateway.ocpp_port}/ocpp/CP-0009"
+        async with connect(url, subprotocols=[Subprotocol("ocpp1.6")]) as charger:
+            await gateway.send("PATCH", "/api/site", {"timezone": "Asia/Tokyo"})
+
+            async def applied() -> bool:
+                return bool((await gateway.get("/api/site"))["timezone"] == "Asia/Tokyo")
+
+            await until(applied, "the gateway is in that zone")
+            await charger.send('[2,"h","Heartbeat",{}]')
+            async with asyncio.timeout(PATIENCE_S):
+                assert json.loads(await charger.recv())[:2] == [3, "h"]
+
+    with gateway.running():
+        asyncio.run(main())

@@ -482,6 +482,33 @@ def test_what_we_start_is_let_in_but_not_with_a_blocked_tag() -> None:
     play(scene)
 
 
+def test_a_status_that_nobody_understands_is_not_that_of_the_charger_as_a_whole() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.status16("Available", outlet=0)
+        assert rig.status() == "Available"
+        await rig.start16()
+        await rig.status16("Charging")
+        await rig.handle("StatusNotification", {"connectorId": 1, "status": "Derated", "errorCode": "NoError"})
+        assert (rig.status(), rig.value("plugged"), rig.value("power_w")) == (None, None, None)
+        await rig.advance(400, 10)
+        assert rig.charger.transaction(1) is not None, "nobody said that its vehicle has left"
+        await rig.status16("Faulted", "OtherError", outlet=0)
+        assert rig.status() == "Faulted"
+
+    play(scene)
+
+
+def test_the_zone_of_the_site_changes_while_the_charger_is_connected() -> None:
+    async def scene(rig: Rig) -> None:
+        first = await rig.start16(at="2023-11-14T22:13:20")
+        await rig.stop16(first, 1000)
+        rig.charger.in_zone("America/Mexico_City")
+        await rig.start16(at="2023-11-14T16:13:20")
+
+    rig = play(scene)
+    assert [(row.start_us, row.data.get("time_quality")) for row in rig.rows] == [(1_700_000_000_000_000, None)] * 2
+
+
 def test_an_outlet_that_is_not_configured_is_told_once_and_gives_no_values() -> None:
     async def scene(rig: Rig) -> None:
         await rig.status16("Available")

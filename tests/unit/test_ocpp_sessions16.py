@@ -266,6 +266,31 @@ def test_a_session_that_was_given_up_resumes_when_its_values_go_on() -> None:
     assert rig.site.sessions.kinds().count("session.resumed") == 1
 
 
+def test_a_session_at_an_outlet_that_is_not_configured_is_given_up_too_when_its_stop_never_comes() -> None:
+    async def scene(rig: Rig) -> None:
+        number = await rig.start16(outlet=2)
+        for _ in range(8):
+            await rig.advance(1800, 60)
+            await rig.meter16(1100, number, outlet=2)
+        assert rig.charger.transaction(2) == str(number), "it is spoken of"
+        await rig.disconnect()
+        await rig.advance(7200, 60)
+        assert rig.charger.transaction(2) == str(number), "its stop may wait in the charger"
+        await rig.connect()
+        await rig.advance(3500, 50)
+        assert rig.charger.transaction(2) == str(number)
+        await rig.advance(200, 50)
+        assert rig.charger.transaction(2) is None
+        await rig.start16(outlet=1)  # the tag is free again
+        await rig.stop16(number, 1200)
+
+    rig = play(scene)
+    lost, new = rig.rows
+    assert (lost.energy_wh, lost.reason) == (200, "Local"), "the stop came after all"
+    assert new.data["verdict"] == "Accepted"
+    assert [one["reason"] for one in rig.told("session.ended")] == ["Lost"]
+
+
 def test_a_reply_waits_until_the_store_works_again() -> None:
     async def scene(rig: Rig) -> None:
         rig.site.sessions.fail = 2
