@@ -241,7 +241,7 @@ async def test_ends_at_once_when_it_is_cancelled(outlet: Outlet, commandable: Co
     task = asyncio.ensure_future(commandable.set(LIMIT, 16))
     await asyncio.sleep(0.02)
     task.cancel()
-    done, _ = await asyncio.wait({task}, timeout=1.0)
+    done, _ = await asyncio.wait({task}, timeout=10.0)  # a busy machine may be away for seconds
     assert done
     assert task.cancelled()
     outlet.mute = False

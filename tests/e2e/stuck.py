@@ -34,6 +34,7 @@ def stick(what: str, flag: Path) -> None:
         if not flag.exists():  # noqa: ASYNC240 - a look of some µs
             return await ask(*_)  # type: ignore[arg-type]
         if what == "loop":
+            flag.with_name("stuck").touch()
             time.sleep(600)  # noqa: ASYNC251 - that is the fault
         await clock.sleep_s(1e9)
         raise AssertionError

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pymodbus.server import ModbusTcpServer
 
-from agent import config_trial
+from agent import config_trial, remote_config
 from agent.api.view import DeviceInfo
 from agent.config import Config, load_config
 from agent.config_changes import hash_of
@@ -43,6 +43,12 @@ alarm_sets: []
 uplink: {{broker: "{broker}", configure: yes}}
 """
 EVERY = "/devices/cp1/every_s"
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute and more of the fast clock: the files are read in threads, which take the time that they take."""
+    monkeypatch.setattr(remote_config, "APPLY_S", 10_000.0)
 
 
 class FastClock(SystemClock):
@@ -233,7 +239,8 @@ def test_what_was_ill_before_or_is_taken_out_is_no_reason(tmp_path: Path) -> Non
     assert "# the depot" in site.text
 
 
-def test_a_configuration_that_is_not_applied_is_put_back(tmp_path: Path) -> None:
+def test_a_configuration_that_is_not_applied_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_config, "APPLY_S", 30.0)
     site = FakeSite(tmp_path)
     before, site.applying = site.text, False
     answer = site.one(patch=replace(EVERY, 5))
@@ -245,12 +252,14 @@ def test_a_configuration_that_is_not_applied_is_put_back(tmp_path: Path) -> None
 def test_one_at_a_time_and_who_edits_meanwhile_wins(tmp_path: Path) -> None:
     async def scenario() -> None:
         site = FakeSite(tmp_path)
+        site.applying = False  # so long its trial can't end
         async with site.running():
             first = asyncio.create_task(site.do(patch=replace(EVERY, 5)))
             await until(lambda: config_trial.read(site.path) is not None and "every_s: 5" in site.text)
             second = await site.do(patch=replace(EVERY, 6))
             assert second.refusal is Refusal.INTERLOCKED
             site.path.write_text(site.text + "# by hand\n")
+            site.applying = True
             answer = await first
         assert (answer.outcome, answer.reason) == (Outcome.FAILED, config_trial.EDITED)
         assert site.text.endswith("# by hand\n")

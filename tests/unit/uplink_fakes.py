@@ -221,6 +221,12 @@ class UplinkRig:
         await self.until(lambda: self.uplink.status().streams["telemetry"].acked == seq)
 
     async def settle(self) -> None:
-        """Let whatever can happen happen."""
-        for _ in range(30):
+        """Until nobody has anything to do but to wait, neither on the loop nor in a thread that it asked."""
+        loop = asyncio.get_running_loop()
+        for _ in range(60_000):
             await asyncio.sleep(0.001)
+            pool = loop._default_executor  # type: ignore[attr-defined]
+            idle = pool is None or pool._idle_semaphore._value == len(pool._threads)
+            if idle and not loop._ready:  # type: ignore[attr-defined] # a thread is idle after it has called back
+                return
+        raise AssertionError("somebody never waits")
