@@ -20,6 +20,8 @@ StationId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]
 #: Longer than a year is a mistake, and thousands of years are no time that can be written.
 LONGEST_S = 366 * 86400
 NotNegative = Annotated[float, Field(ge=0)]
+#: Nothing draws more per phase (4 MW at 230 V are 5,800 A): who writes more means W or mA. The API has the same bound.
+Ampere = Annotated[float, Field(ge=0, le=10_000)]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST_S)]
 Positive = Annotated[float, Field(gt=0)]
 #: Also what a ready-made alarm is called: ``battery1-silent``.
@@ -34,7 +36,7 @@ class StationAct(Section):
         description="a charger's id, `id.2` for its second outlet, or `*` for each charger as a whole"
     )
     set: Literal["on", "off", "toggle"] | None = Field(None, description="switch it")
-    limit_a: Annotated[float, Field(ge=0)] | None = Field(None, description="what it may draw per phase, in A")
+    limit_a: Ampere | None = Field(None, description="what it may draw per phase, in A")
     do: str | None = Field(None, description="an action of the charger: start, stop, reset, unlock, …")
     args: dict[str, str | int | float | bool] = Field(default_factory=dict, description="arguments of `do`")
 
@@ -85,7 +87,7 @@ class AlarmAct(Section):
 
     station: StationId | Literal["*"] = Field(description="a charger's id, `id.2` for its outlet 2, or `*` for all")
     set: Literal["on", "off"] | None = Field(None, description="switch it")
-    limit_a: NotNegative | None = Field(None, description="what it may draw per phase, in A")
+    limit_a: Ampere | None = Field(None, description="what it may draw per phase, in A")
     do: str | None = Field(None, description="an action of the charger: stop, reset, unlock, …")
     args: dict[str, str | int | float | bool] = Field(default_factory=dict, description="arguments of `do`")
 
@@ -218,7 +220,7 @@ class LoadManagement(Section):
     meter: Id = Field(description="device that measures the grid connection, per phase")
     margin_a: NotNegative | None = Field(None, description="is kept free; absent: 1 A, or 3 % where that is more")
     silent_s: Annotated[float, Field(ge=2, le=60)] = Field(10, description="silence after which `failsafe_a` counts")
-    failsafe_a: NotNegative | None = Field(
+    failsafe_a: Ampere | None = Field(
         None, description="each station's limit while the meter is silent; absent: its own safe value, else 0"
     )
     batteries: tuple[Id, ...] = Field((), description="whose discharge counts only as far as their BMS allows it now")

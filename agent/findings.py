@@ -14,6 +14,7 @@ from agent.check_control import control_findings
 from agent.config import (
     CanDevice,
     Config,
+    Device,
     ModbusDevice,
     OcppDevice,
     Reading,
@@ -125,6 +126,7 @@ def _devices(reading: Reading, config: Config, base: Path) -> Iterator[Found]:
         yield "error", _untold(error)
         quirks = ()
     ready: list[Prepared] = []
+    ports: dict[str, tuple[str, Device]] = {}
     for index, device in enumerate(config.devices):
         place = ("devices", index)
         try:
@@ -139,8 +141,11 @@ def _devices(reading: Reading, config: Config, base: Path) -> Iterator[Found]:
             yield from _can(reading, place, device, one)
         elif isinstance(device, SerialMeterDevice):
             yield from _serial_port(reading, (*place, "port"), device.port)
+            yield from _same_port(reading, (*place, "port"), device, device.port, ports)
         elif isinstance(device, ModbusDevice) and device.url.startswith("rtu:"):
-            yield from _serial_port(reading, (*place, "url"), urlsplit(device.url).path)
+            port = urlsplit(device.url).path
+            yield from _serial_port(reading, (*place, "url"), port)
+            yield from _same_port(reading, (*place, "url"), device, port, ports)
     try:
         plans = plan_all(ready, central, quirks)
     except ConfigError as error:
@@ -188,6 +193,20 @@ def _serial_port(reading: Reading, place: Place, port: str) -> Iterator[Found]:
         if named is not None:
             text = f"{port} may be another device after the next start: write {named}"
             yield "warning", _at(reading, place, text)
+
+
+def _same_port(
+    reading: Reading, place: Place, device: Device, port: str, ports: dict[str, tuple[str, Device]]
+) -> Iterator[Found]:
+    """Two names of one port now: each device would have a wire of its own, and only the first of them would open it.
+
+    No business of the start: which port a name leads to is known only while the adapter is plugged in. ``ports``: the
+    first device of each, and how it names it. Two drivers on one port are told elsewhere.
+    """
+    name, first = ports.setdefault(os.path.realpath(port), (port, device))
+    if name != port and first.driver == device.driver and not port.startswith("socket://"):
+        text = f"{port} and {name} of device {first.id} are one port now: write the same name at both"
+        yield "error", _at(reading, place, text)
 
 
 def _interface(reading: Reading, place: Place, device: CanDevice) -> Iterator[Found]:

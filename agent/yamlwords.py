@@ -250,7 +250,7 @@ def _choice(case: _Case) -> tuple[str, str]:
 
 def _bound(words: str, name: str) -> Callable[[_Case], tuple[str, str]]:
     def text(case: _Case) -> tuple[str, str]:
-        return f"must be {words} {case.context(name)}, not {case.shown}", ""
+        return f"must be {words} {case.context(name).removesuffix('.0')}, not {case.shown}", ""
 
     return text
 

@@ -1,13 +1,18 @@
 """``enlace check``: each finding says where, what and what to do."""
 
+import os
+import pty
 import socket
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from agent import profiles
 from agent.cli.main import main
+from agent.config import CanDevice, ModbusDevice
 from agent.core.clock import FakeClock
+from agent.devices import Preparer
 from agent.findings import frame_bits
 from agent.store.db import Store
 from drivers.codec.dbc_model import MessageDef
@@ -189,6 +194,55 @@ def test_two_devices_that_can_not_share_a_wire_are_told_at_the_second(
     assert code == 1
     (told,) = [line for line in found if line.startswith("error:")]
     assert told.startswith("error: site.yaml:6:5: device b: 19200 baud 8N1, but device a on the same wire has")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "key"),
+    [
+        (
+            'driver: modbus, profile: eastron_sdm630, url: "rtu://{a}"',
+            'driver: modbus, profile: eastron_sdm630, unit_id: 2, url: "rtu://{b}"',
+            71,
+        ),
+        ("driver: serial_meter, protocol: dsmr, port: {a}", "driver: serial_meter, protocol: sml, port: {b}", 56),
+    ],
+)
+def test_two_names_of_one_port_are_told_at_the_second(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], first: str, second: str, key: int
+) -> None:
+    ours, other = pty.openpty()
+    try:
+        port, link = os.ttyname(other), tmp_path / "by-id"
+        link.symlink_to(port)
+        two = f"{{id: a, {first.format(a=link)}}}\n  - {{id: b, {second.format(b=port)}}}"
+        code, found = check(tmp_path, capsys, two)
+        assert code == 1
+        text = f"{port} and by-id of device a are one port now: write the same name at both"
+        assert [line for line in found if line.startswith("error:")] == [f"error: site.yaml:6:{key}: {text}"]
+        same = f"{{id: a, {first.format(a=link)}}}\n  - {{id: b, {first.format(a=link)}, unit_id: 2}}"
+        if "modbus" in first:
+            assert check(tmp_path, capsys, same)[0] == 0  # one name: one wire, and two units on it
+    finally:
+        os.close(ours)
+        os.close(other)
+
+
+def test_a_profile_is_read_once_for_all_its_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    read: list[Path] = []
+    text_of = profiles.read_text
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return text_of(path)
+
+    monkeypatch.setattr(profiles, "read_text", counted)
+    meter = {"driver": "modbus", "profile": "eastron_sdm630"}
+    battery = {"driver": "can", "interface": "virtual", "profile": "demo_pack"}
+    many = [ModbusDevice(id=f"m{one}", url=f"tcp://10.0.0.{one}:502", **meter) for one in range(1, 4)]
+    more = [CanDevice(id=f"b{one}", channel=f"x{one}", **battery) for one in range(3)]
+    prepared = Preparer(tmp_path).all([*many, *more])
+    assert [path.stem for path in read] == ["eastron_sdm630", "demo_pack"]
+    assert len({id(one.profile) for one in prepared}) == 2
 
 
 def test_schedules_that_can_do_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
