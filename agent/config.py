@@ -27,6 +27,7 @@ from agent.config_control import (
 )
 from agent.config_energy import InsightSection, TariffSection
 from agent.config_ocpp import OcppKeys, OcppSection, linkable
+from agent.control.registered import may_be_registered
 from agent.core.errors import ConfigError
 from agent.credentials import NamedFile
 from agent.yamlfile import Document, Json, Problem, Section, complaint, parse, read_text
@@ -48,7 +49,7 @@ SUNSPEC = "sunspec"
 OWN_DEVICE = "gateway"
 ENV_PREFIX = "ENLACE_"
 #: Variables that are no configuration key: they are read by the command line.
-ENV_OTHER = {"ENLACE_CONFIG", "ENLACE_DEMO_CONTROL"}
+ENV_OTHER = {"ENLACE_CONFIG", "ENLACE_DEMO_CONTROL", "ENLACE_TOKEN"}
 
 
 class Site(Section):
@@ -398,6 +399,9 @@ class Config(Section):
                 raise complaint(
                     f"no device can be called `{OWN_DEVICE}`: that is this gateway", "give it another id", at
                 )
+            if may_be_registered(device.id):
+                text = f"no device can be called `{device.id}`: so are stations called that people register"
+                raise complaint(text, "give it another id", at)
             seen.add(device.id)
         identities: dict[str, str] = {}
         for number, device in enumerate(self.devices):
@@ -503,11 +507,18 @@ def read_config_text(text: str, name: str, environ: Mapping[str, str] | None = N
 
 
 def dotenv(path: Path) -> dict[str, str]:
-    """``KEY=value`` lines of a file; empty where there is none. Quotes around a value are taken off."""
+    """``KEY=value`` lines of a file; empty where there is none. Quotes around a value are taken off, and ``export``.
+
+    Raises ``ConfigError`` for one that can't be read.
+    """
     if not path.is_file():
         return {}
-    pairs = (line.partition("=") for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
-    return {key.strip(): value.strip().strip("'\"") for key, equals, value in pairs if equals}
+    pairs = (line.partition("=") for line in read_text(path).splitlines() if not line.lstrip().startswith("#"))
+    return {_variable(key): value.strip().strip("'\"") for key, equals, value in pairs if equals}
+
+
+def _variable(key: str) -> str:
+    return key.strip().removeprefix("export ").lstrip()
 
 
 def env_names() -> dict[str, tuple[str, ...]]:

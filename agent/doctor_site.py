@@ -50,7 +50,9 @@ class Place:
 
 def place_of(path: Path, data_dir: Path | None, default: Path) -> Place:
     """The site of that configuration, also of a broken one. ``data_dir`` wins over what stands in it."""
-    environ = dotenv(Path(".env")) | dict(os.environ)
+    environ = dict(os.environ)
+    with suppress(AgentError):  # one that can't be read is among the findings
+        environ = dotenv(Path(".env")) | environ
     config: Config | None = None
     with suppress(AgentError):
         config = read_config(path, environ).config

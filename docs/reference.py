@@ -32,8 +32,8 @@ ENVIRONMENT = """\
 ## Environment
 
 Each of these variables, in the process's environment or in a file `.env` in its working directory, overrides one key.
-`ENLACE_CONFIG` names the configuration file where `--config` is not given; `enlace demo` sets `ENLACE_DEMO_CONTROL`
-for its gateway. Any other variable that begins with `ENLACE_` is an error.
+`ENLACE_CONFIG` names the configuration file where `--config` is not given; `ENLACE_TOKEN` is for `enlace seed`;
+`enlace demo` sets `ENLACE_DEMO_CONTROL` for its gateway. Any other variable that begins with `ENLACE_` is an error.
 
 | variable | key |
 |---|---|

@@ -15,6 +15,7 @@ from agent.config import (
 )
 from agent.config_api import Api, split_address
 from agent.core.errors import ConfigError
+from agent.doctor_site import place_of
 from agent.yamlfile import Section
 
 GOOD = """\
@@ -121,6 +122,22 @@ def test_two_devices_of_one_id(tmp_path: Path) -> None:
     ("more", "place", "words"),
     [
         ("devices:\n- {id: gateway, driver: ocpp, charge_point_id: a}", "4:8", "can be called `gateway`"),
+        ("devices:\n- {id: station-5, driver: ocpp, charge_point_id: a}", "4:8", "can be called `station-5`"),
+        (
+            'rules:\n- {id: r, when: "a.b > 1", then: [{station: "*", limit_a: 11000}]}',
+            "4:59",
+            "must be at most 10000, not 11000",
+        ),
+        (
+            'alarms:\n- {id: r, when: "a.b > 1", then: [{station: "*", limit_a: 11000}]}',
+            "4:59",
+            "must be at most 10000, not 11000",
+        ),
+        (
+            'schedules:\n- {id: r, every_s: 60, then: [{station: "*", limit_a: 11000}]}',
+            "4:55",
+            "must be at most 10000, not 11000",
+        ),
         (
             "devices:\n- {id: a, driver: ocpp, charge_point_id: x}\n- {id: b, driver: ocpp, charge_point_id: x}",
             "5:42",
@@ -212,6 +229,21 @@ def test_dotenv_lines(tmp_path: Path) -> None:
     assert dotenv(path) == {}
     path.write_text("# comment\nENLACE_SITE_ID='a b'\n\nnonsense\nX = 1\n")
     assert dotenv(path) == {"ENLACE_SITE_ID": "a b", "X": "1"}
+    path.write_bytes("\N{BYTE ORDER MARK}export ENLACE_SITE_NAME=Caf\xe9\r\n".encode())
+    assert dotenv(path) == {"ENLACE_SITE_NAME": "Caf\xe9"}
+
+
+def test_a_dotenv_that_can_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site.yaml").write_text(GOOD)
+    (tmp_path / ".env").write_bytes(b"ENLACE_SITE_NAME=Caf\xe9\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"read \.env: \.env:1:21: byte 0xE9 is no UTF-8"):
+        load_config(tmp_path / "site.yaml")
+    assert place_of(tmp_path / "site.yaml", None, tmp_path).config is not None  # for the doctor it is one finding
+
+
+def test_the_token_of_another_command_is_no_override(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD, ENLACE_TOKEN="enl_x")[1] == []  # noqa: S106 - no secret
 
 
 @pytest.mark.parametrize("address", ["[::1]:8080", "10.0.0.1:0", "localhost:65535"])
