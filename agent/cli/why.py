@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.cli.output import is_live, print_table, readable, write_out
-from agent.core.errors import ConfigError
+from agent.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from agent.config import Config
@@ -32,7 +32,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print them; 0. Raises ``ConfigError`` for a station that there is not, and ``StoreError``."""
+    """Print them; 0. Raises ``Unavailable`` for a station that there is not, ``ConfigError`` and ``StoreError``."""
     from zoneinfo import ZoneInfo  # noqa: PLC0415 - see the package's docstring
 
     from agent.config import load_config  # noqa: PLC0415
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not found and station not in {*kept[notes.STATION], *kept[notes.WISH], *_configured(config)}:
         there = ", ".join(sorted({*decided, *kept[notes.STATION], *kept[notes.WISH]}))
         hint = f"there are decisions about {there}" if there else "nothing was ever decided about any station"
-        raise ConfigError(f"tell why {station} is as it is", "no station of that name is known", hint)
+        raise Unavailable(f"tell why {station} is as it is", "no station of that name is known", hint)
     zone = ZoneInfo(config.site.timezone) if config else ZoneInfo("UTC")
     if found and arguments.format == "text" and is_live(sys.stdout):
         print_table(("time", "why", "values", "outcome"), [_cells(one, zone) for one in found])
@@ -60,10 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def _configured(config: "Config | None") -> set[str]:

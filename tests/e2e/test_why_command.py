@@ -86,8 +86,11 @@ def test_a_name_that_nobody_has_and_a_folder_without_a_store(tmp_path: Path) -> 
         "nothing was decided about cp2 so far: it does what it does by itself\n",
     )
     wrong = site.enlace("why", "cp9", "--config", str(config))
-    assert (wrong.returncode, wrong.stdout) == (78, "")
+    assert (wrong.returncode, wrong.stdout) == (2, "")  # 78 is of a bad configuration
     assert wrong.stderr.endswith("no station of that name is known (there are decisions about cp1)\n")
+    uncounted = site.enlace("why", "cp1", "--limit", "few", "--config", str(config))
+    assert uncounted.returncode == 2
+    assert uncounted.stderr.endswith("argument --limit: 'few' is no whole number from 1 on\n")
     old = site.enlace("why", "cp1", "--data-dir", str(tmp_path / "data"))
     line = "1970-01-01 00:00:00 UTC  on by user ana since 12:00 [a.b unknown, a.c 1.5] -> done\n"
     assert (old.returncode, old.stdout) == (0, line)
