@@ -34,6 +34,8 @@ class Central:
     async def wires(self, plan: "OcppPlan | None") -> dict[str, tuple[Listener, object]]:
         """The wire of that plan by its name, with what it is made of: the running one as long as that is the same."""
         if plan is None:
+            if self._listener is not None:
+                await self._listener.apply((), {})  # its chargers go for good
             self._wire = self._listener = None
             return {}
         wire = plan.central, plan.quirks

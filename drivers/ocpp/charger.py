@@ -145,6 +145,11 @@ class Charger:
         self._sink = None
         self._operations.probed = None  # what was being tried was interrupted by us
 
+    async def retire(self) -> None:
+        """``close`` it for good: it is no charger of the site any more, so nobody will tell the end of its sessions."""
+        await self.close()
+        await within(self._clock, CLOSE_S, self.book.lose_all())
+
     # -- Peer --
 
     def attach(self, link: Link) -> None:

@@ -93,7 +93,7 @@ class OcppListener:
             for one in chargers
         }
         gone = [device for device, known in self._settings.items() if wanted.get(device) != known]
-        leaving = [self._chargers.pop(device) for device in gone]
+        leaving = {device: self._chargers.pop(device) for device in gone}
         for device in gone:
             del self._settings[device]
         for device, (settings, numbers) in wanted.items():
@@ -103,7 +103,8 @@ class OcppListener:
         # The gate first: a charger that is closed comes back at once, and then finds its new self.
         self.gate.update({one.settings.identity: (one.settings, one) for one in self._chargers.values()})
         self._changed.set()
-        await asyncio.gather(*(charger.close() for charger in leaving))
+        ends = (one.close() if device in wanted else one.retire() for device, one in leaving.items())
+        await asyncio.gather(*ends)
 
     def in_zone(self, timezone: str) -> None:
         """The site is in this time zone from now on."""

@@ -213,6 +213,12 @@ class Book:
         """End one of which nobody speaks any more, as it was last known."""
         await self.durably(lambda: self._lose(session.id))
 
+    async def lose_all(self) -> None:
+        """End all that run, as they were last known."""
+        await self.load()
+        for one in self.running():
+            await self.lose(one)
+
     async def load(self) -> None:
         """Know the sessions that ran when the gateway last stopped."""
         await self.durably(_nothing)

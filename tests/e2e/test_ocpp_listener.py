@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -115,6 +116,40 @@ def test_another_time_zone_ends_no_connection(tmp_path: Path) -> None:
             zones = {device: charger.zone for device, charger in listener._chargers.items()}
             assert zones == dict.fromkeys(("cp1", "cp2"), ZoneInfo("Asia/Tokyo")), "also one that is new"
             await stays.close()
+
+    asyncio.run(main())
+
+
+def test_the_session_of_a_charger_that_is_taken_out_ends_and_goes_on_when_that_comes_back(tmp_path: Path) -> None:
+    async def ask(charger: ClientConnection, action: str, **payload: object) -> dict[str, object]:
+        await charger.send(json.dumps([2, action, action, payload]))
+        async with asyncio.timeout(WAIT_S):
+            while (frame := json.loads(await charger.recv()))[:2] != [3, action]:
+                pass
+        return dict(frame[2])
+
+    async def main() -> None:
+        async with running(tmp_path, [ONE, TWO]) as (listener, port):
+            charger, book = await call(port, "CP-1"), listener._chargers["cp1"].book
+            at = datetime.now(UTC).isoformat()
+            begin = {"connectorId": 1, "idTag": "AABB", "meterStart": 1000, "timestamp": at}
+            number = (await ask(charger, "StartTransaction", **begin))["transactionId"]
+            assert isinstance(number, int)
+            await listener.apply([ChargerSettings("cp1", "CP-1", version=Version.V16, phases=1), TWO], {})
+            (session,) = await book.sessions.running("cp1")
+            assert session.id == number, "it was only changed"
+            await listener.apply([TWO], {})
+            assert not await book.sessions.running("cp1")
+            lost = await book.sessions.find("cp1", id=number)
+            assert lost is not None
+            assert (lost.reason, lost.energy_wh) == ("Lost", 0)
+            await listener.apply([ONE, TWO], {})
+            charger = await call(port, "CP-1")
+            values = [{"timestamp": datetime.now(UTC).isoformat(), "sampledValue": [{"value": "1500"}]}]
+            await ask(charger, "MeterValues", connectorId=1, transactionId=number, meterValue=values)
+            (session,) = await book.sessions.running("cp1")
+            assert (session.id, session.energy_wh) == (number, 500)
+            await charger.close()
 
     asyncio.run(main())
 
