@@ -13,11 +13,14 @@ from agent.core.model import Batch, Column, Event, Signal, SignalSpec
 from agent.core.ports import Latest, Listener
 from agent.pipeline.hub import Hub
 from agent.pipeline.polling import PollListener
+from agent.plausible import doubtful
 
 LOOK_S = 0.05
 #: What comes so soon after the first values belongs to the same reading.
 SETTLE_S = 1.0
 MAX_VALUES = 50
+#: So many values that can hardly be are named.
+MAX_ODD = 3
 #: Questions without a good answer that show that there will be none.
 MISSES = 2
 
@@ -34,8 +37,12 @@ def told(values: Sequence[Latest], otherwise: str) -> str:
     """What was read, in a few words."""
     if not values:
         return otherwise
-    first = ", ".join(f"{one.signal.name} {one.value:g} {one.signal.unit}".strip() for one in values[:2])
+    first = _in_words(values[:2])
     return f"{len(values)} value{'s' if len(values) > 1 else ''}: {first}" + (", …" if len(values) > 2 else "")  # noqa: PLR2004
+
+
+def _in_words(values: Sequence[Latest]) -> str:
+    return ", ".join(f"{one.signal.name} {one.value:g} {one.signal.unit}".strip() for one in values)
 
 
 def shown(values: Sequence[Latest]) -> tuple[TrialValue, ...]:
@@ -45,6 +52,16 @@ def shown(values: Sequence[Latest]) -> tuple[TrialValue, ...]:
         for one in values[:MAX_VALUES]
         if one.value is not None
     )
+
+
+def answered(values: Sequence[Latest]) -> Trial:
+    """The test of a device that answers: what it told, and which of it can hardly be."""
+    odd = [one for one in values if one.value is not None and doubtful(one.signal.name, one.value)]
+    hint = ""
+    if odd:
+        examples = _in_words(odd[:MAX_ODD])
+        hint = f"hardly possible: {examples}; does the profile fit the device, and its word order?"
+    return Trial(ok=True, text=told(values, "it answers"), hint=hint, values=shown(values))
 
 
 class Probe:
@@ -86,7 +103,7 @@ class Probe:
             if values and heard_s is None:
                 heard_s = now_s
             if heard_s is not None and (len(values) == len(self._known) or now_s >= heard_s + SETTLE_S):
-                return Trial(ok=True, text=told(values, "it answers"), values=shown(values))
+                return answered(values)
             units = listener.unit_states() if isinstance(listener, PollListener) else []
             for unit in units:
                 if heard_s is None and unit.misses >= MISSES:
@@ -97,7 +114,7 @@ class Probe:
     def _failed(self, running: "asyncio.Future[None]", driver: str, limit_s: float) -> Trial:
         values = self._values()
         if values:
-            return Trial(ok=True, text=told(values, "it answers"), values=shown(values))
+            return answered(values)
         if running.done():
             error = running.exception()
             if not isinstance(error, AgentError):

@@ -24,7 +24,7 @@ from agent.core.clock import Clock
 from agent.core.errors import AgentError, ConfigError
 from agent.core.model import Signal
 from agent.core.ports import Latest, Operable
-from agent.device_probe import LOOK_S, MISSES, SETTLE_S, SILENT, Probe, shown, told
+from agent.device_probe import LOOK_S, MISSES, SETTLE_S, SILENT, Probe, answered
 from agent.devices import Preparer, plan_all
 from agent.pipeline.health import Health
 from agent.scan_targets import addresses_of, configured_in
@@ -167,7 +167,7 @@ class DeviceTests:
             if self._fresh(device.id, since_s) or now.answered_since(since_s):
                 await self._clock.sleep_s(SETTLE_S)
                 values = self._fresh(device.id, self._clock.monotonic_s() - began_s)
-                return Trial(ok=True, text=told(values, "it answers"), values=shown(values))
+                return answered(values)
             if now.worse_than(before):
                 return Trial(ok=False, text=now.error, hint=now.hint or SILENT[device.driver])
             if since_s >= limit_s:

@@ -234,7 +234,7 @@ class TestedOut(Model):
 
     ok: bool = Field(description="it was read")
     text: str = Field(description="what was read, or what is wrong")
-    hint: str = Field(description="what to do about it")
+    hint: str = Field(description="what to do about it; of what was read: values that can hardly be")
     values: list[TestedValueOut] = Field(description="what was read, at most 50")
     seconds: float = Field(description="how long it took")
 

@@ -23,10 +23,11 @@ export const tryDevice = (id: string): Promise<Tested> => post("/api/devices/{de
 export const tryEntry = (entry: Entry): Promise<Tested> => post("/api/devices/test", { body: entry as never, signal: AbortSignal.timeout(TEST_MS) });
 
 export function TestResult({ of }: { of: Tested }): JSX.Element {
+  const sure = of.ok && !of.hint; // what answers and tells what can hardly be is no success
   return (
-    <div class={`alert ${of.ok ? "good" : "warn"}`} role="status">
+    <div class={`alert ${sure ? "good" : "warn"}`} role="status">
       <strong>
-        <Icon name={of.ok ? "check" : "warn"} /> {say(of.ok ? "answers" : "silent")} <small>{say("took", { seconds: number(of.seconds, 1) })}</small>
+        <Icon name={sure ? "check" : "warn"} /> {say(of.ok ? "answers" : "silent")} <small>{say("took", { seconds: number(of.seconds, 1) })}</small>
       </strong>
       <div>{told(of.text)}</div>
       {of.hint && <div>→ {told(of.hint)}</div>}
