@@ -13,8 +13,11 @@ from agent import findings
 
 USUAL_PORTS = 8080, 9000
 
-# No test asserts how long something takes: the machines that run them are busy.
-hypothesis.settings.register_profile("enlace", deadline=None)
+# No test asserts how long something takes: the machines that run them are busy. And each run tries the same examples:
+# what passed once passes again. ``--hypothesis-profile=search`` tries others each time, for who looks for more.
+_BUSY = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("enlace", _BUSY, derandomize=True)
+hypothesis.settings.register_profile("search", _BUSY, derandomize=False)
 hypothesis.settings.load_profile("enlace")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,6 +1,8 @@
 """A pseudo terminal that stands for a serial port: the tests hold the meter's end."""
 
+import fcntl
 import os
+import sys
 import termios
 import tty
 from pathlib import Path
@@ -68,6 +70,12 @@ class Pty:
             data = b""
         self.heard += data
         return data
+
+    @property
+    def unread(self) -> int:
+        """How many bytes that the meter sent nobody has taken yet."""
+        assert self._near is not None
+        return int.from_bytes(fcntl.ioctl(self._near, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     @property
     def fd(self) -> int:

@@ -196,7 +196,9 @@ def _compare(notes: Notebook, model: Mapping[str, Mapping[str, Mapping[str, obje
             assert notes.note(kind, key) == data
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(_STEP, max_size=10))
 def test_notes_are_what_dictionaries_would_be(
     make: Callable[[], House], steps: Sequence[tuple[str, str, Mapping[str, object] | None] | None]

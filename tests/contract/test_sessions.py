@@ -248,7 +248,9 @@ async def _compare(sessions: Sessions, model: dict[tuple[str, str], Session]) ->
             assert await sessions.find(device, remote_id=name) == newest
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(_STEP, max_size=12))
 def test_sessions_are_what_a_dictionary_would_be(
     make: Callable[[], House], steps: Sequence[tuple[object, ...]]

@@ -399,12 +399,12 @@ def test_the_first_batch_is_stored_at_once_and_the_next_wait(path: Path) -> None
 
 def test_many_rows_do_not_wait_for_the_group(path: Path) -> None:
     with closing(Store.open(path, SystemClock(), StoreSettings(commit_s=600.0, block_rows=100))) as store:
+        committed = threading.Semaphore(0)
+        store.on_commit(committed.release)
         put(store, 1, 0, 1)
-        store.flush().result(WAIT_S)
-        committed = threading.Event()
-        store.on_commit(committed.set)
+        assert committed.acquire(timeout=WAIT_S)
         put(store, 1, 0, *range(250))
-        assert committed.wait(WAIT_S)
+        assert committed.acquire(timeout=WAIT_S)
         assert [block.rows for block in store.blocks(0, 10)] == [1, 100, 100, 50]
 
 

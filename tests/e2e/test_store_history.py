@@ -61,7 +61,9 @@ def shown(buckets: list[Bucket]) -> list[tuple[object, ...]]:
 @given(st.lists(st.tuples(block_strategy, st.sampled_from(["flush", "maintain"])), min_size=1, max_size=6))
 @example([([*[(0, None)] * 4, (MINUTE, 0), (0, None)], "flush")])
 @example([([(0, None)] * 6, "maintain"), ([(MINUTE, None), (0, 0)], "flush")])
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_any_chart_equals_the_rows(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[list[Row], str]]
 ) -> None:

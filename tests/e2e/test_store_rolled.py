@@ -66,7 +66,9 @@ def close_to(one: list[Shown], other: list[Shown]) -> bool:
 @given(
     st.lists(st.tuples(rows_strategy, st.sampled_from(["flush", "maintain"])), min_size=1, max_size=5), st.booleans()
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_buckets_equal_the_rows(
     tmp_path_factory: pytest.TempPathFactory,
     steps: list[tuple[list[Row], str]],

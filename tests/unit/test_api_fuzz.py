@@ -134,7 +134,9 @@ def test_each_route_that_only_reads_answers_as_described(rig: Rig, answers: Answ
     assert reached > 20
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_no_input_is_a_bug_and_each_answer_is_as_described(rig: Rig, answers: Answers, data: st.DataObject) -> None:
     method, path, query, keys = data.draw(st.sampled_from(operations(rig.app.openapi())))
@@ -166,7 +168,9 @@ def renewed(rig: Rig, role: Role) -> str:
     return rig.auth.users.add_token(role, "tests", 0)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     method=st.sampled_from(METHODS),
     path=st.sampled_from(
