@@ -253,7 +253,7 @@ def _open_serial(port: str, baud: int, framing: str) -> SerialLine:
     import serial  # noqa: PLC0415 - only for sites that have serial ports
 
     with _translated(f"open {port}", _PLUG_HINT):
-        pseudo = _is_pseudo(port)
+        pseudo = is_pseudo(port)
         shape = _framing(_PTY_FRAMING if pseudo else framing)
         opened = serial.Serial(port, baud, timeout=0, write_timeout=0, exclusive=True, **shape)
         with contextlib.ExitStack() as unfinished:
@@ -264,7 +264,8 @@ def _open_serial(port: str, baud: int, framing: str) -> SerialLine:
         return line
 
 
-def _is_pseudo(port: str) -> bool:
+def is_pseudo(port: str) -> bool:
+    """Whether a port is a pseudo terminal, which takes no other framing than 8N1. Raises ``OSError``."""
     found = Path(port).stat()
     if not stat.S_ISCHR(found.st_mode):
         raise OSError(errno.ENOTTY, "this is no serial port")

@@ -16,10 +16,12 @@ import errno
 import socket
 import termios
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.core.clock import Clock
 from agent.core.errors import BadData, NoAnswer, Unavailable, Unsupported
+from drivers.line import is_pseudo
 from drivers.modbus.frames import MbapScanner, Question, Reply, RtuScanner
 from drivers.modbus.settings import ModbusUrl
 
@@ -74,8 +76,8 @@ class Link:
         await self.close()
         op = f"open {self._url.name}"
         self._scanner = MbapScanner(self.counts) if self.tells_late_answers else RtuScanner(self.counts, crc=checksum)
-        client = self._client = Client(self._url, CONNECT_S, self._scan)
         try:
+            client = self._client = Client(_as_the_port_takes_it(self._url), CONNECT_S, self._scan)
             await client.connect()
             _still_wanted()
         except OSError as error:
@@ -83,7 +85,7 @@ class Link:
             raise Unavailable(op, *_why(error)) from error
         except termios.error as error:
             await self.close()
-            raise Unavailable(op, str(error), "is it a serial port?") from error
+            raise Unavailable(op, str(error.args[-1]), "is it a serial port, and can it have this framing?") from error
         except ValueError as error:
             await self.close()
             raise Unsupported(op, str(error), "check baud rate, parity and stop bits") from error
@@ -166,6 +168,13 @@ class Link:
             if wait_s <= 0 or now_s >= give_up_s:
                 return
             await self._clock.sleep_s(wait_s)
+
+
+def _as_the_port_takes_it(url: ModbusUrl) -> ModbusUrl:
+    """A pseudo terminal (socat's, say) has no parity of its own, and refuses one: the far end's port has it."""
+    if url.scheme == "rtu" and is_pseudo(url.host):
+        return replace(url, parity="N", stopbits=1, bytesize=8)
+    return url
 
 
 def _still_wanted() -> None:

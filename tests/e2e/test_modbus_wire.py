@@ -2,7 +2,10 @@
 
 import asyncio
 import struct
+from dataclasses import replace
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -478,6 +481,29 @@ def test_units_on_a_serial_line(echo: bool) -> None:  # noqa: FBT001 - a paramet
                 error = await poll(poller, sink, 0)
                 assert isinstance(error, Unavailable)
                 assert not isinstance(error, NoAnswer)
+
+    run(check)
+
+
+@pytest.mark.parametrize("framing", [{"parity": "E"}, {"parity": "O", "stopbits": 2}, {"bytesize": 7}], ids=str)
+def test_a_pseudo_terminal_is_read_whatever_the_framing_of_the_line_behind_it(framing: dict[str, Any]) -> None:
+    async def check() -> None:
+        peer = SerialPeer({1: Registers(holding={10: 7})})
+        sink = RecordingSink()
+        url = replace(peer.url, **framing)
+        async with peer.serve(), opened(poller_of(url, device_of(profile_of(("power_w", 10))))) as poller:
+            assert await poll(poller, sink) is None
+        assert sink.words(1) == [7]
+
+    run(check)
+
+
+def test_what_is_no_serial_port_is_said_to_be_none(tmp_path: Path) -> None:
+    async def check() -> None:
+        (tmp_path / "file").touch()
+        poller = poller_of(ModbusUrl("rtu", str(tmp_path / "file")), device_of(profile_of(("power_w", 10))))
+        with pytest.raises(Unavailable, match="this is no serial port"):
+            await poller.open()
 
     run(check)
 
