@@ -9,6 +9,7 @@ Rules of this file:
 3. Of ``data_dir`` only what the gateway keeps there is taken (``state_files``): it may be somebody's home folder.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -64,7 +65,7 @@ class Made:
 def back_up(site: Site, target: Path | None, clock: Clock, tell: Tell, out: BinaryIO, *, secrets: bool = True) -> Made:
     """Make a backup at ``target``, or write it to ``out`` (None; not read again then). Raises ``StoreError``."""
     folder = site.data_dir if target is None else target.absolute().parent
-    op = f"back up to {folder if target is None else target}"
+    op = "back up to standard output" if target is None else f"back up to {target}"
     try:
         sweep(folder)
         with _draft(folder, DATABASE) as copy:
@@ -84,10 +85,12 @@ def back_up(site: Site, target: Path | None, clock: Clock, tell: Tell, out: Bina
         return Made(manifest, size, tuple(missing))
     except BrokenPipeError as error:
         reason = "who was to read the backup ended before it was whole"
-        raise StoreError("back up to standard output", reason, "see what the command behind the pipe says") from error
+        raise StoreError(op, reason, "see what the command behind the pipe says") from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         hint = "choose a place that this user may write, and run it as a user that may read the site's files"
+        if error.errno == errno.ENOSPC:
+            hint = "free some space, or name another place"
         raise StoreError(op, f"{where}{error.strerror or error}", hint) from error
 
 

@@ -97,7 +97,6 @@ def _make(folder: Path) -> None:
     new = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         make_folder(folder)
-        folder.chmod(0o700)
         for one in reversed(new):
             handle = os.open(one, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

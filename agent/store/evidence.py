@@ -30,10 +30,11 @@ _MOVING, _RECOVERING = "moving", "recovering"
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, on the disk before this returns: a file must not go with its folder.
 
+    Itself it is for its owner alone, whatever the umask: who can read a site's data has its users' hashes.
     Raises ``OSError``.
     """
     for one in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
-        one.mkdir(exist_ok=True)
+        one.mkdir(0o700 if one == folder else 0o777, exist_ok=True)
         sync(one.parent)
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))

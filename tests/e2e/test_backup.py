@@ -470,6 +470,12 @@ def test_a_pipe_that_nobody_reads_any_more_is_told_as_that(site: Site) -> None:
     assert not [path for path in site.data_dir.iterdir() if path.name.startswith(".enlace-backup-")]
 
 
+def test_a_full_place_behind_standard_output_is_told_as_that(site: Site) -> None:
+    with Path("/dev/full").open("wb", buffering=0) as out, pytest.raises(StoreError, match="No space left") as caught:
+        back_up(site, None, FakeClock(NOW_US), quiet, out)
+    assert str(caught.value).startswith("back up to standard output: No space left on device (free some space")
+
+
 def test_what_killed_backups_left_is_taken_away_by_the_next_and_what_another_writes_is_not(
     site: Site, tmp_path: Path
 ) -> None:

@@ -21,6 +21,15 @@ def test_a_store_in_use_is_described(tmp_path: Path) -> None:
     assert (counts["signal"], counts["boot"], counts["event"], counts["block"]) == (2, 1, 1, 0)
 
 
+def test_the_folder_that_a_store_makes_is_for_its_owner_alone(tmp_path: Path) -> None:
+    Store.open(tmp_path / "site" / "data" / "enlace.db", FakeClock()).close()
+    assert (tmp_path / "site" / "data").stat().st_mode & 0o777 == 0o700
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(0o755)
+    Store.open(theirs / "enlace.db", FakeClock()).close()
+    assert theirs.stat().st_mode & 0o777 == 0o755  # of one that is there its owner decides
+
+
 def test_what_is_no_store_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such file"):
         describe(tmp_path / "nothing.db")

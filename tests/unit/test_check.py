@@ -3,6 +3,8 @@
 import os
 import pty
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +17,7 @@ from agent.core.clock import FakeClock
 from agent.devices import Preparer
 from agent.findings import frame_bits
 from agent.store.db import Store
+from agent.store.schema import STEPS
 from drivers.codec.dbc_model import MessageDef
 
 pytestmark = pytest.mark.usefixtures("free_machine")
@@ -56,6 +59,12 @@ def test_a_database_that_would_be_moved_aside_is_told_before(
     Store.open(tmp_path / "data" / "enlace.db", FakeClock()).close()
     code, found = check(tmp_path, capsys, BATTERY % 500_000)
     assert (code, found) == (0, ["info: site.yaml:1:11: data/enlace.db holds 0 signals, 0 blocks, 0 events"])
+    with closing(sqlite3.connect(tmp_path / "data" / "enlace.db")) as newer:
+        newer.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+    code, found = check(tmp_path, capsys, BATTERY % 500_000)
+    reason = f"schema version {len(STEPS) + 1}, this program knows {len(STEPS)}"
+    moved = "warning: site.yaml:1:11: the next start will move the database aside and begin a new one"
+    assert (code, found) == (0, [f"{moved}: {reason}"])
     (tmp_path / "data" / "enlace.db").write_bytes(b"nonsense" * 1000)
     code, found = check(tmp_path, capsys, BATTERY % 500_000)
     assert code == 0
