@@ -76,6 +76,7 @@ test("of the site only what is another is sent, and nothing that the environment
   assert.deepEqual(changed(site, typed), {});
   assert.deepEqual(changed(site, { ...typed, import_limit_a: "32,5", name: " Patio " }), { name: "Patio", import_limit_a: 32.5 });
   assert.deepEqual(changed(site, { ...typed, import_limit_a: "" }), { import_limit_a: null });
+  assert.deepEqual(changed(site, { ...typed, import_limit_a: "6O A" }), { import_limit_a: "6O A" }, "no number is never no limit");
   assert.deepEqual(changed(site, { name: "" }), { name: "", import_limit_a: null, power_return_s: null });
 });
 
