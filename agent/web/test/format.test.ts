@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { duration, number, quantity, scaled, UNKNOWN } from "../src/core/format.ts";
+import { day, duration, marks, moment, number, quantity, scaled, UNKNOWN } from "../src/core/format.ts";
 import { language, texts, word } from "../src/core/i18n.ts";
 import { parse, to } from "../src/core/route.ts";
 import { url } from "../src/core/api.ts";
@@ -21,6 +21,37 @@ test("what is not known is never a figure", () => {
     assert.equal(number(nothing), UNKNOWN);
     assert.equal(duration(nothing), UNKNOWN);
   }
+});
+
+test("what rounds to nothing has no sign", () => {
+  assert.equal(quantity(-0.4, "W"), "0 W");
+  assert.equal(quantity(-0.6, "W"), "-1 W");
+  assert.equal(quantity(-0.001, "A"), "0.00 A");
+  assert.equal(number(-0), "0");
+});
+
+test("a figure without sense stays short, and keeps its sign", () => {
+  assert.equal(quantity(3.4e38, "W"), "3.4E32 MW");
+  assert.equal(quantity(-3.4e38, "A"), "-3.4E38 A");
+  assert.equal(number(999_999_999_999), "999,999,999,999");
+});
+
+test("marks of an axis are told apart, and share a unit", () => {
+  assert.deepEqual(marks([11_020, 11_030, 11_040], 10, "W"), ["11.02 kW", "11.03 kW", "11.04 kW"]);
+  assert.deepEqual(marks([0, 5000, 10_000], 5000, "W"), ["0 kW", "5 kW", "10 kW"]);
+  assert.deepEqual(marks([-500, 0, 500], 500, "W"), ["-500 W", "0 W", "500 W"]);
+  assert.deepEqual(marks([0, 0.25, 0.5], 0.25, "V"), ["0.00 V", "0.25 V", "0.50 V"]);
+  assert.deepEqual(marks([50, 75, 100], 25, "pct"), ["50 %", "75 %", "100 %"]);
+  assert.deepEqual(marks([0, 1], 1, ""), ["0", "1"]);
+});
+
+test("a time of another year says which", () => {
+  const year = new Date().getFullYear();
+  const then = Date.UTC(year - 1, 5, 15, 12);
+  assert.match(moment(then), new RegExp(`${year - 1}`));
+  assert.match(day(then), new RegExp(`${year - 1}`));
+  assert.match(day(Date.UTC(year + 1, 5, 15, 12), "UTC"), new RegExp(`${year + 1}`));
+  assert.doesNotMatch(day(Date.UTC(year, 5, 15, 12)), /\d{4}/);
 });
 
 test("durations name their two largest parts", () => {

@@ -8,9 +8,14 @@ const locale = (): string => LOCALE[language.value];
 /** Shown where a figure is not known. */
 export const UNKNOWN = "–";
 
+/** Above it, no quantity of a site: a figure of so many digits tells nothing and bursts its place. */
+const LARGEST = 1e12;
+
 export function number(value: number | null | undefined, digits = 0): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return UNKNOWN;
-  return value.toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  if (Math.abs(value) >= LARGEST) return value.toLocaleString(locale(), { notation: "scientific", maximumSignificantDigits: 3 });
+  const text = value.toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return text.replace(/^-(?=[0.,]+$)/, ""); // what rounds to nothing has no sign
 }
 
 const LADDERS: Readonly<Record<string, readonly [number, string][]>> = {
@@ -37,6 +42,17 @@ export function quantity(value: number | null | undefined, unit: string): string
   const [figure, name] = scaled(value, unit);
   return name ? `${figure} ${name}` : figure;
 }
+
+/** Marks of an axis, `step` apart: all in one unit, with as many digits as tell them apart. */
+export function marks(values: readonly number[], step: number, unit: string): string[] {
+  const ladder = LADDERS[unit];
+  const most = Math.max(0, ...values.map(Math.abs));
+  const [size, name] = ladder ? (ladder.find(([least]) => most >= least) ?? ladder[ladder.length - 1]!) : [1, UNITS[unit] ?? unit];
+  let digits = 0;
+  for (let rest = step / size; digits < MOST_DIGITS && Math.abs(rest - Math.round(rest)) > 1e-6; rest *= 10) digits++;
+  return values.map((value) => `${number(value / size, digits)} ${name}`.trim());
+}
+const MOST_DIGITS = 6;
 
 /** A live value as text: its label where it has one. */
 export const live = (value: { value: number | null; label: string | null; unit: string } | undefined): string =>
@@ -70,15 +86,21 @@ const DATE: Intl.DateTimeFormatOptions = { year: "numeric", month: "numeric", da
 const CLOCK: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit" };
 const SECONDS: Intl.DateTimeFormatOptions = { ...CLOCK, second: "2-digit" };
 
-/** Date and time, the date only where it is not today. */
+/** The year, where it is not the present one. */
+const yearOf = (time: string | number, of?: string): Intl.DateTimeFormatOptions => {
+  const year = { year: "numeric" } as const;
+  return written(time, year, of) === written(now(), year, of) ? {} : year;
+};
+
+/** Date and time, the date only where it is not today, the year where it is another one. */
 export function moment(time: string | number | null | undefined): string {
   if (time === null || time === undefined || time === "") return UNKNOWN;
   const today = written(time, DATE) === written(now(), DATE);
-  return written(time, today ? SECONDS : { day: "numeric", month: "short", ...SECONDS });
+  return written(time, today ? SECONDS : { day: "numeric", month: "short", ...yearOf(time), ...SECONDS });
 }
 
 /** Parts of a time; `of`: of another zone than the site's, such as UTC for a date that has none. */
-export const day = (time: string | number, of?: string): string => written(time, { weekday: "short", day: "numeric", month: "short" }, of);
+export const day = (time: string | number, of?: string): string => written(time, { weekday: "short", day: "numeric", month: "short", ...yearOf(time, of) }, of);
 export const dayMonth = (time: string | number): string => written(time, { day: "numeric", month: "short" });
 export const hourMinute = (time: string | number, seconds = false): string => written(time, seconds ? SECONDS : CLOCK);
 export const monthYear = (time: string | number, of?: string): string => written(time, { month: "short", year: "numeric" }, of);

@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
-import { dayMonth, hourMinute, moment, quantity } from "../core/format.ts";
+import { dayMonth, hourMinute, marks, moment, quantity } from "../core/format.ts";
 import { useLanguage, word } from "../core/i18n.ts";
 import { theme } from "../core/theme.ts";
 import { useStore } from "../core/store.ts";
@@ -114,8 +114,8 @@ function options(place: HTMLElement, lines: readonly Line[], height: number, zoo
   const narrow = place.clientWidth < 480;
   kinds.forEach((line, index) => {
     scales[scaleOf(line)] = line.labels ? { range: rangeOfStates } : {};
-    const shown = (tick: number): string => (line.labels ? (Number.isInteger(tick) ? word(line.labels[tick]) : "") : quantity(tick, line.unit));
-    const axis: uPlot.Axis = { font, ticks, scale: scaleOf(line), side: index % 2 ? 1 : 3, size: line.labels ? 96 : narrow ? 62 : 68, gap: 3, stroke: kinds.length > 1 ? of(COLOURS[lines.indexOf(line) % COLOURS.length]!) : of("--dim"), grid: { show: index === 0, stroke: of("--line"), width: 1 }, values: (_, ticks) => ticks.map(shown) };
+    const shown = (ticks: number[], step: number): string[] => (line.labels ? ticks.map((tick) => (Number.isInteger(tick) ? word(line.labels![tick]) : "")) : marks(ticks, step, line.unit));
+    const axis: uPlot.Axis = { font, ticks, scale: scaleOf(line), side: index % 2 ? 1 : 3, size: line.labels ? 96 : narrow ? 62 : 68, gap: 3, stroke: kinds.length > 1 ? of(COLOURS[lines.indexOf(line) % COLOURS.length]!) : of("--dim"), grid: { show: index === 0, stroke: of("--line"), width: 1 }, values: (_plot, ticks, _axis, _space, step) => shown(ticks, step) };
     if (line.labels) axis.splits = (_plot, _axis, least, most) => Array.from({ length: Math.floor(most) - Math.ceil(least) + 1 }, (_, n) => Math.ceil(least) + n);
     // A phone has room for two axes; the others' values are read in the line below the chart.
     axes.push(narrow && index > 1 ? { ...axis, show: false } : axis);
