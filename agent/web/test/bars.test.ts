@@ -26,13 +26,37 @@ test("days begin where the site is, also when the clocks change", () => {
 
 test("a range that still runs is compared with as much of the one before", () => {
   const now = [period("2026-11-21T00:00:00Z", 100), period("2026-11-21T01:00:00Z", 50, true), period("2026-11-21T02:00:00Z", null), period("2026-11-21T03:00:00Z", null)];
-  const before = [period("", 80), period("", 20), period("", 1000), period("", 1000)];
-  const totals = totalsOf(barsOf(now, before), Date.parse("2026-11-21T02:30:00Z"));
+  const before = [80, 20, 1000, 1000].map((wh, hour) => period(`2026-11-20T0${hour}:00:00Z`, wh));
+  const totals = totalsOf(barsOf(now, before, "hour", "UTC"), Date.parse("2026-11-21T02:30:00Z"));
   assert.deepEqual(totals, { wh: 150, before: 100, change_pct: 50, missing: 1, estimated: true });
 });
 
+test("an hour is compared with the same hour of the clock, also on days on which it changes", () => {
+  const hours = (at: string) => {
+    const { from_ms, to_ms } = rangeOf(at, "Europe/Madrid");
+    return Array.from({ length: (to_ms - from_ms) / 3_600_000 }, (_, index) => from_ms + index * 3_600_000);
+  };
+  const shown = (time_ms: number): number => Number(new Date(time_ms).toLocaleString("en-GB", { hour: "2-digit", timeZone: "Europe/Madrid" }));
+  const day = (at: string) => hours(at).map((time_ms) => period(new Date(time_ms).toISOString(), shown(time_ms)));
+  for (const [at, length] of [["2026-03-29", 23], ["2026-03-30", 24], ["2026-10-25", 25], ["2026-10-26", 24]] as const) {
+    const bars = barsOf(day(at), day(moved(at, -1)), "hour", "Europe/Madrid");
+    assert.equal(bars.length, length);
+    for (const [index, bar] of bars.entries()) {
+      const hour = shown(Date.parse(bar.from));
+      const again = index > 0 && shown(Date.parse(bars[index - 1]!.from)) === hour;
+      const lacked = at === "2026-03-30" && hour === 2;
+      assert.equal(bar.before, again || lacked ? null : hour, `${at} ${bar.from}`);
+    }
+  }
+});
+
+test("days and months are compared by their number", () => {
+  const days = (month: string, count: number) => Array.from({ length: count }, (_, n) => period(`${month}-${String(n + 1).padStart(2, "0")}T12:00:00Z`, n + 1));
+  assert.deepEqual(barsOf(days("2026-03", 31), days("2026-02", 28), "day", "UTC").map((one) => one.before), [...Array.from({ length: 28 }, (_, n) => n + 1), null, null, null]);
+});
+
 test("what is not known is no total", () => {
-  assert.deepEqual(totalsOf(barsOf([period("2026-11-21T00:00:00Z", null)], []), 0), { wh: null, before: null, change_pct: null, missing: 0, estimated: false });
+  assert.deepEqual(totalsOf(barsOf([period("2026-11-21T00:00:00Z", null)], [], "hour", "UTC"), 0), { wh: null, before: null, change_pct: null, missing: 0, estimated: false });
 });
 
 test("the scale ends at a round figure above the highest bar", () => {

@@ -184,7 +184,7 @@ function Shown({ device, way, at, zone, open }: { device: string; way: Way; at: 
   return (
     <Await of={asked}>
       {(data) => {
-        const bars = barsOf(data.periods, before.data?.periods ?? []);
+        const bars = barsOf(data.periods, before.data?.periods ?? [], bucket, zone);
         const totals = totalsOf(bars, now());
         const begun = bars.filter((one) => one.wh !== null).length;
         const chosen = picked === null ? undefined : bars[picked];

@@ -54,10 +54,24 @@ export function dateOf(time_ms: number, zone: string | undefined, bucket: Bucket
   return local.slice(0, bucket === "hour" ? 10 : bucket === "day" ? 7 : 4);
 }
 
-/** Bars of a range with those of the range before at the same places. */
-export function barsOf(periods: readonly Period[], before: readonly Period[]): Bar[] {
-  return periods.map((one, index) => ({ from: one.from, wh: one.wh, before: before[index]?.wh ?? null, estimated: one.estimated }));
+/**
+ * Bars of a range with those of the range before at the same places: the first day of a month with the first one of the other.
+ * Hours go by the zone's clocks, so that a day on which they change is not an hour off; what one of the days lacks is not known.
+ */
+export function barsOf(periods: readonly Period[], before: readonly Period[], bucket: Bucket, zone: string | undefined): Bar[] {
+  const place = (one: Period, index: number): number => (bucket === "hour" ? clockOf(one.from, zone) : index);
+  const past = new Map<number, Period>();
+  for (const [index, one] of before.entries()) if (!past.has(place(one, index))) past.set(place(one, index), one);
+  return periods.map((one, index) => {
+    const at = place(one, index);
+    const was = past.get(at);
+    past.delete(at); // of an hour that is there twice the first one is compared
+    return { from: one.from, wh: one.wh, before: was?.wh ?? null, estimated: one.estimated };
+  });
 }
+
+/** What the zone's clocks show, ms since their midnight. */
+const clockOf = (time: string, zone: string | undefined): number => (Date.parse(time) + ahead_ms(Date.parse(time), zone)) % 86_400_000;
 
 export interface Totals {
   wh: number | null;
