@@ -129,3 +129,16 @@ test("numbers keep their digits", () => {
     assert.equal(figure("nan"), "nan");
   });
 });
+
+test("a word alone stays as it came, and is ours in a sentence, whichever was asked first", () => {
+  inSpanish(() => {
+    const sentence = "done; it follows: it draws 0 W";
+    const fresh = (): ((text: string) => string) => tellsIn(catalogue);
+    const [one, other] = [fresh(), fresh()];
+    assert.equal(one("done"), "done");
+    const after = one(sentence);
+    assert.equal(other(sentence), after);
+    assert.equal(other("done"), "done");
+    assert.match(after, /^hecho; /);
+  });
+});

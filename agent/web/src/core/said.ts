@@ -124,8 +124,10 @@ export function translator(catalogue: Catalogue, shows: Shows): (text: string) =
   /** A whole sentence, or its pieces; undefined: nothing of it is known. */
   function known(text: string, depth: number): Said | undefined {
     if (depth > DEEPEST || !/[A-Za-z]/.test(text)) return undefined;
+    const plain = whole(text, depth); // depends on the depth: a word alone is a word of ours only inside a sentence
+    if (plain) return plain;
     if (!TIMES.test(text) && kept.has(text)) return kept.get(text); // how a time is shown depends on the day
-    const said = whole(text, depth) ?? better(matched(text, depth), apart(text, depth));
+    const said = better(matched(text, depth), apart(text, depth));
     if (kept.size >= KEPT) kept.clear();
     if (looks <= MOST_LOOKS) kept.set(text, said);
     return said;

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import type { Item } from "../core/api.ts";
 import { useAsk } from "../core/ask.ts";
 import { moment, number, quantity } from "../core/format.ts";
-import { texts, word } from "../core/i18n.ts";
+import { texts, word, wordOf } from "../core/i18n.ts";
 import { to } from "../core/route.ts";
 import { told } from "../core/told.ts";
 import { Await, Badge, Card, Table } from "../ui/parts.tsx";
@@ -20,6 +20,9 @@ const say = texts({
     interlock: "enclavamiento", safety: "seguridad", grid: "red", manual: "a mano", remote: "desde la central", rule: "regla", schedule: "programa", free: "libre", limited: "{status}, como máximo {a}",
   },
 });
+
+/** What came of a decision: a word of ours, or a sentence. */
+const cameTo = (result: string): string => wordOf(result) ?? told(result);
 
 type Decision = NonNullable<Item<"/api/stations/{station_id}/why">>;
 type Wish = Decision["wishes"][number];
@@ -52,7 +55,7 @@ function Now({ decision }: { decision: Decision }): JSX.Element {
   return (
     <>
       <p>
-        <strong>{wanted(decision.status, decision.limit_a)}</strong> <span class="dim">{told(decision.result)}</span>
+        <strong>{wanted(decision.status, decision.limit_a)}</strong> <span class="dim">{cameTo(decision.result)}</span>
       </p>
       <ul class="plain wishes">
         {sorted.map((one) => (
@@ -115,7 +118,7 @@ export function PastDecisions({ station }: { station: string }): JSX.Element {
                 <td class="nowrap">{moment(one.time)}</td>
                 <td>{wanted(one.status, one.limit_a) || say("free")}</td>
                 <td>{told(one.reason)}</td>
-                <td>{told(one.result)}</td>
+                <td>{cameTo(one.result)}</td>
               </tr>
             ))}
           </Table>
