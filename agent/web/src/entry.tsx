@@ -1,9 +1,10 @@
 // How to get in: the first user with the one-time code, everybody else with their password.
 import type { ComponentChildren, JSX } from "preact";
 import { LANGUAGES, type Language, language, setLanguage, texts } from "./core/i18n.ts";
+import { Refused } from "./core/api.ts";
 import { go } from "./core/route.ts";
-import { logIn, setUp } from "./core/session.ts";
-import { Choice, Field, Form } from "./ui/parts.tsx";
+import { enter, logIn, setUp } from "./core/session.ts";
+import { Choice, Field, Form, tell } from "./ui/parts.tsx";
 
 const say = texts({
   en: {
@@ -38,10 +39,19 @@ export const LogIn = (): JSX.Element => (
   </Gate>
 );
 
+/** What the gateway answers when it has an administrator already. */
+const DONE = 409;
+
 async function begin({ code = "", username = "", password = "", again = "" }: Record<string, string>): Promise<void> {
   if (password !== again) throw new Error(say("differs"));
   go("wizard");
-  await setUp(code.trim(), username.trim(), password);
+  try {
+    await setUp(code.trim(), username.trim(), password);
+  } catch (error) {
+    if (!(error instanceof Refused && error.status === DONE)) throw error;
+    tell(error.message);
+    await enter(); // somebody else was first: there is a user to log in as
+  }
 }
 
 export const SetUp = (): JSX.Element => (

@@ -14,7 +14,7 @@ import { isElsewhere, setZone, zone } from "./core/zone.ts";
 import { DemoPanel } from "./demo/panel.tsx";
 import { LogIn, SetUp } from "./entry.tsx";
 import { Icon, type IconName } from "./ui/icons.tsx";
-import { Alert, Choice, LinkNote, Toasts } from "./ui/parts.tsx";
+import { Alert, Choice, LinkNote, Toasts, tell } from "./ui/parts.tsx";
 
 const say = texts({
   en: {
@@ -74,7 +74,7 @@ function usePage(load: Load | undefined): { Page?: Page; why?: string } {
 }
 
 /** Alarms that nobody has seen to. */
-const useAlarms = (state: "unacknowledged" | "latched" | "returned"): Asked<Answer<"/api/alarms">> => useAsk("/api/alarms", { query: { kind: "alarm", state, page_size: 100 } }, 15);
+const useAlarms = (state: "unacknowledged" | "latched" | "returned"): Asked<Answer<"/api/alarms">> => useAsk("/api/alarms", { query: { kind: "alarm", state, page_size: 1000 } }, 15);
 
 function Menu({ page }: { page: string }): JSX.Element {
   const [open, setOpen] = useState(false);
@@ -127,7 +127,7 @@ function Head({ site }: { site: string }): JSX.Element {
           <Choice<Language> label={say("language")} value={language.value} of={LANGUAGES} set={setLanguage} />
           <Choice<Theme> label={say("theme")} value={look} of={{ auto: say("auto"), light: say("light"), dark: say("dark") }} set={setTheme} />
           <a href="/docs">{say("api")}</a>
-          <button type="button" onClick={() => void logOut()}>
+          <button type="button" onClick={() => void logOut().catch((error: Error) => tell(error.message, "bad"))}>
             {say("logout")}
           </button>
         </div>

@@ -53,13 +53,19 @@ export function url(path: string, { params = {}, query = {} }: Ask = {}): string
   return text ? `${filled}?${text}` : filled;
 }
 
-const say = texts({ en: { away: "no connection" }, es: { away: "sin conexión" } });
+const say = texts({ en: { away: "no connection", late: "no answer in time" }, es: { away: "sin conexión", late: "sin respuesta a tiempo" } });
 const TIMEOUT_MS = 30_000;
 let whenLoggedOut = (): void => undefined;
+let whenForbidden = (): void => undefined;
 
 /** Who is told when the gateway does not know us any more. */
 export function onLoggedOut(told: () => void): void {
   whenLoggedOut = told;
+}
+
+/** Who is told when the gateway refused what our role is not enough for. */
+export function onForbidden(told: () => void): void {
+  whenForbidden = told;
 }
 
 export async function fetchAnswer(method: string, path: string, ask: Ask = {}): Promise<Response> {
@@ -72,12 +78,14 @@ export async function fetchAnswer(method: string, path: string, ask: Ask = {}): 
   try {
     answer = await fetch(url(path, ask), init);
   } catch (error) {
-    if (ask.signal?.aborted) throw error;
+    if (signal.aborted && signal.reason?.name === "TimeoutError") throw new Refused(0, say("late"));
+    if (signal.aborted) throw error;
     throw new Refused(0, say("away"));
   }
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
   if (answer.status === 401) whenLoggedOut();
+  if (answer.status === 403) whenForbidden();
   throw new Refused(answer.status, told(problem.detail || problem.title) || `HTTP ${answer.status}`, problem, Number(answer.headers.get("retry-after")) || 0);
 }
 

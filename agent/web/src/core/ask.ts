@@ -75,7 +75,7 @@ if (globalThis.document) {
 
 /** Forget all answers: somebody else may log in. */
 export function forget(): void {
-  for (const question of questions.values()) question.data = undefined;
+  for (const question of questions.values()) question.data = question.error = undefined;
 }
 
 /** Ask all that is shown again, as after a command. */

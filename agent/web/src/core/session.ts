@@ -1,5 +1,5 @@
 // Who looks at this page: nobody yet, somebody to log in, or a user with a role.
-import { Refused, get, onLoggedOut, post } from "./api.ts";
+import { Refused, get, onForbidden, onLoggedOut, post } from "./api.ts";
 import { forget } from "./ask.ts";
 import { start, stop } from "./live.ts";
 import { Store } from "./store.ts";
@@ -53,12 +53,10 @@ export async function setUp(code: string, username: string, password: string): P
   await enter();
 }
 
+/** Where the gateway is not reached the log-in goes on, and whoever asked is told: the cookie would open the page again. */
 export async function logOut(): Promise<void> {
-  try {
-    await post("/api/auth/logout");
-  } finally {
-    leave();
-  }
+  await post("/api/auth/logout");
+  leave();
 }
 
 function leave(): void {
@@ -68,4 +66,16 @@ function leave(): void {
   session.value = { state: "log-in" };
 }
 
+/** Whether it is still the same user with the same role: another tab may have logged in anew, an admin may have changed it. */
+async function lookAgain(): Promise<void> {
+  const before = session.value;
+  if (before.state !== "inside") return;
+  const me = await get("/api/auth/me").catch(() => undefined);
+  if (!me || session.value !== before || (me.username === before.user && me.role === before.role)) return;
+  if (me.username !== before.user) forget();
+  session.value = { state: "inside", user: me.username, role: me.role as Role };
+}
+
 onLoggedOut(() => session.value.state === "inside" && leave());
+onForbidden(() => void lookAgain());
+globalThis.document?.addEventListener("visibilitychange", () => !document.hidden && void lookAgain());

@@ -7,12 +7,13 @@ import { ago, moment, number, quantity } from "../core/format.ts";
 import { texts, word } from "../core/i18n.ts";
 import { type Value, useLink, useSignals } from "../core/live.ts";
 import { to } from "../core/route.ts";
+import { may } from "../core/session.ts";
 import { told } from "../core/told.ts";
 import { OpenAlarms } from "../site/cards.tsx";
 import { Cells, Temperatures } from "../site/cells.tsx";
 import { Trend } from "../site/trend.tsx";
 import { type Site, usePowers, useSite, valueOf } from "../site/use-site.ts";
-import { Alert, Await, Badge, Bar, Card, Figure, Live, Table } from "../ui/parts.tsx";
+import { Alert, Await, Badge, Bar, Card, Figure, Live, Pager, Table } from "../ui/parts.tsx";
 
 const say = texts({
   en: {
@@ -49,7 +50,7 @@ export default function Page({ id }: { id: string }): JSX.Element {
         {site.devices.data && site.names.size > 0 && !batteries.length && (
           <Card>
             <p>
-              {say("none")} <a href={to("wizard")}>{say("add")}</a>
+              {say("none")} {may("admin") && <a href={to("wizard")}>{say("add")}</a>}
             </p>
           </Card>
         )}
@@ -202,10 +203,12 @@ function Limits({ values, online }: { values: Values; online: boolean }): JSX.El
 }
 
 type Vehicle = Item<"/api/vehicles">;
+const SIZE = 100;
 
 /** What is in no list of devices, or only posts: vehicles. */
 function Vehicles({ site }: { site: Site }): JSX.Element {
-  const asked = useAsk("/api/vehicles", { query: { page_size: 100 } }, 15);
+  const [page, setPage] = useState(1);
+  const asked = useAsk("/api/vehicles", { query: { page, page_size: SIZE } }, 15);
   const [open, setOpen] = useState("");
   const vehicles = (asked.data?.items ?? []).filter((one) => one.source === "posted" || !site.roles.batteries.includes(one.vin));
   return (
@@ -230,6 +233,7 @@ function Vehicles({ site }: { site: Site }): JSX.Element {
           )
         }
       </Await>
+      <Pager page={page} size={SIZE} total={asked.data?.total ?? page * SIZE} set={setPage} />
     </Card>
   );
 }

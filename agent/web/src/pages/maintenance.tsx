@@ -46,6 +46,7 @@ const STATES: Readonly<Record<string, [Tone, "overdue" | "dueSoon" | "ok" | "unk
 /** Counters are kept in s and Wh, and read in hours and kWh. */
 const PER: Readonly<Record<string, number>> = { running_s: 3600, energy_wh: 1000 };
 const PAGE = 20;
+const DUE_PAGE = 50;
 
 const kinds = (): Record<Kind, string> => Object.fromEntries(KINDS.map((one) => [one, say(one)])) as Record<Kind, string>;
 const shown = (by: string, amount: number): string => number(amount / (PER[by] ?? 1));
@@ -71,7 +72,7 @@ function WriteDown({ of, close }: { of: { entry?: Entry; machine?: string; plan?
     const { date = "", description = "", technician = "", cost = "", currency = "", parts = "" } = typed;
     const body = {
       machine: chosen, kind, description, technician, plan: entry?.plan ?? of.plan ?? "",
-      ...(date ? { date: midnight(date) } : {}),
+      ...(date ? { date: entry && date === inputOf(entry.date).slice(0, 10) ? entry.date : midnight(date) } : {}),
       ...(cost ? { cost: Number(cost), ...(currency ? { currency: currency.toUpperCase() } : {}) } : {}),
       parts: parts.split(",").map((one) => one.trim()).filter(Boolean),
     } as never;
@@ -145,35 +146,39 @@ function NewPlan({ close }: { close: () => void }): JSX.Element {
 }
 
 function DueCard({ machine, write }: { machine: string; write: (due: Due) => void }): JSX.Element {
-  const due = useAsk("/api/maintenance/due", { query: { machine, page_size: 100 } }, 60);
+  const [page, setPage] = useState(1);
+  const due = useAsk("/api/maintenance/due", { query: { machine, page, page_size: DUE_PAGE } }, 60);
   return (
     <Card title={say("due")} icon="wrench" wide>
       <Await of={due} empty={say("dueEmpty")}>
-        {(page) => (
-          <Table head={[say("machine"), say("what"), say("state"), say("left"), ""]} label={say("due")}>
-            {page.items.map((one) => {
-              const [tone, text] = STATES[one.state] ?? ["dim", "unknown"];
-              return (
-                <tr key={`${one.machine} ${one.plan}`}>
-                  <td>{one.machine_name || one.machine}</td>
-                  <td>
-                    {told(one.name)} <small class="dim">{kindOf(one.kind)}</small>
-                  </td>
-                  <td>
-                    <Badge tone={tone}>{say(text)}</Badge>
-                  </td>
-                  <td>{left(one)}</td>
-                  <td class="value">
-                    {may("operator") && (
-                      <button type="button" aria-label={`${say("done")}: ${told(one.name)}, ${one.machine}`} onClick={() => write(one)}>
-                        {say("done")}
-                      </button>
-                    )}
-                  </td>
-                </tr>
-              );
-            })}
-          </Table>
+        {(found) => (
+          <>
+            <Table head={[say("machine"), say("what"), say("state"), say("left"), ""]} label={say("due")}>
+              {found.items.map((one) => {
+                const [tone, text] = STATES[one.state] ?? ["dim", "unknown"];
+                return (
+                  <tr key={`${one.machine} ${one.plan}`}>
+                    <td>{one.machine_name || one.machine}</td>
+                    <td>
+                      {told(one.name)} <small class="dim">{kindOf(one.kind)}</small>
+                    </td>
+                    <td>
+                      <Badge tone={tone}>{say(text)}</Badge>
+                    </td>
+                    <td>{left(one)}</td>
+                    <td class="value">
+                      {may("operator") && (
+                        <button type="button" aria-label={`${say("done")}: ${told(one.name)}, ${one.machine}`} onClick={() => write(one)}>
+                          {say("done")}
+                        </button>
+                      )}
+                    </td>
+                  </tr>
+                );
+              })}
+            </Table>
+            <Pager page={page} size={DUE_PAGE} total={found.total} set={setPage} />
+          </>
         )}
       </Await>
     </Card>
@@ -326,7 +331,7 @@ export default function Maintenance({ id }: { id: string }): JSX.Element {
         </div>
       </div>
       <div class="stack">
-        <DueCard machine={id} write={(due) => write({ machine: due.machine, plan: due.plan, kind: due.kind })} />
+        <DueCard machine={id} key={`due ${id}`} write={(due) => write({ machine: due.machine, plan: due.plan, kind: due.kind })} />
         <Log machine={id} key={id} correct={(entry) => write({ entry })} />
         <Machines edit={(of) => edit(of ? { of } : {})} />
         <Plans />

@@ -15,14 +15,14 @@ const say = texts({
     title: "Schedule and events", schedules: "Schedules", schedulesEmpty: "The configuration has no schedules.", when: "When", last: "Last time", next: "Next time", run: "Run now", every: "each {s} s", busy: "running",
     result: "What came of it", events: "Timed events", eventsEmpty: "No events yet. An event switches or limits stations from a time to another, once.", add: "New event", change: "Change", name: "Name", from: "From", to: "To",
     fromHint: "Empty: it is started by hand.", toHint: "Empty: it is finished by hand.", station: "Station", all: "All stations", act: "What", on: "switch on", off: "switch off", limit: "limit to", limitA: "Limit in A",
-    more: "Another action", less: "Take out", save: "Save", start: "Start now", finish: "Finish now", remove: "Remove", state: "State", missed: "missed", hand: "by hand", by: "by {who}",
+    more: "Another action", less: "Take out", save: "Save", start: "Start now", finish: "Finish now", cancel: "Call off", state: "State", missed: "missed", hand: "by hand", by: "by {who}",
     programmed: "programmed", in_progress: "in progress", completed: "completed", cancelled: "cancelled", noStations: "There are no stations to switch.", limited: "{station}: at most {a} A", switched: "{station}: {set}",
   },
   es: {
     title: "Programa y eventos", schedules: "Programas", schedulesEmpty: "La configuración no tiene programas.", when: "Cuándo", last: "Última vez", next: "Próxima vez", run: "Ejecutar ahora", every: "cada {s} s", busy: "en marcha",
     result: "Resultado", events: "Eventos programados", eventsEmpty: "Aún no hay eventos. Un evento conmuta o limita estaciones de una hora a otra, una vez.", add: "Evento nuevo", change: "Cambiar", name: "Nombre", from: "Desde", to: "Hasta",
     fromHint: "Vacío: se inicia a mano.", toHint: "Vacío: se termina a mano.", station: "Estación", all: "Todas las estaciones", act: "Qué", on: "encender", off: "apagar", limit: "limitar a", limitA: "Límite en A",
-    more: "Otra acción", less: "Quitar", save: "Guardar", start: "Iniciar ahora", finish: "Terminar ahora", remove: "Eliminar", state: "Estado", missed: "perdido", hand: "a mano", by: "por {who}",
+    more: "Otra acción", less: "Quitar", save: "Guardar", start: "Iniciar ahora", finish: "Terminar ahora", cancel: "Anular", state: "Estado", missed: "perdido", hand: "a mano", by: "por {who}",
     programmed: "programado", in_progress: "en curso", completed: "terminado", cancelled: "anulado", noStations: "No hay estaciones que conmutar.", limited: "{station}: como máximo {a} A", switched: "{station}: {set}",
   },
 });
@@ -55,7 +55,9 @@ function Edit({ event, close }: { event?: TimedEvent; close: () => void }): JSX.
   for (const one of stations.data?.items ?? []) names[one.id] = one.name && one.name !== one.id ? `${one.name} (${one.id})` : one.id;
   const set = (index: number, change: Partial<Draft>): void => setActs(acts.map((one, place) => (place === index ? { ...one, ...change } : one)));
   const send = async ({ name = "", start = "", end = "" }: Record<string, string>): Promise<void> => {
-    const body = { name, start: absolute(start), end: absolute(end), then: acts.map(acted) } as never;
+    // A field knows minutes of a clock: a time that nobody touched stays what it is, to the second.
+    const time = (typed: string, before: string | null): string | null => (event && typed === inputOf(before) ? before : absolute(typed));
+    const body = { name, start: time(start, event?.start ?? null), end: time(end, event?.end ?? null), then: acts.map(acted) } as never;
     if (event) await patch("/api/events/{event_id}", { params: { event_id: event.id }, body });
     else await post("/api/events", { body });
     close();
@@ -105,7 +107,7 @@ function Schedules(): JSX.Element {
     const found = await post("/api/scheduler/run", { body: { id } });
     setNow((before) => ({ ...before, [id]: found.results }));
   };
-  const jobs = useAsk("/api/scheduler/jobs", { query: { page_size: 100 } }, 15);
+  const jobs = useAsk("/api/scheduler/jobs", { query: { page_size: 1000 } }, 15);
   return (
     <Card title={say("schedules")} icon="clock" wide>
       <Await of={jobs} empty={say("schedulesEmpty")}>
@@ -165,9 +167,9 @@ function Row({ event, edit }: { event: TimedEvent; edit: () => void }): JSX.Elem
                 {say("change")}
               </button>
             )}
-            {event.state !== "in_progress" && (
+            {event.state === "programmed" && (
               <Action kind="danger" run={() => del("/api/events/{event_id}", { params })}>
-                {say("remove")}
+                {say("cancel")}
               </Action>
             )}
           </div>

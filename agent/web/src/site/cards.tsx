@@ -33,7 +33,7 @@ export const toneOf = (severity: string | null): Tone => (severity === "critical
 
 /** Alarms that want somebody, the worst first; nothing where there is none. */
 export function OpenAlarms({ device, most = 3 }: { device?: string; most?: number }): JSX.Element | null {
-  const asked = useAsk("/api/alarms", { query: { kind: "alarm", active: true, page_size: 100, device } }, 10);
+  const asked = useAsk("/api/alarms", { query: { kind: "alarm", active: true, page_size: 1000, device } }, 10);
   const open = (asked.data?.items ?? []).filter((one) => !one.shadow && !QUIET.includes(one.state));
   if (!open.length) return null;
   open.sort((one, other) => SEVERITY.indexOf(one.severity ?? "") - SEVERITY.indexOf(other.severity ?? "") || Number(one.state === "acknowledged") - Number(other.state === "acknowledged") || (other.raised ?? "").localeCompare(one.raised ?? ""));

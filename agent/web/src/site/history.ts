@@ -5,7 +5,8 @@
 // 2. What was not known is a gap.
 import { useEffect, useState } from "preact/hooks";
 import { type Answer, Refused, get } from "../core/api.ts";
-import { link } from "../core/live.ts";
+import { clockOffset_ms, link, now, useLink } from "../core/live.ts";
+import { useStore } from "../core/store.ts";
 import type { Line } from "../ui/chart.tsx";
 
 export type History = Answer<"/api/history">;
@@ -57,14 +58,21 @@ export interface Histories {
 
 const NOTHING: Histories = { of: [], errors: [], busy: true };
 
-/** The histories of signals; `every_s` asks again, for a range that goes on to now. */
+/** What this device's clock may differ before its last hour is another one than the gateway's. */
+const CLOCK_STEP_MS = 10_000;
+
+/** The histories of signals; `every_s` asks again, for a range that goes on to now, which is the gateway's. */
 export function useHistories(names: readonly string[], range: Range | { last_s: number }, points: number, every_s = 0): Histories {
   const [found, set] = useState<Histories>(NOTHING);
-  const key = JSON.stringify([names, range, points]);
+  const offset = Math.round(useStore(clockOffset_ms) / CLOCK_STEP_MS);
+  const key = JSON.stringify([names, range, points, "last_s" in range ? offset : 0]);
+  // The live values tell the gateway's time. Without it, "the last hour" may be one that has not been.
+  const waits = useLink() === "connecting" && "last_s" in range;
   useEffect(() => {
+    if (waits) return undefined;
     const leaving = new AbortController();
     const ask = async (): Promise<void> => {
-      const query = "last_s" in range ? { from: Date.now() / 1000 - range.last_s, to: undefined } : { from: range.from_s, to: range.to_s };
+      const query = "last_s" in range ? { from: now() / 1000 - range.last_s, to: undefined } : { from: range.from_s, to: range.to_s };
       const answers = await Promise.allSettled(names.map((signal) => get("/api/history", { query: { signal, points, from: query.from.toFixed(3), to: query.to?.toFixed(3) }, signal: leaving.signal })));
       if (leaving.signal.aborted) return;
       const errors = answers.flatMap((one, index) => (one.status === "rejected" ? [{ name: names[index]!, why: one.reason instanceof Refused ? one.reason.message : String(one.reason) }] : []));
@@ -77,6 +85,6 @@ export function useHistories(names: readonly string[], range: Range | { last_s: 
       leaving.abort();
       clearInterval(timer);
     };
-  }, [key, every_s]);
+  }, [key, every_s, waits]);
   return found;
 }

@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import { texts } from "../core/i18n.ts";
+import { now } from "../core/live.ts";
 import { to } from "../core/route.ts";
 import { Chart, Legend } from "../ui/chart.tsx";
 import { lineOf, useHistories } from "./history.ts";
@@ -17,7 +18,7 @@ const HOURS = [1, 6, 24, 168] as const;
 export function Trend({ names, titles, label, first = 6 }: { names: readonly string[]; titles: readonly string[]; label: string; first?: number }): JSX.Element {
   const [hours, setHours] = useState<number>(first);
   const found = useHistories(names, { last_s: hours * 3600 }, 300, 20);
-  const to_s = useMemo(() => Date.now() / 1000, [found]);
+  const to_s = useMemo(() => now() / 1000, [found]);
   const lines = useMemo(() => found.of.map((one) => lineOf(one, titles[names.indexOf(one.signal.name)] ?? one.signal.name)).filter((one) => one.values.length), [found]);
   return (
     <div>

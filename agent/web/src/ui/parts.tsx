@@ -52,8 +52,9 @@ export const Alert = ({ children, tone = "bad" }: Children & { tone?: Tone }): J
 /** Says while an answer is awaited, or why there is none; else shows what it is for. */
 export function Await<T>({ of, empty, children }: { of: { data: T | undefined; error: Refused | undefined }; empty?: ComponentChildren; children: (data: T) => ComponentChildren }): JSX.Element {
   if (of.data === undefined) return of.error ? <Alert>{say("failed", { why: of.error.message })}</Alert> : <p class="dim" role="status">{say("loading")}</p>;
-  const list = (of.data as { items?: unknown[] }).items;
-  if (list && !list.length) return <p class="dim">{empty ?? say("empty")}</p>;
+  const { items: list, total = 0 } = of.data as { items?: unknown[]; total?: number };
+  // A page beyond the last one is none that is empty: its pager goes back.
+  if (list && !list.length && !total) return <p class="dim">{empty ?? say("empty")}</p>;
   return <>{children(of.data)}</>;
 }
 
@@ -217,12 +218,14 @@ export function Form({ send, button, children, cancel, ready = true }: Children 
   );
 }
 
-/** A box above the page that keeps the keyboard inside; Escape and the button close it. */
+/** A box above the page that keeps the keyboard inside; Escape and the button close it. Who opened it has the keyboard again. */
 export function Dialog({ title, close, children }: Children & { title: string; close: () => void }): JSX.Element {
   const box = useRef<HTMLDialogElement>(null);
   const id = useId();
   useEffect(() => {
+    const opener = document.activeElement;
     box.current?.showModal();
+    return () => opener instanceof HTMLElement && opener.focus();
   }, []);
   return (
     <dialog ref={box} aria-labelledby={id} onClose={close}>
@@ -288,9 +291,12 @@ export function Bar({ pct, label, tone = "good" }: { pct: number | null | undefi
   return <meter class={tone} min={0} max={100} value={known} aria-label={label} />;
 }
 
-/** Pages of a list: newer, older. */
+/** Pages of a list: newer, older. Where the last page went, as with its only row, the one before it is shown. */
 export function Pager({ page, size, total, set }: { page: number; size: number; total: number; set: (page: number) => void }): JSX.Element | null {
   const last = Math.max(1, Math.ceil(total / size));
+  useEffect(() => {
+    if (page > last) set(last);
+  }, [page, last]);
   if (last <= 1) return null;
   return (
     <nav class="pager" aria-label={`${page} / ${last}`}>
