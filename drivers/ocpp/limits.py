@@ -94,8 +94,14 @@ class Limits:
         return self._state.settings.off == "stop" and outlet in self._outlets and not self._is_on(outlet)
 
     async def learn(self, **facts: object) -> None:
-        """What set-up found: ``unit`` (A, W), ``max_level``, ``max_periods``; None for what was not told."""
+        """What set-up found: ``unit`` (A, W), ``max_level``, ``max_periods``; None for what was not told.
+
+        What stands in the other unit is set again: a charger that counts in watts may have taken 6 A for 6 W.
+        """
+        before = self._writer.unit
         await self._writer.learn(**facts)
+        if self._writer.unit != before:
+            self.cleared()
 
     async def set(self, point: str, value: Number) -> Number:
         """Set it, read it back, and repeat it; what is in force. Raises as ``Commandable.set``.
@@ -155,7 +161,7 @@ class Limits:
             one.due_s = -math.inf
 
     def cleared(self) -> None:
-        """Profiles were taken out of the charger, maybe ours: ``run`` sets all of them again within ``TICK_S``."""
+        """What the charger has of ours may be gone, or mean something else: ``run`` sets all again in ``TICK_S``."""
         self._to_safe = True
         for one in (*self._outlets.values(), self._whole):
             one.written_a = one.tx = None

@@ -36,6 +36,9 @@ MAX_PARTS = 5000
 MAX_REPORTS = 4
 #: Variables in a message where the charger does not say how many it takes.
 ITEMS = 10
+#: What is meant for the only outlet of a charger where none is named: some do nothing when they are not told where,
+#: and only those that say so reserve connector 0 (1.6 edition 2, 5.13).
+_SOMEWHERE = frozenset({"start", "reserve"})
 _NOT_CAPABLE = re.compile("NotSupported|NotImplemented|Unknown")
 #: What a part carries, by message.
 _CONTENT = {
@@ -103,8 +106,8 @@ class Operations:
             text = f"it has {outlets} outlet{'s' if outlets > 1 else ''}, not {outlet}"
             raise CommandRejected(self._op(action), Refusal.OUT_OF_RANGE, text)
         _own_ids(action, args)
-        if action == "start" and outlets == 1:
-            args = {"outlet": 1, **args}  # some start nothing when they are not told where
+        if outlets == 1 and not outlet and action in _SOMEWHERE:
+            args = {**args, "outlet": 1}
         return _shown(await known[action].do(self, args))
 
     def reported(self, call: Call) -> None:

@@ -330,6 +330,25 @@ async def boot(rig: Rig) -> None:
     await rig.advance(2)
 
 
+def test_what_was_set_in_amperes_is_set_in_watts_where_the_charger_turns_out_to_count_in_them() -> None:
+    def answer(action: str, payload: Payload) -> Payload:
+        if action == "GetConfiguration":
+            key = {"key": "ChargingScheduleAllowedChargingRateUnit", "readonly": True, "value": "Power"}
+            return {"configurationKey": [key]}
+        return accept(action, payload)
+
+    async def scene(rig: Rig) -> None:
+        await rig.ask("BootNotification", BOOT)
+        await rig.advance(20)
+        profiles = [one["csChargingProfiles"] for one in rig.link.sent("SetChargingProfile")]
+        stands = {one["chargingProfileId"]: one["chargingSchedule"] for one in profiles}  # type: ignore[index]
+        limits = {number: (one["chargingRateUnit"], one["chargingSchedulePeriod"]) for number, one in stands.items()}
+        assert limits == {4101: ("W", [{"startPeriod": 0, "limit": 4140}])}
+        assert len(profiles) == 2, "once in each"
+
+    play(scene, Rig(answer=answer))
+
+
 def test_what_is_in_force_is_shown_until_it_has_ended() -> None:
     async def scene(rig: Rig) -> None:
         await boot(rig)

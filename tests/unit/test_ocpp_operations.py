@@ -427,6 +427,21 @@ def test_a_charger_that_refuses_connector_0_is_asked_for_each() -> None:
     assert [payload["connectorId"] for payload in link.sent("ChangeAvailability")] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("version", "place"),
+    [(Version.V16, "connectorId"), (Version.V201, "evseId")],
+    ids=str,
+)
+def test_the_only_outlet_is_meant_where_none_is_named(version: Version, place: str) -> None:
+    for outlets, named in ((1, 1), (2, 0)):
+        link = AskedLink(version)
+        operations = Operations(AskedState(link, outlets=outlets), FakeClock())
+        asyncio.run(operations.act("start", {"id_tag": "A"}))
+        asyncio.run(operations.act("reserve", {"id_tag": "A", "until": TIME}))
+        asyncio.run(operations.act("reserve", {"id_tag": "A", "until": TIME, "outlet": 0}))
+        assert [payload.get(place, 0) for _, payload in link.asked] == [named] * 3
+
+
 def test_which_session_is_meant_must_be_clear() -> None:
     link, state, operations = _charger(Version.V16)
     state.transactions[2] = "18"
