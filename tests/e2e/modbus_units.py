@@ -119,13 +119,19 @@ class RtuBus:
         self._echo = echo
         self._owed = b""
         self._heard = bytearray()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.asked: list[int] = []
+        #: Called when nobody answers what was asked last, and all that was sent before is taken.
+        self.silent: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        asyncio.get_running_loop().add_reader(self._pty.fd, self._hear)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._pty.fd, self._hear)
 
     def stop(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pty.fd)
+        assert self._loop is not None
+        self._loop.remove_reader(self._pty.fd)
+        self._loop = None
 
     def _hear(self) -> None:
         heard = self._pty.take()
@@ -143,6 +149,8 @@ class RtuBus:
         owed, self._owed = self._owed, b""
         if owed:
             self._pty.send(owed)
+        if unit not in self._units or unit in self._late:
+            self._later(self._be_silent, self.silent)
         if unit not in self._units:
             return
         body = bytes((unit,)) + self._units[unit].answer(frame[1:-2])
@@ -151,6 +159,18 @@ class RtuBus:
             self._owed = body + crc(body)
         else:
             self._pty.send(body + crc(body))
+
+    def _be_silent(self, tell: Callable[[], None]) -> None:
+        if self._loop is None:
+            return
+        if self._pty.unread:
+            self._later(self._be_silent, tell)
+        else:
+            self._later(tell)  # what was taken is looked at first
+
+    def _later(self, call: Callable[..., None], *arguments: object) -> None:
+        assert self._loop is not None
+        self._loop.call_later(0.002, call, *arguments)
 
 
 def _question(heard: bytearray) -> bytes | None:

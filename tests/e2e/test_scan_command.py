@@ -221,7 +221,7 @@ async def rtu_bus(path: Path, units: dict[int, Unit]) -> AsyncIterator[RtuBus]:
             bus.stop()
 
 
-QUICK = ("--timeout", "0.05", "--units", "1-5", "--baud", "19200", "--parity", "E")
+QUICK = ("--timeout", "0.5", "--units", "1-5", "--baud", "19200", "--parity", "E")
 
 
 def test_units_on_a_serial_line_are_proposed(command: Command, tmp_path: Path) -> None:

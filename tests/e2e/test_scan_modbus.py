@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,8 @@ FAMILY = Model(ModbusProfile("acme_family", (), match=(CODE,)), "Acme")
 OTHER = Model(ModbusProfile("other", (), match=(ModbusMatch(Register("input", 7, "uint16"), 1),)), "Other")
 MODELS = (FAMILY, OTHER, METER)
 UNITS = (1, 255, 0, 2, 5)
-QUICK = Patience(0.15, 0.001)
+#: A busy machine may be away for tenths of a second.
+QUICK = Patience(1.0, 0.001)
 
 
 class Watch:
@@ -221,7 +222,7 @@ def test_a_unit_that_keeps_silent_on_registers_that_it_lacks_is_still_recognised
         return given if given and not given[0] & 0x80 else None
 
     async def main() -> Scan:
-        scan = Scan(patience=Patience(0.05))
+        scan = Scan(patience=Patience(0.5))
         async with tcp(answer) as served:
             await scan.host(served.port, (5,))
         return scan
@@ -303,14 +304,39 @@ def test_units_and_identification_of_pymodbus_are_understood() -> None:
 # --- RTU ---
 
 
-def _on_pty(path: Path, scan: Scan, plan: RtuPlan, units: dict[int, Unit], **habits: object) -> tuple[bool, list[int]]:
+@contextmanager
+def as_the_bus_says(bus: RtuBus) -> Iterator[None]:
+    """The time for an answer is over when the bus knows that none comes, however busy the machine is."""
+    given = asyncio.timeout
+
+    def timeout(_: float) -> asyncio.Timeout:
+        made = given(60)
+
+        def silent() -> None:
+            with suppress(RuntimeError):  # it is over already
+                made.reschedule(asyncio.get_running_loop().time())
+
+        bus.silent = silent
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "timeout", timeout)
+        yield
+
+
+def _on_pty(
+    path: Path, scan: Scan, plan: RtuPlan, units: dict[int, Unit], *, timed: bool = False, **habits: object
+) -> tuple[bool, list[int]]:
+    """What was found, and who was asked. ``timed``: by the search's own patience."""
+
     async def main() -> tuple[bool, list[int]]:
         pty = Pty(path)
         bus = RtuBus(pty, units, **habits)  # type: ignore[arg-type]
         bus.start()
         line = await open_line(str(path), 9600, "8N1")
         try:
-            return await scan_line(scan.search, line, plan), bus.asked
+            with nullcontext() if timed else as_the_bus_says(bus):
+                return await scan_line(scan.search, line, plan), bus.asked
         finally:
             line.close()
             bus.stop()
@@ -354,7 +380,7 @@ def test_a_unit_that_answers_late_is_found_among_all_addresses_too(tmp_path: Pat
 def test_a_silent_line_costs_each_speed_and_unit_once(tmp_path: Path) -> None:
     scan = Scan((), patience=Patience(0.005, 0.0))
     plan = RtuPlan(speeds((9600, 115_200), ("N", "O")), (2, 3), widen=True)
-    found, asked = _on_pty(tmp_path / "port", scan, plan, {})
+    found, asked = _on_pty(tmp_path / "port", scan, plan, {}, timed=True)
     assert not found
     assert asked == [2, 3] * 4
     assert scan.watch.said == []
