@@ -84,7 +84,8 @@ async def _event(station: Station, call: Call) -> Payload:
     if isinstance(event, BadFrame):
         await unprocessed(station, call, event)
         return {}
-    when, samples = station.times.judge(event.time), taken(event.samples, station.times, station.book.settings.phases)
+    times, phases, queued = station.times, station.book.settings.phases, event.offline
+    when, samples = times.judge(event.time, queued=queued), taken(event.samples, times, phases, queued=queued)
     if when.live and event.kind == transactions201.STARTED:
         await station.ready()
     heard = await station.book.durably(partial(transactions201.event, station.book, event, when, samples))

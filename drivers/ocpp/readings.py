@@ -56,9 +56,9 @@ class Taken:
         return [one for one in self.readings if one.signed]
 
 
-def taken(samples: Iterable[Sample], times: Times, phases: int) -> list[Taken]:
+def taken(samples: Iterable[Sample], times: Times, phases: int, *, queued: bool = False) -> list[Taken]:
     """The samples of a message with their times judged, those of known order by their own times."""
-    judged = [Taken(times.judge(sample.time), sample.readings, phases) for sample in samples]
+    judged = [Taken(times.judge(sample.time, queued=queued), sample.readings, phases) for sample in samples]
     return sorted(judged, key=lambda one: one.when.t_us)
 
 

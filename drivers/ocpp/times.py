@@ -2,9 +2,9 @@
 
 Rules of this file:
 
-1. Nobody says whether a message waited in the charger's queue. A timestamp up to a minute from its arrival is right,
-   and then this charger's clock is: what is older has waited, and is taken by its own time (OCPP 1.6 edition 2, 3.7.1;
-   2.0.1 part 2, E04).
+1. In 1.6 nobody says whether a message waited in the charger's queue; in 2.x what is ``offline`` has. A timestamp up to
+   a minute from its arrival is right, and then this charger's clock is: what is older has waited, and is taken by its
+   own time (OCPP 1.6 edition 2, 3.7.1; 2.0.1 part 2, E04).
 2. A charger that was never right on this connection either empties its queue, which it does at one stretch after it
    has connected, or has a clock that is wrong. From the first pause on it is the latter: its messages are news, and
    times that are far off are replaced by those of arrival.
@@ -69,17 +69,17 @@ class Times:
         """It was answered."""
         self._answered_s = self._clock.monotonic_s()
 
-    def judge(self, stamp: Stamp) -> When:
-        """What a timestamp that came just now is worth."""
+    def judge(self, stamp: Stamp, *, queued: bool = False) -> When:
+        """What a timestamp that came just now is worth. ``queued``: the charger says that its message has waited."""
         now_us = self._clock.now_us()
         if stamp.t_us is None or stamp.quality not in _USABLE:
             waited = self._emptying if stamp.quality is TimeQuality.MISSING else self._waited()
-            return When(now_us, stamp.quality, not waited, now_us, stamp.text)
+            return When(now_us, stamp.quality, not (queued or waited), now_us, stamp.text)
         age_us = now_us - stamp.t_us
         if abs(age_us) <= RIGHT_US:
             self._right = True
             return When(stamp.t_us, _told(stamp), True, now_us, stamp.text)
-        if age_us > 0 and self._waited():
+        if age_us > 0 and (queued or self._waited()):
             return When(stamp.t_us, _told(stamp), False, now_us, stamp.text)
         if abs(age_us) > SKEWED_US:
             return When(now_us, TimeQuality.SKEWED, True, now_us, stamp.text)

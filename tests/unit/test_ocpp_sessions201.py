@@ -216,6 +216,23 @@ def test_messages_of_16_on_a_connection_of_201(action: str) -> None:
         assert rig.told("charger.booted")[0]["vendor"] == "Fox"
 
 
+def test_what_a_charger_says_was_offline_has_its_own_times_whenever_it_comes() -> None:
+    async def scene(rig: Rig) -> None:
+        for seconds, word, wh in ((-3600, "Started", 1000), (-3000, "Updated", 1500), (-2400, "Ended", 2000)):
+            await rig.advance(5)  # no queue that is emptied at one stretch, and no word of the charger's clock yet
+            at = rig.at(seconds)
+            await rig.event201(word, 0, wh, at=at, offline=True, chargingState="Charging")
+        with pytest.raises(KeyError):
+            rig.status()  # it is no news
+
+    begin_us = Site().clock.now_us()
+    (row,) = play(scene).rows
+    assert row.stop_us is not None
+    assert round((row.start_us - begin_us) / 1e6) == -3595
+    assert (round((row.stop_us - row.start_us) / 1e6), row.energy_wh) == (1210, 1000)
+    assert "time_quality" not in row.data
+
+
 def test_a_charger_that_says_available_while_it_charges() -> None:
     async def scene(rig: Rig) -> None:
         await status(rig, "Available")
