@@ -204,6 +204,47 @@ def test_a_chart_goes_up_to_the_gateways_now_on_a_device_whose_clock_is_off(chro
         expect(page.locator(".chart canvas")).to_be_visible()
 
 
+def test_a_page_that_a_cut_line_kept_back_comes_by_itself_or_with_all_anew(chromium: Browser, depot: Site) -> None:
+    cut = True
+
+    def line(route: Route) -> None:
+        if cut:
+            route.abort()
+        else:
+            route.continue_()
+
+    with rig.look(chromium, allowed=f"{NOBODY}|ERR_FAILED") as page:
+        rig.log_in(page, depot)
+        page.route(re.compile(r"/static/(maintenance|schedule)-.*\.js"), line)
+        page.goto(f"{depot.url}/#/maintenance")
+        expect(page.get_by_role("alert").get_by_text("tried again by itself")).to_be_visible()
+        cut = False
+        expect(page.get_by_role("heading", name="Maintenance", level=1)).to_be_visible()
+        cut = True
+        page.goto(f"{depot.url}/#/schedule")
+        page.evaluate("window.before = true")
+        page.get_by_role("button", name="Load all anew").click()
+        page.wait_for_function("!window.before")
+        cut = False
+        expect(page.get_by_role("heading", name="Schedule and events")).to_be_visible()
+
+
+def test_the_account_menu_closes_by_escape_and_does_not_stand_over_its_page(chromium: Browser, depot: Site) -> None:
+    with rig.look(chromium, size=rig.PHONE, allowed=NOBODY) as page:
+        rig.log_in(page, depot)
+        opener = page.locator(".account summary")
+        inside = page.get_by_label("Language")
+        opener.click()
+        inside.focus()
+        page.keyboard.press("Escape")
+        expect(inside).to_be_hidden()
+        expect(opener).to_be_focused()
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name=re.compile("^ana")).click()
+        expect(page.get_by_role("heading", name="Account", level=1)).to_be_visible()
+        expect(inside).to_be_hidden()
+
+
 def test_who_closes_a_dialog_by_saving_goes_on_where_it_was_opened(chromium: Browser, depot: Site) -> None:
     with rig.look(chromium, allowed=NOBODY) as page:
         rig.log_in(page, depot)

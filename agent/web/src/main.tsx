@@ -21,13 +21,13 @@ const say = texts({
     site: "Site", stations: "Stations", battery: "Battery", devices: "Devices", alarms: "Alarms", energy: "Energy", charts: "Charts", schedule: "Schedule",
     maintenance: "Maintenance", system: "System", users: "Users", more: "More", skip: "Skip to the page", live: "live", connecting: "connecting", lost: "no connection",
     away: "The gateway does not answer. This page tries again by itself.", language: "Language", theme: "Appearance", auto: "as the device", light: "light", dark: "dark",
-    logout: "Log out", nav: "Pages", unknown: "There is no such page.", asking: "One moment …", broken: "This page could not be loaded: {why}", api: "API", account: "Account", times: "Times are those of the site ({zone}), which differ from this device's.",
+    logout: "Log out", nav: "Pages", unknown: "There is no such page.", asking: "One moment …", broken: "This page could not be loaded. It is tried again by itself.", anew: "Load all anew", api: "API", account: "Account", times: "Times are those of the site ({zone}), which differ from this device's.",
   },
   es: {
     site: "Sitio", stations: "Estaciones", battery: "Batería", devices: "Equipos", alarms: "Alarmas", energy: "Energía", charts: "Gráficas", schedule: "Programa",
     maintenance: "Mantenimiento", system: "Sistema", users: "Usuarios", more: "Más", skip: "Ir a la página", live: "en vivo", connecting: "conectando", lost: "sin conexión",
     away: "La pasarela no responde. Esta página lo intenta de nuevo por sí sola.", language: "Idioma", theme: "Aspecto", auto: "como el equipo", light: "claro", dark: "oscuro",
-    logout: "Cerrar sesión", nav: "Páginas", unknown: "No existe esa página.", asking: "Un momento …", broken: "No se pudo cargar esta página: {why}", api: "API", account: "Cuenta", times: "Las horas son las del sitio ({zone}), distintas de las de este dispositivo.",
+    logout: "Cerrar sesión", nav: "Páginas", unknown: "No existe esa página.", asking: "Un momento …", broken: "No se pudo cargar esta página. Se intenta de nuevo por sí sola.", anew: "Cargar todo de nuevo", api: "API", account: "Cuenta", times: "Las horas son las del sitio ({zone}), distintas de las de este dispositivo.",
   },
 });
 
@@ -58,16 +58,28 @@ const MENU: readonly [Key, IconName][] = [
 /** What a phone's bar has room for; the rest is behind "More". */
 const FIRST = 4;
 
-function usePage(load: Load | undefined): { Page?: Page; why?: string } {
-  const [loaded, set] = useState<{ of?: Load; Page?: Page; why?: string }>({});
+/** So long until a page that could not be loaded is tried again. */
+const AGAIN_MS = 3_000;
+
+/** `broken`: it could not be loaded; the line was cut, or the gateway was upgraded meanwhile and has other pages. */
+function usePage(load: Load | undefined): { Page?: Page; broken?: boolean } {
+  const [loaded, set] = useState<{ of?: Load; Page?: Page; broken?: boolean }>({});
   useEffect(() => {
     let wanted = true;
-    load?.().then(
-      (module) => wanted && set({ of: load, Page: module.default }),
-      (error: unknown) => wanted && set({ of: load, why: String(error) }),
-    );
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const ask = (): void =>
+      void load?.().then(
+        (module) => wanted && set({ of: load, Page: module.default }),
+        () => {
+          if (!wanted) return;
+          set({ of: load, broken: true });
+          timer = setTimeout(ask, AGAIN_MS);
+        },
+      );
+    ask();
     return () => {
       wanted = false;
+      clearTimeout(timer);
     };
   }, [load]);
   return loaded.of === load ? loaded : {};
@@ -104,6 +116,14 @@ function Head({ site }: { site: string }): JSX.Element {
   const link = useLink();
   const look = useStore(theme);
   const who = useStore(session);
+  const account = useRef<HTMLDetailsElement>(null);
+  const shut = (): void => void account.current?.removeAttribute("open");
+  useEffect(() => place.listen(shut), []); // it would stand over the page that it led to
+  const escaped = (event: KeyboardEvent): void => {
+    if (event.key !== "Escape") return;
+    shut();
+    account.current?.querySelector("summary")?.focus();
+  };
   return (
     <header class="top">
       <a class="brand" href={to("site")}>
@@ -113,7 +133,7 @@ function Head({ site }: { site: string }): JSX.Element {
       <span class={`link ${link}`} role="status">
         {say(link)}
       </span>
-      <details class="account">
+      <details ref={account} class="account" onKeyDown={escaped}>
         <summary aria-label={who.state === "inside" ? `${say("account")}: ${who.user}` : say("account")}>
           <Icon name="users" />
           <span>{who.state === "inside" ? who.user : say("account")}</span>
@@ -139,7 +159,7 @@ function Head({ site }: { site: string }): JSX.Element {
 function Inside(): JSX.Element {
   const { page, id } = useStore(place);
   const load = PAGES[page];
-  const { Page, why } = usePage(load);
+  const { Page, broken } = usePage(load);
   const known = useAsk("/api/site", {}, 60);
   const main = useRef<HTMLElement>(null);
   const site = known.data?.name || known.data?.id || "";
@@ -168,7 +188,14 @@ function Inside(): JSX.Element {
         <Menu page={page} />
         <main ref={main} id="page" tabIndex={-1}>
           {!load && <Alert>{say("unknown")}</Alert>}
-          {why && <Alert>{say("broken", { why })}</Alert>}
+          {broken && (
+            <>
+              <Alert>{say("broken")}</Alert>
+              <button type="button" onClick={() => location.reload()}>
+                {say("anew")}
+              </button>
+            </>
+          )}
           {Page && <Page id={id} key={`${page}/${id}`} />}
           {isElsewhere(now()) && <p class="dim">{say("times", { zone: zone.value ?? "" })}</p>}
         </main>
