@@ -32,6 +32,8 @@ EXPECTED_S = 300.0
 MAX_EXPECTED = 1000
 #: 2.0.1 IdTokenEnum: nothing was presented, the charger lets start without (a button, a plug).
 NOBODY = "NoAuthorization"
+#: The same: what is read from a card at the charger, and what nobody presents there: groups, and whom we start for.
+CARD, OURS = "ISO14443", "Central"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from drivers.codec import ocpp201
 from drivers.codec.ocpp_model import Verdict
 from drivers.codec.ocpp_values import wire_time
 from drivers.ocpp import inbound16, transactions16, transactions201
-from drivers.ocpp.id_tags import NOBODY
+from drivers.ocpp.id_tags import NOBODY, OURS
 from drivers.ocpp.inbound import (
     Handler,
     Station,
@@ -150,7 +150,7 @@ def _info(station: Station, tag: str, verdict: Verdict) -> dict[str, object]:
     if known.until_us is not None:
         info["cacheExpiryDateTime"] = wire_time(known.until_us)
     if 0 < len(known.parent) <= _MAX_TAG:
-        info["groupIdToken"] = {"idToken": known.parent, "type": "Central"}
+        info["groupIdToken"] = {"idToken": known.parent, "type": OURS}
     return info
 
 

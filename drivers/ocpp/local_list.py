@@ -19,7 +19,7 @@ from agent.core.clock import Clock
 from agent.core.errors import CommandRejected, DeviceError, Refusal
 from drivers.codec.ocpp_model import Version
 from drivers.codec.ocpp_values import wire_time
-from drivers.ocpp.id_tags import IdTags, KnownTag
+from drivers.ocpp.id_tags import CARD, OURS, IdTags, KnownTag
 from drivers.ocpp.ports import ChargerState, Link, Payload
 
 NOTE = "local_list"
@@ -27,8 +27,6 @@ EVERY_S = 60.0
 #: Entries of a message: every charger takes as many, as far as is known; 1.6 has SendLocalListMaxLength for it.
 PART = 20
 MAX_TAG_16 = 20
-#: 2.0.1 IdTokenEnum: what is read from a card.
-TOKEN_TYPE = "ISO14443"  # noqa: S105 - a type, no secret
 
 
 class LocalList:
@@ -112,9 +110,7 @@ class LocalList:
 def _entries(version: Version, tags: Sequence[KnownTag]) -> list[Payload]:
     """AuthorizationData of both versions, in the order of the tags."""
     if version.two:
-        return [
-            {"idToken": {"idToken": tag.tag, "type": TOKEN_TYPE}, "idTokenInfo": _info(tag, two=True)} for tag in tags
-        ]
+        return [{"idToken": {"idToken": tag.tag, "type": CARD}, "idTokenInfo": _info(tag, two=True)} for tag in tags]
     return [{"idTag": tag.tag, "idTagInfo": _info(tag, two=False)} for tag in tags if len(tag.tag) <= MAX_TAG_16]
 
 
@@ -123,7 +119,7 @@ def _info(tag: KnownTag, *, two: bool) -> Mapping[str, object]:
     if tag.until_us is not None:
         info["cacheExpiryDateTime" if two else "expiryDate"] = wire_time(tag.until_us)
     if tag.parent and two:
-        info["groupIdToken"] = {"idToken": tag.parent, "type": TOKEN_TYPE}
+        info["groupIdToken"] = {"idToken": tag.parent, "type": OURS}
     elif tag.parent and len(tag.parent) <= MAX_TAG_16:
         info["parentIdTag"] = tag.parent
     return info

@@ -6,6 +6,7 @@ Arguments are held against each operation's schema before; names are the same as
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.core.errors import CommandRejected, Refusal
+from drivers.ocpp.id_tags import CARD, OURS
 from drivers.ocpp.operations16 import (
     HASH_ARGS,
     LOG_ARGS,
@@ -91,14 +92,14 @@ VALUE: Mapping[str, object] = {
 }
 
 
-def token(args: Args) -> Payload:
-    """An IdToken. What we start ourselves is of the type Central unless somebody says what the tag is."""
-    return {"idToken": args["id_tag"], "type": args.get("id_type", "Central")}
+def token(args: Args, kind: str) -> Payload:
+    """An IdToken: of this kind unless somebody says what the tag is. Chargers exist that compare kinds, too."""
+    return {"idToken": args["id_tag"], "type": args.get("id_type", kind)}
 
 
 async def _start(asker: Asker, args: Args) -> Payload:
     number = asker.number()
-    payload: dict[str, object] = {"idToken": token(args), "remoteStartId": number, **given(args, outlet="evseId")}
+    payload: dict[str, object] = {"idToken": token(args, OURS), "remoteStartId": number, **given(args, outlet="evseId")}
     if "limit_a" in args:
         payload["chargingProfile"] = asker.session_profile(args)
     return {**await asker.call("RequestStartTransaction", payload), "remoteStartId": number}
@@ -218,21 +219,16 @@ def _local_list(args: Args) -> Payload:
 
 def _entry(one: Mapping[str, object], *, full: bool) -> Payload:
     if "status" not in one and not full:
-        return {"idToken": _list_token(one)}
+        return {"idToken": token(one, CARD)}
     info: dict[str, object] = {"status": one.get("status", "Accepted"), **given(one, until="cacheExpiryDateTime")}
     if "parent" in one:
-        info["groupIdToken"] = {"idToken": one["parent"], "type": "Central"}
-    return {"idToken": _list_token(one), "idTokenInfo": info}
-
-
-def _list_token(one: Mapping[str, object]) -> Payload:
-    """Tags of a local list are cards unless they say otherwise."""
-    return {"idToken": one["id_tag"], "type": one.get("id_type", "ISO14443")}
+        info["groupIdToken"] = {"idToken": one["parent"], "type": OURS}
+    return {"idToken": token(one, CARD), "idTokenInfo": info}
 
 
 async def _reserve(asker: Asker, args: Args) -> Payload:
     number = args.get("id", asker.number())
-    payload: dict[str, object] = {"id": number, "expiryDateTime": args["until"], "idToken": token(args)}
+    payload: dict[str, object] = {"id": number, "expiryDateTime": args["until"], "idToken": token(args, CARD)}
     if args.get("outlet"):
         payload["evseId"] = args["outlet"]
     return {**await asker.call("ReserveNow", payload), "reservationId": number}
@@ -283,7 +279,7 @@ async def _network_profile(asker: Asker, args: Args) -> Payload:
 def _customer(args: Args) -> Payload:
     payload: dict[str, object] = {"report": args.get("report", True), "clear": args.get("clear", False)}
     if "id_tag" in args:
-        payload["idToken"] = {"idToken": args["id_tag"], "type": args.get("id_type", "ISO14443")}
+        payload["idToken"] = token(args, CARD)
     return {**payload, **given(args, identifier="customerIdentifier")}
 
 

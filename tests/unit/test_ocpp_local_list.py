@@ -85,6 +85,17 @@ def test_the_list_is_sent_once_and_again_when_it_changed(version: Version) -> No
     play(version, scene)
 
 
+def test_a_group_is_called_the_same_in_the_list_as_in_answers() -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.add("04A2B3", parent="FLEET")
+        await rig.list.sync(rig.link)
+
+    rig = play(Version.V201, scene)
+    group = {"status": "Accepted", "groupIdToken": {"idToken": "FLEET", "type": "Central"}}
+    entry = {"idToken": {"idToken": "04A2B3", "type": "ISO14443"}, "idTokenInfo": group}
+    assert [one["localAuthorizationList"] for one in rig.link.sent("SendLocalList")] == [[entry]]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_many_tags_go_in_parts(version: Version) -> None:
     async def scene(rig: Rig) -> None:

@@ -442,6 +442,16 @@ def test_the_only_outlet_is_meant_where_none_is_named(version: Version, place: s
         assert [payload.get(place, 0) for _, payload in link.asked] == [named] * 3
 
 
+def test_a_reservation_is_for_a_card_unless_it_says_otherwise() -> None:
+    link, _, operations = _charger(Version.V201)
+    reserve: Args = {"id_tag": "A", "until": TIME}
+    asyncio.run(operations.act("reserve", reserve))
+    asyncio.run(operations.act("reserve", {**reserve, "id_type": "KeyCode"}))
+    asyncio.run(operations.act("start", {"id_tag": "A"}))
+    kinds = [payload["idToken"]["type"] for _, payload in link.asked]  # type: ignore[index]
+    assert kinds == ["ISO14443", "KeyCode", "Central"]
+
+
 def test_which_session_is_meant_must_be_clear() -> None:
     link, state, operations = _charger(Version.V16)
     state.transactions[2] = "18"
