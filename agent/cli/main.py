@@ -9,17 +9,42 @@ from types import ModuleType
 
 from agent import __version__
 from agent.cli import run
+from agent.cli.output import flush_output, unwritten
 from agent.core.errors import AgentError, ConfigError
 
 #: sysexits.h EX_CONFIG: systemd does not restart on it.
 EXIT_CONFIG = 78
 EXIT_ERROR = 2
+#: As the shell reports programs that SIGINT and SIGPIPE ended.
+EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141
 
 DEFAULT_CONFIG = Path("/etc/enlace/site.yaml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code. Errors that Enlace raises on purpose are one line on stderr, no traceback."""
+    """Run one command; the exit code. Errors that Enlace raises on purpose are one line on stderr, no traceback.
+
+    So is an output that can't be written; one that nobody reads any more (``| head``) ends it without a word.
+    """
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            flush_output()  # here, not at Python's end, which would say it in words of its own
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        reason = unwritten()
+        if reason is None:
+            raise
+        if isinstance(reason, BrokenPipeError):
+            return EXIT_UNREAD
+        print(f"enlace: write the output: {reason.strerror or error}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="enlace", description="The on-site gateway of EV-charging and battery sites.", allow_abbrev=False
     )
@@ -40,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AgentError as error:
         print(f"enlace: {error}", file=sys.stderr)
         return EXIT_ERROR
-    except KeyboardInterrupt:
-        return 130  # as the shell reports a program that SIGINT ended
     return code
 
 

@@ -7,9 +7,12 @@ Rules of this file:
 3. Bars go to standard error. ``rich`` is loaded for a terminal only.
 """
 
+import errno
+import io
 import json
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BufferedReader
@@ -64,6 +67,38 @@ def write_out(lines: Iterator[str], what: str, report: Callable[[], None], batch
         report()
         raise
     report()
+
+
+def flush_output() -> None:
+    """Write what waits to be written. Raises ``OSError``."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def unwritten() -> OSError | None:
+    """Why standard output or standard error can't be written, if one can't; from then on it goes nowhere."""
+    found = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+                _look_for_reader(stream)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            found = error
+    return found
+
+
+def _look_for_reader(stream: TextIO) -> None:
+    """Raise ``BrokenPipeError`` for a pipe that nobody reads: what is not buffered leaves nothing to be flushed."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+    except io.UnsupportedOperation:  # no file: a test's
+        return
+    if any(events & select.POLLERR for _, events in poll.poll(0)):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 # -- for people: colours, tables and bars where somebody looks on, plain lines everywhere else

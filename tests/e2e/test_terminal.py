@@ -175,3 +175,38 @@ def test_a_pipe_does_not_load_what_a_terminal_needs(folder: Path) -> None:
         command = [sys.executable, "-c", code, *arguments, "--config", str(folder / "site.yaml")]
         done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "False", arguments
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["check --config {0}/site.yaml", "user list --data-dir {0}/data", "keys {0}/key.pem"])
+def test_an_output_that_nobody_reads_ends_a_command_without_a_word(folder: Path, words: str, unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        code, told = into(writer, *words.format(folder).split(), PYTHONUNBUFFERED=unbuffered)
+    finally:
+        os.close(writer)
+    assert (code, "Error" in told) == (141, False), told
+
+
+@pytest.mark.parametrize("words", ["check --config {0}/site.yaml", "user list --data-dir {0}/data", "--help"])
+def test_an_output_that_can_not_be_written_is_told_in_a_line(folder: Path, words: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        code, told = into(full.fileno(), *words.format(folder).split(), PYTHONUNBUFFERED="")
+    assert (code, told.splitlines()[-1]) == (2, "enlace: write the output: No space left on device")
+
+
+def into(stdout: int, *arguments: str, **variables: str) -> tuple[int, str]:
+    """The exit code of a command that writes there, and what it told on standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", *arguments],
+        cwd=ROOT,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return done.returncode, done.stderr
