@@ -74,7 +74,7 @@ class Journal:
         now_us, now_s = self._clock.now_us(), self._clock.monotonic_s()
         reason = explain(verdict, wishes, now_us, zone)
         if verdict == NOBODY:
-            reason += " any more: what was set is taken back"
+            reason = "nobody wants anything of it any more: what was set is taken back"
         entry = Decision(
             station=self._station,
             t_us=now_us,

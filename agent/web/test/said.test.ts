@@ -130,6 +130,10 @@ test("numbers keep their digits", () => {
   });
 });
 
+test("a decision that takes back what was set is said whole", () => {
+  inSpanish(() => assert.equal(tellsIn(catalogue)("nobody wants anything of it any more: what was set is taken back"), "ya nadie le pide nada: lo que se fijó se retira"));
+});
+
 test("a word alone stays as it came, and is ours in a sentence, whichever was asked first", () => {
   inSpanish(() => {
     const sentence = "done; it follows: it draws 0 W";
