@@ -113,7 +113,8 @@ def refuse_own_password(op: str, name: object) -> None:
     """Raise ``CommandRejected`` where the charger's own password would be set."""
     if isinstance(name, str) and name.rpartition(".")[2].lower() in _OWN_PASSWORD:
         text = "the charger's password is not set like this: the gateway would not let it in with the new one"
-        raise CommandRejected(op, Refusal.NOT_CAPABLE, text, "rotate its credentials")
+        hint = "enter a new one at the charger; when it is turned away with it, adopt it again"
+        raise CommandRejected(op, Refusal.NOT_CAPABLE, text, hint)
 
 
 def refuse_downgrade(op: str, state: ChargerState, profile: object) -> None:
