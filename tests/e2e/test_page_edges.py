@@ -229,6 +229,26 @@ def test_a_page_that_a_cut_line_kept_back_comes_by_itself_or_with_all_anew(chrom
         expect(page.get_by_role("heading", name="Schedule and events")).to_be_visible()
 
 
+def test_no_address_hangs_the_page(chromium: Browser, depot: Site) -> None:
+    with rig.look(chromium, allowed=NOBODY) as page:
+        rig.log_in(page, depot)
+        page.goto(f"{depot.url}/#/charts?signals=cp2.power_w&last=1e15")
+        expect(page.locator(".chart canvas")).to_be_visible()
+        page.goto(f"{depot.url}/#/station")
+        expect(page.get_by_role("alert").get_by_text("There is no station")).to_be_visible()
+
+
+def test_a_page_that_fails_says_so_and_the_others_go_on(chromium: Browser, depot: Site) -> None:
+    with rig.look(chromium, allowed=NOBODY) as page:
+        rig.log_in(page, depot)
+        page.route("**/api/stations/cp2", lambda route: route.fulfill(json={"name": "Half of an answer"}))
+        page.goto(f"{depot.url}/#/station/cp2")
+        expect(page.get_by_role("alert").get_by_text("This page failed")).to_be_visible()
+        page.get_by_role("link", name="Stations", exact=True).click()
+        expect(page.get_by_role("heading", name="Stations", level=1)).to_be_visible()
+        expect(page.get_by_text("This page failed")).to_have_count(0)
+
+
 def test_the_account_menu_closes_by_escape_and_does_not_stand_over_its_page(chromium: Browser, depot: Site) -> None:
     with rig.look(chromium, size=rig.PHONE, allowed=NOBODY) as page:
         rig.log_in(page, depot)

@@ -1,6 +1,6 @@
 // The page: who looks, where they are, and around each page the same frame.
-import { type ComponentType, type JSX, render } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { type ComponentChildren, type ComponentType, type JSX, render } from "preact";
+import { useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
 import type { Answer } from "./core/api.ts";
 import { type Asked, useAsk } from "./core/ask.ts";
 import { LANGUAGES, type Language, language, setLanguage, texts, useLanguage, word } from "./core/i18n.ts";
@@ -21,13 +21,13 @@ const say = texts({
     site: "Site", stations: "Stations", battery: "Battery", devices: "Devices", alarms: "Alarms", energy: "Energy", charts: "Charts", schedule: "Schedule",
     maintenance: "Maintenance", system: "System", users: "Users", more: "More", skip: "Skip to the page", live: "live", connecting: "connecting", lost: "no connection",
     away: "The gateway does not answer. This page tries again by itself.", language: "Language", theme: "Appearance", auto: "as the device", light: "light", dark: "dark",
-    logout: "Log out", nav: "Pages", unknown: "There is no such page.", asking: "One moment …", broken: "This page could not be loaded. It is tried again by itself.", anew: "Load all anew", api: "API", account: "Account", times: "Times are those of the site ({zone}), which differ from this device's.",
+    logout: "Log out", nav: "Pages", unknown: "There is no such page.", asking: "One moment …", broken: "This page could not be loaded. It is tried again by itself.", anew: "Load all anew", failed: "This page failed: {why}", api: "API", account: "Account", times: "Times are those of the site ({zone}), which differ from this device's.",
   },
   es: {
     site: "Sitio", stations: "Estaciones", battery: "Batería", devices: "Equipos", alarms: "Alarmas", energy: "Energía", charts: "Gráficas", schedule: "Programa",
     maintenance: "Mantenimiento", system: "Sistema", users: "Usuarios", more: "Más", skip: "Ir a la página", live: "en vivo", connecting: "conectando", lost: "sin conexión",
     away: "La pasarela no responde. Esta página lo intenta de nuevo por sí sola.", language: "Idioma", theme: "Aspecto", auto: "como el equipo", light: "claro", dark: "oscuro",
-    logout: "Cerrar sesión", nav: "Páginas", unknown: "No existe esa página.", asking: "Un momento …", broken: "No se pudo cargar esta página. Se intenta de nuevo por sí sola.", anew: "Cargar todo de nuevo", api: "API", account: "Cuenta", times: "Las horas son las del sitio ({zone}), distintas de las de este dispositivo.",
+    logout: "Cerrar sesión", nav: "Páginas", unknown: "No existe esa página.", asking: "Un momento …", broken: "No se pudo cargar esta página. Se intenta de nuevo por sí sola.", anew: "Cargar todo de nuevo", failed: "Esta página falló: {why}", api: "API", account: "Cuenta", times: "Las horas son las del sitio ({zone}), distintas de las de este dispositivo.",
   },
 });
 
@@ -156,6 +156,21 @@ function Head({ site }: { site: string }): JSX.Element {
   );
 }
 
+const Broken = ({ why }: { why: string }): JSX.Element => (
+  <>
+    <Alert>{why}</Alert>
+    <button type="button" onClick={() => location.reload()}>
+      {say("anew")}
+    </button>
+  </>
+);
+
+/** A page that fails says so, and the frame around it goes on. */
+function Guarded({ children }: { children: ComponentChildren }): JSX.Element {
+  const [error] = useErrorBoundary((failed: unknown) => console.warn(failed));
+  return error ? <Broken why={say("failed", { why: String(error) })} /> : <>{children}</>;
+}
+
 function Inside(): JSX.Element {
   const { page, id } = useStore(place);
   const load = PAGES[page];
@@ -188,15 +203,12 @@ function Inside(): JSX.Element {
         <Menu page={page} />
         <main ref={main} id="page" tabIndex={-1}>
           {!load && <Alert>{say("unknown")}</Alert>}
-          {broken && (
-            <>
-              <Alert>{say("broken")}</Alert>
-              <button type="button" onClick={() => location.reload()}>
-                {say("anew")}
-              </button>
-            </>
+          {broken && <Broken why={say("broken")} />}
+          {Page && (
+            <Guarded key={`${page}/${id}`}>
+              <Page id={id} />
+            </Guarded>
           )}
-          {Page && <Page id={id} key={`${page}/${id}`} />}
           {isElsewhere(now()) && <p class="dim">{say("times", { zone: zone.value ?? "" })}</p>}
         </main>
       </div>

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { panned, queryOf, rowsOf, shownOf, spanOf, valueAt, widened } from "../src/site/chart-range.ts";
+import { type Shown, panned, queryOf, rowsOf, shownOf, spanOf, valueAt, widened } from "../src/site/chart-range.ts";
 import { lineOf } from "../src/site/history.ts";
 import { marked } from "../src/ui/touch.ts";
 
@@ -12,6 +12,24 @@ test("an address holds what is shown, and nothing that can't be shown", () => {
   assert.deepEqual(shownOf(new URLSearchParams(queryOf({ last_s: 3600 }))), { last_s: 3600 });
   for (const wrong of ["", "last=x", "last=-5", "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "from=yesterday&to=now"]) {
     assert.deepEqual(shownOf(new URLSearchParams(wrong)), { last_s: 86_400 });
+  }
+});
+
+test("no address and no number of steps leads out of the calendar", () => {
+  const now_s = Date.parse("2026-11-21T12:00:00Z") / 1000;
+  const whole = (shown: Shown): boolean => {
+    const { from_s, to_s } = spanOf(shown, now_s);
+    return from_s >= 0 && to_s > from_s && to_s <= Date.UTC(2100, 0) / 1000 && queryOf(shown) !== undefined;
+  };
+  for (const query of ["last=1e15", "last=Infinity", "from=0&to=9e15", "from=1e300&to=2e300", "from=-0001-01-01T00:00:00Z&to=2026-01-01T00:00:00Z"]) assert.ok(whole(shownOf(new URLSearchParams(query))), query);
+  for (const first of [{ last_s: 3600 }, { from_s: 1000, to_s: 5000 }, { from_s: now_s - 7200, to_s: now_s - 3600 }]) {
+    let [wider, earlier, later]: Shown[] = [first, first, first];
+    for (let step = 0; step < 40; step++) {
+      wider = widened(wider!, now_s);
+      earlier = panned(widened(earlier!, now_s), -0.5, now_s);
+      later = panned(wider, 0.5, now_s);
+      assert.ok(whole(wider) && whole(earlier) && whole(later), `${JSON.stringify([wider, earlier, later])}`);
+    }
   }
 });
 

@@ -33,7 +33,7 @@ const say = texts({
 });
 
 export default function Page({ id }: { id: string }): JSX.Element {
-  const asked = useAsk("/api/stations/{station_id}", { params: { station_id: id } }, 4);
+  const asked = useAsk(id ? "/api/stations/{station_id}" : null, { params: { station_id: id } }, 4);
   const station = asked.data;
   return (
     <>
@@ -45,6 +45,7 @@ export default function Page({ id }: { id: string }): JSX.Element {
       <h1>
         {station?.name || id} {station?.name && station.name !== id && <small class="dim">{id}</small>}
       </h1>
+      {!id && <Alert>{say("none", { id })}</Alert>}
       {!station && asked.error && <Alert>{asked.error.status === 404 ? say("none", { id }) : asked.error.message}</Alert>}
       {station && <Shown station={station} />}
     </>

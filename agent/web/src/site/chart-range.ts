@@ -2,6 +2,9 @@
 
 export type Shown = { last_s: number } | { from_s: number; to_s: number };
 const DAY_S = 86_400;
+/** What is stored is of this time: nobody looks before it, and calendars end somewhere. */
+const LAST_S = 50 * 365 * DAY_S;
+const END_S = Date.UTC(2100, 0) / 1000;
 
 /** A time of an address: ISO 8601, or seconds since 1970. */
 function seconds(text: string | null): number | undefined {
@@ -14,9 +17,9 @@ function seconds(text: string | null): number | undefined {
 export function shownOf(query: URLSearchParams): Shown {
   const from_s = seconds(query.get("from"));
   const to_s = seconds(query.get("to"));
-  if (from_s !== undefined && to_s !== undefined && to_s > from_s) return { from_s, to_s };
+  if (from_s !== undefined && to_s !== undefined && from_s >= 0 && to_s > from_s && to_s <= END_S) return { from_s, to_s };
   const last_s = Number(query.get("last"));
-  return { last_s: last_s >= 1 ? last_s : DAY_S };
+  return { last_s: last_s >= 1 ? Math.min(last_s, LAST_S) : DAY_S };
 }
 
 /** The same for an address. */
@@ -32,14 +35,14 @@ export function panned(shown: Shown, by: number, now_s: number): Shown {
   const { from_s, to_s } = spanOf(shown, now_s);
   const length = to_s - from_s;
   const end = to_s + by * length;
-  return end >= now_s ? { last_s: length } : { from_s: end - length, to_s: end };
+  return end >= now_s ? { last_s: Math.min(length, LAST_S) } : { from_s: Math.max(0, end - length), to_s: Math.max(1, end) };
 }
 
-/** Three times as much around the same middle. */
+/** Three times as much around the same middle, as far as there is any. */
 export function widened(shown: Shown, now_s: number): Shown {
   const { from_s, to_s } = spanOf(shown, now_s);
   const length = to_s - from_s;
-  return to_s + length >= now_s ? { last_s: Math.round(3 * length) } : { from_s: from_s - length, to_s: to_s + length };
+  return to_s + length >= now_s ? { last_s: Math.min(Math.round(3 * length), LAST_S) } : { from_s: Math.max(0, from_s - length), to_s: to_s + length };
 }
 
 /** Times of all lines in order, no more than `most` of them. */
