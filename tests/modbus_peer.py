@@ -230,6 +230,15 @@ async def opened(poller: ModbusPoller) -> AsyncIterator[ModbusPoller]:
         await poller.close()
 
 
+async def cut(peer: Peer, poller: ModbusPoller) -> None:
+    """The far end closes its connections, and we have seen it."""
+    client = poller._link._client
+    assert client is not None
+    peer.cut()
+    while client.connected:  # noqa: ASYNC110 - a test may wait so
+        await asyncio.sleep(0.001)
+
+
 async def poll(poller: ModbusPoller, sink: RecordingSink, unit: int = 0, job: int = 0) -> DeviceError | None:
     """One job of a unit, and its error."""
     try:

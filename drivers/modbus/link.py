@@ -9,6 +9,9 @@ Rules of this file:
    still comes behind an answer, or after a question's time, is waited out before the next one. Behind a serial server,
    whose line's speed is not known, that silence is ``SERVER_SILENCE_S``.
 4. A connection that only seems to stand is not found out here: nobody answers then, and the poller opens it anew.
+5. Many devices close a connection that nobody uses for some seconds, and gateways close theirs over a question that
+   they don't like. Over TCP neither is the end of the wire: the next question opens it again, and only when that fails
+   the wire is lost. Closed over a question, that one has no answer, which is its unit's affair. ``reopened`` tells it.
 """
 
 import asyncio
@@ -51,6 +54,7 @@ class Link:
         self._question: Question | None = None
         self._flooded = False  # more came than any answer has
         self.line = asyncio.Lock()  #: the right to ask
+        self.reopened = False  #: the far end has closed it since the poller opened it, and let us in again
         self._busy_s = clock.monotonic_s()  # when there was last something on the wire
         self.counts: Counter[str] = Counter()
         bits = 1 + url.bytesize + (url.parity != "N") + url.stopbits
@@ -71,6 +75,10 @@ class Link:
 
     async def open(self) -> None:
         """Open. Raises ``Unavailable`` or ``Unsupported``, and leaves nothing open then."""
+        self.reopened = False
+        await self._open()
+
+    async def _open(self) -> None:
         from drivers.modbus.pymodbus_client import Client, checksum  # noqa: PLC0415 - 14 MB: only where Modbus is used
 
         await self.close()
@@ -106,9 +114,7 @@ class Link:
         ``pause_s``: silence that the unit needs before. Raises ``NoAnswer``, ``BadData`` when something came in its
         time but no answer, ``Unavailable`` when the connection is gone.
         """
-        client = self._client
-        if client is None:
-            raise Unavailable(f"ask {self._url.name}", "the connection is closed")
+        client = await self._connected()
         silence_s = max(self._silence_s, pause_s)
         if silence_s:
             await self._settle(silence_s)
@@ -118,7 +124,10 @@ class Link:
         try:
             reply = await client.exchange(question, timeout_s + transfer_s)
         except ConnectionError as error:
-            raise Unavailable(f"ask {self._url.name}", str(error), "it is opened again") from error
+            if self._url.scheme == "rtu":
+                raise Unavailable(f"ask {self._url.name}", str(error), "it is opened again") from error
+            self.counts["no_answer"] += 1
+            raise NoAnswer(f"ask unit {question.unit} on {self._url.name}", str(error), "it is opened again") from error
         except asyncio.CancelledError:
             self._scanner.unanswered.append(client.tid)
             raise
@@ -131,6 +140,18 @@ class Link:
         if reply.fault:
             self.counts[f"bad.{reply.fault}"] += 1
         return reply
+
+    async def _connected(self) -> "Client":
+        """The connection, opened again when the far end has closed it. Raises ``Unavailable``."""
+        client = self._client
+        if client is not None and not client.connected and self._url.scheme != "rtu":
+            await self._open()
+            self.reopened = True
+            self.counts["reopened"] += 1
+            client = self._client
+        if client is None:
+            raise Unavailable(f"ask {self._url.name}", "the connection is closed")
+        return client
 
     def _scan(self, data: bytes, tid: int) -> tuple[int, Reply | None]:
         """What arrived, looked at each time that there is more of it."""

@@ -68,6 +68,7 @@ class ModbusUnit:
         self._rounds: list[_Round] = []
         self._commander: Commander | None = None
         self._identify = True
+        self._reopened = False  # known that the far end closes the connection now and then
         self._identity: Mapping[str, object] = {}
         self._told: set[str] = set()
         self._reading: tuple[PollJob, ...] = (PollJob(device.every_s, self._discovered),)
@@ -109,6 +110,7 @@ class ModbusUnit:
     def forget(self) -> None:
         """It stopped answering, or the wire was opened anew."""
         self._identify = True
+        self._reopened = False
         if self._device.profile is None:
             self._rounds = []
             self._jobs = (PollJob(self._device.every_s, self._discovered),)
@@ -163,6 +165,11 @@ class ModbusUnit:
         self._tell_lacks(lacks, sink)
         if not first:
             return
+        if self._link.reopened and not self._reopened:
+            # It may have restarted, once. One that closes each idle connection must not be written to each time.
+            self._reopened = self._identify = True
+            if self._commander is not None:
+                self._commander.forget()
         if self._identify:
             await self._read_identity(sink)
         if self._commander is not None:

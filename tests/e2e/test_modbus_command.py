@@ -13,7 +13,7 @@ from drivers.modbus.command import Commander
 from drivers.modbus.link import Link
 from drivers.modbus.model import ModbusPoint, ModbusProfile, ModbusSetting, ModbusWrite
 from tests.modbus_frames import Registers
-from tests.modbus_peer import Asked, Peer, Said, device_of, opened, poll, poller_of, run
+from tests.modbus_peer import Asked, Peer, Said, cut, device_of, opened, poll, poller_of, run
 from tests.sinks import RecordingSink
 
 LIMIT = Register("holding", 5, "uint16")
@@ -80,6 +80,25 @@ def test_what_was_set_is_set_again_after_the_device_was_away() -> None:
             assert device.writes == [*SETUP, (16, 5, (160,))]
             await poll(poller, sink)
             assert len(device.writes) == 4, "once"
+            assert not sink.events
+
+    run(check)
+
+
+def test_what_was_set_is_set_again_once_where_the_device_closes_its_connections() -> None:
+    async def check() -> None:
+        device = charger()
+        peer = Peer({1: device})
+        async with peer.serve(), opened(poller_of(peer.url, device_of(PROFILE))) as poller:
+            sink = RecordingSink()
+            await poller.commandables["d1"].set("current_limit_a", 16)
+            written = []
+            for _ in range(3):
+                device.writes.clear()
+                await cut(peer, poller)
+                assert await poll(poller, sink) is None
+                written.append(list(device.writes))
+            assert written == [[*SETUP, (16, 5, (160,))], [], []], "it may have restarted, but does not each time"
             assert not sink.events
 
     run(check)

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -11,6 +12,7 @@ import pytest
 
 from agent.core.clock import SystemClock
 from agent.core.errors import BadData, NoAnswer, Unavailable
+from agent.pipeline.health import Health
 from agent.pipeline.polling import PollListener
 from drivers.codec.registers import Register, TextRegister
 from drivers.codec.registers_pack import Span
@@ -26,6 +28,7 @@ from tests.modbus_peer import (
     Said,
     Scheme,
     SerialPeer,
+    cut,
     device_of,
     opened,
     poll,
@@ -369,8 +372,67 @@ def test_a_lost_connection_ends_the_question_at_once(scheme: Scheme) -> None:
                     await asyncio.sleep(0.01)
                     peer.cut()
                 error = await asyncio.wait_for(task, 25)
-                assert type(error) is Unavailable
+                assert type(error) is NoAnswer, "one of several units may be to blame"
                 assert error.hint
+
+    run(check)
+
+
+@BOTH
+def test_a_device_that_closes_unused_connections_is_read_all_the_same(scheme: Scheme) -> None:
+    async def check() -> None:
+        device = Registers(holding={10: 7})
+        peer = Peer({1: device}, scheme, only_one=True)
+        sink = RecordingSink()
+        async with peer.serve(), opened(poller_of(peer.url, device_of(profile_of(("power_w", 10))))) as poller:
+            for value in (7, 8, 9):
+                device.holding[10] = value
+                assert await poll(poller, sink) is None
+                await cut(peer, poller)
+            assert sink.words(1) == [7, 8, 9]
+            assert sink.counts["reopened"] == 2
+        assert (peer.most, peer.refused) == (1, 0)
+
+    run(check)
+
+
+def test_a_connection_that_was_closed_and_cannot_be_opened_again_is_lost() -> None:
+    async def check() -> None:
+        async with AsyncExitStack() as served:
+            peer = await served.enter_async_context(Peer({1: Registers(holding={10: 7})}).serve())
+            async with opened(poller_of(peer.url, device_of(profile_of(("power_w", 10))))) as poller:
+                assert await poll(poller, RecordingSink()) is None
+                await cut(peer, poller)
+                await served.aclose()
+                assert type(await poll(poller, RecordingSink())) is Unavailable
+
+    run(check)
+
+
+@pytest.mark.announced_warnings  # the polling says that one is silent
+def test_a_gateway_that_hangs_up_over_one_unit_is_asked_for_the_others() -> None:
+    async def check() -> None:
+        one, two = Registers(holding={10: 7}), Registers(holding={10: 0})
+
+        def hook(asked: Asked, pdu: bytes) -> Said:
+            two.holding[10] += 1
+            return None if asked.unit == 1 else [(0, asked.frame(pdu))]
+
+        peer = Peer({1: one, 2: two}, hook=hook)
+        sink = RecordingSink()
+        profile = profile_of(("power_w", 10))
+        async with peer.serve():
+            listener = PollListener(poller_of(peer.url, device_of(profile), device_of(profile, 2)), SystemClock())
+            running = asyncio.ensure_future(listener.run(sink))
+            while not ([event for event in sink.events if event.kind == "device.silent"] and len(sink.words(2)) > 20):
+                assert not running.done(), "the wire stands"
+                await asyncio.sleep(0.005)
+            first, second = listener.unit_states()
+            assert (first.state, second.state) == (Health.OFFLINE, Health.ONLINE)
+            assert second.misses == 0
+            assert peer.opened > 3, "it hung up each time"
+            running.cancel()
+            await asyncio.wait({running})
 
     run(check)
 
@@ -388,7 +450,7 @@ def test_half_closed_connections_are_closed() -> None:
         server = await asyncio.start_server(talk, "127.0.0.1", 0)
         url = ModbusUrl("tcp", "127.0.0.1", server.sockets[0].getsockname()[1])
         async with opened(poller_of(url, device_of(profile_of(("power_w", 10)), timeout_s=30))) as poller:
-            assert type(await asyncio.wait_for(poll(poller, RecordingSink()), 25)) is Unavailable
+            assert type(await asyncio.wait_for(poll(poller, RecordingSink()), 25)) is NoAnswer
             await asyncio.wait_for(ended.wait(), 25)
         server.close()
 
@@ -421,7 +483,7 @@ def test_a_device_that_takes_one_connection_never_sees_two() -> None:
                     task.cancel()
                     await asyncio.wait({task}, timeout=60)
             assert (peer.most, peer.refused) == (1, 0)
-            assert peer.opened == 7
+            assert peer.opened == 11, "one that hangs up is given three questions"
 
     run(check)
 
