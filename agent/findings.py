@@ -324,7 +324,13 @@ def _data_dir(reading: Reading, config: Config, mine: Collection[str]) -> Iterat
 
 def _database(reading: Reading, folder: Path) -> Iterator[Found]:
     path = folder / DATABASE
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - false also where this user may not look
+        return
+    if not os.access(path, os.R_OK):
+        yield (
+            "error",
+            _at(reading, ("data_dir",), f"{path} can't be read by this user; run it as the user of the gateway"),
+        )
         return
     try:
         rows = describe(path)

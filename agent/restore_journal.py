@@ -36,10 +36,13 @@ def finish(database: Path) -> bool:
 
     Raises ``StoreError``.
     """
-    if not (database.parent / JOURNAL).exists():
-        return False
-    with held(database):
-        return finish_held(database.parent)
+    try:
+        if not (database.parent / JOURNAL).exists():
+            return False
+        with held(database):
+            return finish_held(database.parent)
+    except OSError as error:
+        raise StoreError(f"open {database.parent}", error.strerror or str(error), _HINT) from error
 
 
 def finish_held(data_dir: Path) -> bool:

@@ -22,6 +22,8 @@ from pydantic import BaseModel, ValidationError
 from agent.core.disk import give_to_owner, replace_file
 from agent.core.errors import StoreError
 
+#: Of what the system refuses the file itself is not guilty: nobody shall delete it for that.
+_REFUSED = "can this user read and write it, and is there room?"
 _LOCK_TRIES = 200
 _LOCK_PAUSE_S = 0.05
 
@@ -46,7 +48,7 @@ class JsonFile(Generic[T]):
         except FileNotFoundError:
             stamp = None
         except OSError as error:
-            raise self._error("read", error.strerror or str(error)) from error
+            raise self._error("read", error.strerror or str(error), _REFUSED) from error
         cached = self._cached
         if cached is not None and cached[0] == stamp:
             return cached[1]
@@ -67,7 +69,7 @@ class JsonFile(Generic[T]):
                 result = edit(document)
                 replace_file(self.path, document.model_dump_json(indent=1).encode())
         except OSError as error:
-            raise self._error("write", error.strerror or str(error)) from error
+            raise self._error("write", error.strerror or str(error), _REFUSED) from error
         return result
 
     def _parse(self) -> T:
@@ -76,7 +78,7 @@ class JsonFile(Generic[T]):
         except FileNotFoundError:
             return self._kind()
         except OSError as error:
-            raise self._error("read", error.strerror or str(error)) from error
+            raise self._error("read", error.strerror or str(error), _REFUSED) from error
         except ValidationError as error:
             # What pydantic says of it would repeat what stands there.
             raise self._error("read", f"it is damaged: {error.error_count()} errors") from error
@@ -99,5 +101,5 @@ class JsonFile(Generic[T]):
         finally:
             os.close(handle)
 
-    def _error(self, what: str, reason: str) -> StoreError:
-        return StoreError(f"{what} {self.path}", reason, self._hint)
+    def _error(self, what: str, reason: str, hint: str = "") -> StoreError:
+        return StoreError(f"{what} {self.path}", reason, hint or self._hint)

@@ -36,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except OSError as error:
         reason = unwritten()
+        if reason is None and isinstance(error, PermissionError) and error.filename:
+            # In somebody else's folder not even whether a file is there may be asked: that is seen here, once for all.
+            hint = "run it as the user of the gateway, or as root"
+            print(f"enlace: open {error.filename}: {error.strerror} ({hint})", file=sys.stderr)
+            return EXIT_ERROR
         if reason is None:
             raise
         if isinstance(reason, BrokenPipeError):

@@ -73,6 +73,9 @@ def _lock(folder: Path) -> int:
         return lock_store(folder / DATABASE)
     except BlockingIOError as error:
         raise StoreError(f"reset {folder}", "a gateway runs on it", "stop it first") from error
+    except OSError as error:
+        hint = "run it as the user who owns the folder"
+        raise StoreError(f"reset {folder}", error.strerror or str(error), hint) from error
 
 
 def _files(folder: Path) -> Iterator[Path]:

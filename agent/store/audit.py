@@ -20,6 +20,7 @@ from typing import Any
 from agent.core.errors import StoreError
 from agent.store import chain
 from agent.store.opening import connect
+from agent.store.reading import require
 from agent.store.schema import APPLICATION_ID, NUMBERS_FROM, get_mark, version
 
 #: The step of the schema that brought the chain.
@@ -96,8 +97,7 @@ def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
     Raises ``StoreError``: it can't be read, or has no chain.
     """
     op = f"read {path}"
-    if not path.exists():
-        raise StoreError(op, "no such file", "give the folder of the database, as in data_dir")
+    require(path, op)
     try:
         with closing(connect(path, read_only=True)) as connection:
             # Damaged letters count as what they are, not as one and the same sign.
@@ -114,7 +114,7 @@ def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
                 raise StoreError(op, "an older Enlace wrote it, its ledger has no chain", hint)
             yield connection
     except sqlite3.Error as error:
-        raise StoreError(op, str(error), "is it a store of Enlace?") from error
+        raise StoreError(op, str(error), "is it a store of Enlace, and may this user read it?") from error
 
 
 def row_of(values: Sequence[Any]) -> Row:

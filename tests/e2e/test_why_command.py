@@ -2,7 +2,11 @@
 
 import json
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -96,6 +100,41 @@ def test_a_name_that_nobody_has_and_a_folder_without_a_store(tmp_path: Path) -> 
     assert (old.returncode, old.stdout) == (0, line)
     path.write_text("no database " * 500)
     assert site.enlace("why", "cp1", "--data-dir", str(tmp_path / "data")).returncode == 2
+
+
+# Root without what makes root more than others: to another user Python itself may be hidden.
+MERE_USER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs another user")
+def test_a_folder_of_somebody_else_is_told_by_each_command(tmp_path: Path) -> None:
+    """As an administrator looks at the gateway's site without ``sudo``: a line that says what to do, no traceback."""
+    config, stations, folder = tmp_path / "site.yaml", tmp_path / "stations.csv", tmp_path / "data"
+    config.write_text(f'data_dir: {folder}\nsite: {{id: depot}}\napi: {{listen: "127.0.0.1:0"}}\n')
+    stations.write_text("name\nLot 4\n")
+    folder.mkdir(0o700)
+    os.chown(folder, 65534, 65534)
+
+    def told(*words: str) -> tuple[int, str]:
+        line = [*MERE_USER, sys.executable, "-m", "agent", *words, "--config", str(config)]
+        done = subprocess.run(
+            line, cwd=site.ROOT, env=site.environment(), capture_output=True, text=True, check=False, timeout=120
+        )
+        return done.returncode, (done.stdout + done.stderr).replace(f"{tmp_path}/", "").splitlines()[0]
+
+    commands = ["run", "audit verify", "reset --yes", f"seed {stations}", "user list", "why cp1", "check"]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda words: told(*words.split()), commands))
+    theirs = "run it as the user of the gateway, or as root"
+    assert found == [
+        (2, "enlace: open data: Permission denied (run it as a user that may write there)"),
+        (2, f"enlace: read data/enlace.db: Permission denied ({theirs})"),
+        (2, "enlace: reset data: Permission denied (run it as the user who owns the folder)"),
+        (2, f"enlace: open data/enlace.db: Permission denied ({theirs})"),
+        (2, "enlace: read data/users.json: Permission denied (can this user read and write it, and is there room?)"),
+        (2, f"enlace: look into data/enlace.db: Permission denied ({theirs})"),
+        (1, "error: site.yaml:1:11: data can't be written by this user; create data for the user that runs enlace"),
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
