@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from agent.cli.arguments import count, seconds
 from agent.cli.output import BATCH_LINES, json_value, readable, write_out
 from agent.core.clock import SystemClock
 from agent.core.errors import AgentError, BadData, ConfigError, NoAnswer, Unavailable
@@ -48,12 +49,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--format", choices=("jsonl", "table"), default="jsonl", help="JSON lines or columns to read")
     parser.add_argument("--key-file", type=Path, metavar="F", help="dsmr: file with the decryption key, 32 hex digits")
     parser.add_argument("--auth-key-file", type=Path, metavar="F", help="dsmr: file with the authentication key")
-    parser.add_argument("--baud", type=int, metavar="N", help="bit/s of a port, if not the protocol's (DSMR 2.2: 9600)")
+    parser.add_argument(
+        "--baud", type=count, metavar="N", help="bit/s of a port, if not the protocol's (DSMR 2.2: 9600)"
+    )
     parser.add_argument("--framing", metavar="8N1", help="data bits, parity, stop bits of a port (DSMR 2.2: 7E1)")
     parser.add_argument("--request", action="store_true", help="d0: ask for readouts instead of waiting for them")
     parser.add_argument("--address", metavar="A", help="mbus: primary or secondary address, default 254; d0: device's")
-    parser.add_argument("--every", type=float, metavar="S", help="mbus, d0 --request: how often it is asked, default 5")
-    parser.add_argument("--count", type=int, metavar="N", help="end after so many telegrams from a port")
+    parser.add_argument(
+        "--every", type=seconds, metavar="S", help="mbus, d0 --request: how often it is asked, default 5"
+    )
+    parser.add_argument("--count", type=count, metavar="N", help="end after so many telegrams from a port")
     parser.set_defaults(run=run)
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from agent.cli.arguments import seconds
 from agent.cli.output import is_live, print_table, write_out
 from agent.core.clock import Clock, SystemClock
 from agent.core.errors import ConfigError
@@ -47,8 +48,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--parity", choices=("N", "E", "O"), action="append", help="RTU: only with this parity")
     parser.add_argument("--units", metavar="1-247|LIST", type=_units, help="only these unit ids")
     parser.add_argument("--listen", metavar="HOST:PORT", type=_listen, help="ocpp: instead of the configured port")
-    parser.add_argument("--timeout", metavar="S", type=_seconds, help="how long an answer may take")
-    parser.add_argument("--seconds", metavar="N", type=_seconds, help=_SECONDS)
+    parser.add_argument("--timeout", metavar="S", type=seconds, help="how long an answer may take")
+    parser.add_argument("--seconds", metavar="N", type=seconds, help=_SECONDS)
     parser.add_argument("--config", type=Path, metavar="F", help="what is configured there is left alone")
     parser.add_argument("--format", choices=("yaml", "jsonl"), default="yaml", help="YAML to paste, or JSON lines")
     parser.set_defaults(run=run, usage=parser.error)
@@ -274,13 +275,3 @@ def _baud(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r}: write a number such as 9600")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds <= 3600:  # noqa: PLR2004 - an hour; also refuses nan
-        raise argparse.ArgumentTypeError(f"{text!r}: write seconds, such as 2 or 0.5")
-    return seconds

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cli.arguments import seconds
 from agent.core.errors import UpgradeError
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="CMD",
         help="what stops and starts the gateway, {} is the verb (default: %(default)s)",
     )
-    parser.add_argument("--within", type=float, default=600.0, metavar="S", help="how long it may take to be well")
-    parser.add_argument("--steady", type=float, default=30.0, metavar="S", help="for how long it must be")
+    parser.add_argument("--within", type=seconds, default=600.0, metavar="S", help="how long it may take to be well")
+    parser.add_argument("--steady", type=seconds, default=30.0, metavar="S", help="for how long it must be")
     parser.set_defaults(run=run)
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cli.arguments import count
 from agent.cli.output import is_live, print_table, readable, write_out
 from agent.core.errors import Unavailable
 
@@ -24,9 +25,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("station", metavar="STATION", help="a charger's id, or ID.2 for its second outlet")
     parser.add_argument("--config", type=Path, metavar="F", help="the site's configuration")
     parser.add_argument("--data-dir", type=Path, metavar="D", help="where enlace.db is instead")
-    parser.add_argument(
-        "--limit", type=_count, default=_LIMIT, metavar="N", help=f"at most so many (default: {_LIMIT})"
-    )
+    parser.add_argument("--limit", type=count, default=_LIMIT, metavar="N", help=f"at most so many (default: {_LIMIT})")
     parser.add_argument("--format", choices=("text", "jsonl"), default="text", help="default: text")
     parser.set_defaults(run=run)
 
@@ -57,12 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
     lines = _json_lines(found) if arguments.format == "jsonl" else _lines(station, found, zone)
     write_out(lines, "the decisions", lambda: None)
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
 
 
 def _configured(config: "Config | None") -> set[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.cli import scan
+from agent.cli.main import main
 from agent.cli.output import Progress, is_live, print_findings, print_table, print_verdict
 from agent.scan_proposal import Proposal
 
@@ -130,3 +131,24 @@ def test_what_a_scan_found_is_a_table_beside_the_entries_to_paste(
     assert cells[4:] == ["sub1", "SDM630", "tcp://10.0.0.9, 3", "power_w 5 W, energy_wh 7 Wh, current_a 1 A"]
     assert "\x1b" not in out.getvalue()
     assert "id: sub1" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("meter --protocol sml --count -1 /dev/null", "--count: '-1' is no whole number from 1 on"),
+        ("meter --protocol mbus --every nan /dev/null", "--every: 'nan': write seconds, such as 2 or 0.5"),
+        ("meter --protocol sml --baud x /dev/null", "--baud: 'x' is no whole number from 1 on"),
+        ("upgrade --within nan x.upgrade", "--within: 'nan': write seconds, such as 2 or 0.5"),
+        ("upgrade --steady -5 x.upgrade", "--steady: '-5': write seconds, such as 2 or 0.5"),
+        ("replay --speed fast x.log", "--speed: must be 0 or more"),
+        ("why --limit few cp1", "--limit: 'few' is no whole number from 1 on"),
+    ],
+)
+def test_numbers_that_can_not_be_used_are_refused_in_words(
+    words: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"argument {told}\n")
