@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 
 from tests.e2e import browser as rig
 from tests.e2e import site
@@ -17,7 +17,7 @@ from tests.e2e.browser import Site
 
 #: The answer to "who am I" of who is nobody yet.
 NOBODY = "401"
-TABLET: rig.ViewportSize = {"width": 768, "height": 1024}
+TABLET: ViewportSize = {"width": 768, "height": 1024}
 ALARMS, SCHEDULES = 120, 105
 LUIS = "quite another one"
 #: Words of table cells that are broken over lines: the cell is narrower than its longest word.
