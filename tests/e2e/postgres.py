@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pwd import getpwnam
@@ -78,10 +78,13 @@ class Postgres:
         """End it as a power cut does, but for what the kernel has not written yet."""
         first = int((self._data / "postmaster.pid").read_text().split()[0])
         os.kill(first, signal.SIGSTOP)  # it would put others in the place of its processes, which outlive it a moment
-        others = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        for pid in (*map(int, others), first):
+        _wait_for(lambda: _state(first) == "T")
+        others = [int(pid) for pid in Path(f"/proc/{first}/task/{first}/children").read_text().split()]
+        for pid in (*others, first):
             os.kill(pid, signal.SIGKILL)
         self.stop()
+        # While one of them still has the shared memory no other server starts on these files.
+        _wait_for(lambda: all(_state(pid) in "XZ" for pid in others))
 
     def dsn(self, name: str) -> str:
         return f"postgresql://enlace@127.0.0.1:{self.port}/{name}"
@@ -96,6 +99,21 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run([str(self._bin / program), *arguments], check=True, capture_output=True, user=self._user)
+
+
+def _state(pid: int) -> str:
+    """Of a process, as ``ps`` shows it; of one that is gone ``X``."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
+def _wait_for(true: Callable[[], bool]) -> None:
+    give_up_s = monotonic() + 60
+    while not true():
+        assert monotonic() < give_up_s, "its processes do not end"
+        sleep(0.001)
 
 
 @contextmanager

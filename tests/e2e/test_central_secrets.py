@@ -22,6 +22,7 @@ from cloud_sync.uplink import Uplink
 from tests.authority import Authority
 from tests.e2e.brokers import ROOT, BrokerProcess, mosquitto, needs
 from tests.e2e.postgres import NEEDED, Postgres, postgres_server
+from tests.e2e.site import wait_until
 from tests.e2e.subscriber import QuickClock, until
 from tests.unit.uplink_fakes import BOOT, MemoryOutbox, block, event
 
@@ -50,7 +51,18 @@ def asking(server: Postgres) -> str:
         rules = Path(row[0])
         rules.write_text(f"host all guarded 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         connection.execute("SELECT pg_reload_conf()")
-    return dsn.replace("enlace@", "guarded@")
+    guarded = dsn.replace("enlace@", "guarded@")
+    wait_until(lambda: asks(guarded), "the server has read its rules anew, which it does in its own time")
+    return guarded
+
+
+def asks(dsn: str) -> bool:
+    """Whether nobody comes in without a password."""
+    try:
+        psycopg.connect(dsn, passfile="/nowhere").close()
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 def write_secret(file: Path, text: str) -> None:
@@ -146,7 +158,7 @@ def test_every_secret_comes_from_its_file_and_is_seen_nowhere(server: Postgres, 
                 central([*command, *link, "--workers", "2", "--name", "test"], said) as process,
             ):
                 outbox.add(*(block(seq) for seq in range(1, 11)), event(1))
-                await until(lambda: said.read_text().count("waiting for the database") == 2, PATIENCE_S)
+                await until(lambda: said.read_text().count("waiting for the database") >= 2, PATIENCE_S)
                 write_passfile(passfile, AT_DATABASE)
                 await until(lambda: "refuses: Not authorized" in said.read_text(), PATIENCE_S)
                 write_secret(at_broker, AT_BROKER)

@@ -432,7 +432,7 @@ def test_times_far_off_stand_beside_until_their_month_comes(central: Central) ->
     later = source.replace("now()::date + 40", "now()::date + 500")
     assert later != source
     central.database.call(lambda connection: connection.execute(later.encode()))
-    central.ask(f"SELECT enlace.make_month((now() + interval '{ahead} s')::date)")
+    central.ask(f"SELECT enlace.make_month(to_timestamp({now_s + ahead})::date)")
     assert central.one("SELECT count(*) FROM enlace.sample_other") == 0
     assert len(rows_of(central)) == 25
 
