@@ -215,7 +215,7 @@ def test_without_a_usable_certificate_it_serves_nobody(tmp_path: Path) -> None:
 def test_who_opens_connections_and_says_nothing_loses_the_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "HANDSHAKE_S", 0.3)
+    monkeypatch.setattr(door, "HANDSHAKE_S", 3.0)  # so long has who is honest, on a busy machine too
 
     async def test() -> None:
         async with serving(tmp_path) as served, served.client() as client:

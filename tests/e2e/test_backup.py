@@ -248,7 +248,7 @@ def test_a_backup_under_load_is_one_moment_and_holds_no_commit_up(site: Site, tm
 
         def seen(_what: str, _done: int, _size: int) -> None:
             before = pairs
-            for _ in range(1000):
+            for _ in range(12_000):
                 if pairs > before + 1:
                     return
                 threading.Event().wait(0.005)

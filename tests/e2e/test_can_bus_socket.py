@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from drivers.can.plan import needs_fd
 from drivers.can.socketcan import SocketSource
 from drivers.codec.dbc import Dbc, MessageDef, SignalDef
 from drivers.codec.frames import EFF_FLAG, ERR_FLAG, RTR_FLAG
+from tests.e2e.site import wait_until
 
 SOC = SignalDef("Soc", 0, 8, unit="%")
 ALIVE = SignalDef("Alive", 8, 8)
@@ -338,9 +340,18 @@ def test_kernel_time_stamps_tell_when_a_frame_came_not_when_it_was_read() -> Non
         ours.setblocking(False)
         reader = FrameReader(ours, FakeClock(now_us=5), fd=True)
         assert len(reader.read()) == 0
+        frame = struct.pack("=IBBBB8s", 0x100, 8, 0, 0, 0, b"")
+
+        def stamps() -> bool:
+            bus.sendto(frame, ours.getsockname())
+            sent_us = SystemClock().now_us()
+            time.sleep(0.001)
+            return all(t_us <= sent_us for t_us in reader.read().times_us.tolist())
+
+        wait_until(stamps, "the kernel begins to stamp what comes, which it does in its own time")
         before_us = SystemClock().now_us()
         for _ in range(3):
-            bus.sendto(struct.pack("=IBBBB8s", 0x100, 8, 0, 0, 0, b""), ours.getsockname())
+            bus.sendto(frame, ours.getsockname())
         after_us = SystemClock().now_us()
         times = reader.read().times_us.tolist()
         assert len(times) == 3
