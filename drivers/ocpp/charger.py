@@ -139,11 +139,15 @@ class Charger:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await within(self._clock, CLOSE_S, self.book.leave())
+        await self.save()
         self._board.lose()
         self._board.open(None)
         self._sink = None
         self._operations.probed = None  # what was being tried was interrupted by us
+
+    async def save(self) -> None:
+        """Have on disk what is only in memory of its sessions, within some seconds."""
+        await within(self._clock, CLOSE_S, self.book.leave())
 
     async def retire(self) -> None:
         """``close`` it for good: it is no charger of the site any more, so nobody will tell the end of its sessions."""

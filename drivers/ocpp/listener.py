@@ -118,13 +118,17 @@ class OcppListener:
         self._server = server = OcppServer(self._central, self.gate, self._clock, sink.count)
         for charger in self._chargers.values():
             charger.open(sink)
-        preparing = asyncio.create_task(self._prepare(server))
+        preparing, serving = asyncio.create_task(self._prepare(server)), asyncio.create_task(server.run())
         try:
-            await server.run()
+            await asyncio.wait({serving})
+            serving.result()
         finally:
             self._sink = None
-            preparing.cancel()
-            await asyncio.gather(preparing, return_exceptions=True)
+            # First what is not on disk yet: a charger that does not say goodbye may take all the time that we have.
+            await asyncio.gather(*(charger.save() for charger in self._chargers.values()))
+            for task in (preparing, serving):
+                task.cancel()
+            await asyncio.gather(preparing, serving, return_exceptions=True)
             await asyncio.gather(*(charger.close() for charger in self._chargers.values()))
 
     async def _prepare(self, server: OcppServer) -> None:

@@ -47,6 +47,8 @@ TICK_S = 1.0
 #: Pings, pongs and parts of messages that a connection may send in a tick; real chargers send a few.
 MAX_EXTRAS = 1000
 CLOSE_S = 2.0
+#: When all are closed, for the port is: who has not said goodbye by then is cut off, or there is no time for the rest.
+SHUT_S = 1.0
 #: A connection that is replaced has ended within this time.
 LEAVE_S = 5.0
 #: How long a connection may take to show that it lives when another one wants its place.
@@ -381,12 +383,13 @@ class OcppServer:
     async def _shut(self, server: Server, door: Door) -> None:
         """Close everything, within some seconds."""
         door.dismiss(0.0)
+        connections = list(server.connections)  # it does not list those that are closing
         server.close()  # all that is open, with 1001
         closing: asyncio.Future[None] = asyncio.ensure_future(server.wait_closed())
-        await asyncio.wait({closing}, timeout=CLOSE_S)
+        await asyncio.wait({closing}, timeout=SHUT_S)
         for task in self._tasks:
             task.cancel()
-        for connection in server.connections:
+        for connection in connections:
             connection.transport.abort()
         await asyncio.wait({closing}, timeout=CLOSE_S)
         closing.cancel()

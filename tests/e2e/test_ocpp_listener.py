@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,7 +18,9 @@ from websockets.typing import Subprotocol
 from agent.core.clock import SystemClock
 from agent.store.db import Store
 from drivers.codec.ocpp_model import Version
+from drivers.ocpp import link as link_module
 from drivers.ocpp import listener as listener_module
+from drivers.ocpp import server as server_module
 from drivers.ocpp.id_tags import IdTags
 from drivers.ocpp.listener import OcppListener
 from drivers.ocpp.plan import plan_ocpp
@@ -72,6 +75,15 @@ async def answers(charger: ClientConnection) -> None:
             pass
 
 
+async def ask(charger: ClientConnection, action: str, **payload: object) -> dict[str, object]:
+    """It is answered; what the gateway asks meanwhile waits."""
+    await charger.send(json.dumps([2, action, action, payload]))
+    async with asyncio.timeout(WAIT_S):
+        while (frame := json.loads(await charger.recv()))[:2] != [3, action]:
+            pass
+    return dict(frame[2])
+
+
 def test_what_is_usual_is_compiled_in_a_thread_of_the_versions_that_chargers_speak(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +118,65 @@ def test_what_is_usual_is_compiled_in_a_thread_of_the_versions_that_chargers_spe
     assert threading.main_thread().name not in threads
 
 
+def test_what_is_only_in_memory_is_stored_before_a_charger_that_hangs_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patience in ("SHUT_S", "CLOSE_S"):
+        monkeypatch.setattr(server_module, patience, 1e6)
+
+    async def main() -> None:
+        clock, port = SystemClock(), free_port()
+        store = Store.open(tmp_path / "enlace.db", clock)
+        plan = plan_ocpp([ONE], CentralSettings(Endpoint("127.0.0.1", port, 0), tmp_path), ())
+        listener = OcppListener(plan, clock, store, store, IdTags("any", store, clock))
+        await listener.apply([ONE], {})
+        task = asyncio.create_task(listener.run(RecordingSink()))
+        charger = await call(port, "CP-1")
+        at = datetime.now(UTC).isoformat()
+        begin = {"connectorId": 1, "idTag": "AABB", "meterStart": 1000, "timestamp": at}
+        number = (await ask(charger, "StartTransaction", **begin))["transactionId"]
+        for proof in ("one", "two"):
+            value = {"value": proof, "format": "SignedData"}
+            values = [{"timestamp": datetime.now(UTC).isoformat(), "sampledValue": [value]}]
+            await ask(charger, "MeterValues", connectorId=1, transactionId=number, meterValue=values)
+
+        async def proofs() -> list[str]:
+            (session,) = await store.running("cp1")
+            signed: Any = session.data["signed"]
+            return [one["data"] for named in signed.values() for one in named.values()]
+
+        assert await proofs() == ["one"], "the newest one is in memory"
+        charger.transport.pause_reading()  # it does not see that it is closed
+        task.cancel()
+        async with asyncio.timeout(WAIT_S):
+            while await proofs() != ["one", "two"]:  # noqa: ASYNC110 - there is nothing else to wait for
+                await asyncio.sleep(0.01)
+        assert not task.done()
+        charger.transport.abort()
+        await asyncio.gather(task, return_exceptions=True)
+        store.close()
+
+    asyncio.run(main())
+
+
+def test_a_charger_that_hangs_is_cut_off_when_the_port_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "SHUT_S", 0.05)
+    for module in (server_module, link_module):
+        monkeypatch.setattr(module, "CLOSE_S", 1e6)
+
+    async def main() -> None:
+        async with asyncio.timeout(WAIT_S):
+            async with running(tmp_path, [ONE]) as (_, port):
+                charger = await call(port, "CP-1")
+                await answers(charger)
+                charger.transport.pause_reading()  # it does not see that it is closed
+            charger.transport.abort()
+
+    asyncio.run(main())
+
+
 def test_another_time_zone_ends_no_connection(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path, [ONE]) as (listener, port):
@@ -121,13 +192,6 @@ def test_another_time_zone_ends_no_connection(tmp_path: Path) -> None:
 
 
 def test_the_session_of_a_charger_that_is_taken_out_ends_and_goes_on_when_that_comes_back(tmp_path: Path) -> None:
-    async def ask(charger: ClientConnection, action: str, **payload: object) -> dict[str, object]:
-        await charger.send(json.dumps([2, action, action, payload]))
-        async with asyncio.timeout(WAIT_S):
-            while (frame := json.loads(await charger.recv()))[:2] != [3, action]:
-                pass
-        return dict(frame[2])
-
     async def main() -> None:
         async with running(tmp_path, [ONE, TWO]) as (listener, port):
             charger, book = await call(port, "CP-1"), listener._chargers["cp1"].book
