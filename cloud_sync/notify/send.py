@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 from dataclasses import asdict, dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 #: Loading takes 0.5 s on a PC and some seconds on a small board; mail servers may take their time to greet.
 SEND_TIMEOUT_S = 45.0
@@ -64,12 +64,14 @@ async def send(address: str, message: Message) -> str:
 
 
 def redact(text: str, address: str) -> str:
-    """A text without any part of an address: names, passwords, keys and hosts, as they are written or unquoted."""
+    """A text without any part of an address: names, passwords, keys and hosts, as written, unquoted or quoted."""
     parts = urlsplit(address)
     pieces = [address, *re.split(r"[/@:]", f"{parts.netloc}/{parts.path}/{parts.fragment}")]
     for _, value in parse_qsl(parts.query):
         pieces += [value, *value.split(","), *re.split(r"[/@:,]", value)]
-    secrets = {one for piece in pieces for one in (piece, unquote(piece)) if len(one) >= _SECRET_LEN}
+    plain = {unquote(piece) for piece in pieces}
+    shown = {*pieces, *plain, *map(quote, plain), *map(quote_plus, plain)}
+    secrets = {one for one in shown if len(one) >= _SECRET_LEN}
     for secret in sorted(secrets, key=len, reverse=True):
         text = re.sub(re.escape(secret), _HIDDEN, text, flags=re.IGNORECASE)
     return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}…"

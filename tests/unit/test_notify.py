@@ -514,6 +514,11 @@ def test_news_of_an_alarm_that_is_over_is_good_news() -> None:
         ("bad token xoxb-1/AbC", "slack://xoxb-1/AbC/def", "bad token …/…"),
         ("to c@d.example", "mailto://h/?to=c%40d.example,e@f.example", "to …"),
         ("key a b", "json://h/a%20b", "key …"),
+        (
+            "refused with url: /a%20token%21here, then /a+token%21here",
+            "json://h.example/a token!here",
+            "refused with url: /…, then /…",
+        ),
     ],
 )
 def test_what_is_told_of_a_fault_has_no_part_of_the_address(text: str, address: str, expected: str) -> None:
