@@ -39,6 +39,9 @@ from drivers.serial_meter.settings import MeterSettings
 #: Fit for a topic level, a file name and a name in a rule.
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0)]
+#: Alarms count in multiples of it, and a poller waits that long for its timer: neither may be endless.
+Period = Annotated[float, Field(gt=0, le=86_400)]
+Patience = Annotated[float, Field(gt=0, le=60)]
 Place = tuple[int | str, ...]
 
 #: M-Bus addresses have one byte.
@@ -145,8 +148,8 @@ class ModbusDevice(Section):
     part: Literal["inverter", "meter", "battery"] | None = Field(
         None, description="sunspec: which of several devices behind one unit id; default: the first that measures"
     )
-    every_s: Positive | None = Field(None, description="how often it is read; default: what the profile says")
-    timeout_s: Positive | None = Field(None, description="how long an answer may take; default: what the profile says")
+    every_s: Period | None = Field(None, description="how often it is read; default: what the profile says")
+    timeout_s: Patience | None = Field(None, description="how long an answer may take; default: what the profile says")
     report: Report = Field(Report(), description="which readings are kept")
 
     @field_validator("url")
@@ -184,7 +187,7 @@ class SerialMeterDevice(Section):
     request: bool | None = Field(
         None, description="d0: ask for readouts (modes A to C) instead of waiting for them; default: false"
     )
-    every_s: Positive | None = Field(None, description="mbus, and d0 with `request`: how often it is asked; default 60")
+    every_s: Period | None = Field(None, description="mbus, and d0 with `request`: how often it is asked; default 60")
     address: str | None = Field(
         None,
         description="mbus: primary address (0 to 250; 254 where it is alone) or secondary one (16 hex digits); "

@@ -136,8 +136,8 @@ class ModbusProfileFile(Section):
     table: Table = Field(default="holding", description="table of rows that name none")
     word_order: Order = Field(default="big", description="word order of rows that name none")
     function: Literal["single", "multiple"] = Field(default="multiple", description="how it is written to")
-    every_s: Annotated[float, Field(gt=0)] = Field(default=5, description="how often it is read")
-    timeout_s: Annotated[float, Field(gt=0)] = Field(default=1, description="how long an answer may take")
+    every_s: Annotated[float, Field(gt=0, le=86_400)] = Field(default=5, description="how often it is read")
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(default=1, description="how long an answer may take")
     pause_s: Annotated[float, Field(ge=0, le=5)] = Field(
         default=0, description="silence that it needs between questions"
     )
