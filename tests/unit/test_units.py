@@ -1,6 +1,7 @@
 """The units and what is installed with them: systemd's own checks, and that nothing names what is not there."""
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -90,3 +91,24 @@ def test_the_package_s_scripts_are_shell(name: str) -> None:
     done = subprocess.run(["sh", "-n", str(script)], capture_output=True, text=True, check=False)  # noqa: S607
     assert done.returncode == 0, done.stderr
     assert "set -e" in script.read_text()
+
+
+@pytest.mark.parametrize(("enabled", "told"), [("true", ["start enlace.service"]), ("false", [])])
+def test_a_removal_that_is_called_off_starts_the_service_again(tmp_path: Path, enabled: str, told: list[str]) -> None:
+    """prerm has stopped it by then. What the script calls is played by files in a folder of ours."""
+    log = tmp_path / "log"
+    for name, does in (("deb-systemd-invoke", f'echo "$@" >>{log}'), ("systemctl", enabled)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "booted").mkdir()
+    script = (
+        (ROOT / "packaging" / "debian" / "postinst").read_text().replace("/run/systemd/system", f"{tmp_path}/booted")
+    )
+    for word in ("abort-remove", "abort-deconfigure"):
+        done = subprocess.run(
+            ["sh", "-c", script, "postinst", word],  # noqa: S607
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            check=False,
+        )
+        assert done.returncode == 0
+    assert (log.read_text().splitlines() if log.exists() else []) == told * 2
