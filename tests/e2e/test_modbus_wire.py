@@ -22,7 +22,6 @@ from drivers.modbus.model import ModbusPoint, ModbusProfile
 from drivers.modbus.settings import ModbusUrl
 from tests.modbus_frames import Registers
 from tests.modbus_peer import (
-    TIMEOUT_S,
     Asked,
     Peer,
     Said,
@@ -39,6 +38,7 @@ from tests.modbus_peer import (
 from tests.sinks import RecordingSink
 
 SCHEMES: list[Scheme] = ["tcp", "rtu+tcp"]
+SHORT_S = 0.15  #: what late answers are late by is some of these
 BOTH = pytest.mark.parametrize("scheme", SCHEMES)
 
 
@@ -290,11 +290,15 @@ def test_a_late_answer_is_never_taken_for_the_next_one_s(scheme: Scheme, latenes
         async with (
             peer.serve(),
             opened(
-                poller_of(peer.url, device_of(profile_of(*points)), device_of(profile_of(("power_w", 20)), 2))
+                poller_of(
+                    peer.url,
+                    device_of(profile_of(*points), timeout_s=SHORT_S),
+                    device_of(profile_of(("power_w", 20)), 2, timeout_s=SHORT_S),
+                )
             ) as poller,
         ):
             for number in range(30):
-                late_s = TIMEOUT_S * (1 + lateness) if number < 20 and random.random() < 0.4 else 0.0
+                late_s = SHORT_S * (1 + lateness) if number < 20 and random.random() < 0.4 else 0.0
                 unit = random.randrange(2)
                 sink.rows.clear()
                 if await poll(poller, sink, unit) is None:
@@ -304,7 +308,7 @@ def test_a_late_answer_is_never_taken_for_the_next_one_s(scheme: Scheme, latenes
                 else:
                     missed += 1
                     assert not sink.rows
-            await asyncio.sleep(TIMEOUT_S * (1 + lateness))
+            await asyncio.sleep(SHORT_S * (1 + lateness))
             late_s = 0.0
             for unit in (0, 1):
                 poller.units[unit].forget()
