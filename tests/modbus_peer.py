@@ -56,6 +56,7 @@ class Peer:
     most: int = 0
     opened: int = 0
     refused: int = 0
+    _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _sending: dict[tuple[asyncio.StreamWriter, int], asyncio.Task[None]] = field(default_factory=dict)
 
@@ -65,7 +66,7 @@ class Peer:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator["Peer"]:
-        server = await asyncio.start_server(self._talk, "127.0.0.1", self.port)
+        server = self._server = await asyncio.start_server(self._talk, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -78,6 +79,12 @@ class Peer:
             await asyncio.gather(*tasks, return_exceptions=True)
             while self.connections:  # noqa: ASYNC110 - a test may wait so
                 await asyncio.sleep(0.001)
+
+    def vanish(self) -> None:
+        """Nobody is there any more."""
+        assert self._server is not None
+        self._server.close()
+        self.cut()
 
     def cut(self) -> None:
         """End all connections with a reset."""

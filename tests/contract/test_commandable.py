@@ -97,8 +97,7 @@ class ModbusOutlet(Outlet):
             assert error is None
 
     def vanish(self) -> None:
-        self._peer.cut()
-        self._peer.hook = lambda asked, pdu: None
+        self._peer.vanish()
 
 
 OUTLETS: dict[str, Callable[[], Outlet]] = {
@@ -195,7 +194,9 @@ async def test_a_device_that_is_silent(outlet: Outlet, commandable: Commandable)
 async def test_a_way_that_is_gone(outlet: Outlet, commandable: Commandable) -> None:
     await commandable.set(LIMIT, 16)
     outlet.vanish()
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(Unavailable):  # closed over a question, that one may have no answer
+        await commandable.set(LIMIT, 10)
+    with pytest.raises(Unavailable) as caught:  # but the way can't be opened again
         await commandable.set(LIMIT, 10)
     assert not isinstance(caught.value, NoAnswer)
 
