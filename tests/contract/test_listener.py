@@ -27,6 +27,7 @@ from drivers.codec.dbc import Dbc, MessageDef, SignalDef
 from drivers.serial_meter.push import PushListener
 from drivers.serial_meter.settings import MeterSettings
 from tests.meters import BracketCodec, telegram
+from tests.ports import free_port
 from tests.ptys import Pty
 from tests.sinks import FIRST_DECLARED, RecordingSink
 
@@ -204,19 +205,12 @@ _CHANNELS = count()
 _GROUP = "239.74.163.77"
 
 
-def _multicast_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _group_bus(port: int) -> can.BusABC:
     return can.Bus(channel=_GROUP, interface="udp_multicast", ignore_config=True, port=port)
 
 
 def _multicast() -> Wire:
-    port = _multicast_port()
+    port = free_port(socket.SOCK_DGRAM)
     try:
         with _group_bus(port) as one, _group_bus(port) as other:
             one.send(can.Message(arbitration_id=1))

@@ -8,13 +8,14 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 _SBIN = "/usr/local/sbin:/usr/sbin"
@@ -36,13 +37,6 @@ def needs(kind: str) -> pytest.MarkDecorator:
     }
     name = kind.partition("-")[0]
     return pytest.mark.skipif(missing.get(name, False), reason=f"{name} is not installed: it is not tried")
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 class BrokerProcess:

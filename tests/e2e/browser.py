@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
 from tests.e2e import site
+from tests.ports import free_port
 
 SHOTS = site.ROOT / "build" / "screenshots"
 AXE = site.ROOT / "agent" / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -64,8 +65,8 @@ class Site:
     """A gateway with one charger; ``restart`` ends it and starts it again at the same address."""
 
     folder: Path
-    api: int = field(default_factory=site.free_port)
-    modbus: int = field(default_factory=site.free_port)
+    api: int = field(default_factory=free_port)
+    modbus: int = field(default_factory=free_port)
     running: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
@@ -87,7 +88,7 @@ class Site:
 
     def start(self) -> None:
         if not self.config.exists():
-            ports = {"api": self.api, "modbus": self.modbus, "ocpp": site.free_port()}
+            ports = {"api": self.api, "modbus": self.modbus, "ocpp": free_port()}
             self.config.write_text(CONFIG.format(folder=self.folder, **ports))
         self.running.enter_context(site.process("agent", "run", "--config", str(self.config), log=self.log))
         site.wait_until(lambda: site.answers(f"{self.url}/api/auth/setup"), "the gateway answers")

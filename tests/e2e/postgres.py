@@ -17,7 +17,7 @@ from time import monotonic, sleep
 import psycopg
 import pytest
 
-from tests.e2e.brokers import free_port
+from tests.ports import free_port
 
 _FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
 BIN = _FOUND[-1].parent if _FOUND else None

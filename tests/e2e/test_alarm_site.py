@@ -20,8 +20,9 @@ from drivers.sim.charger_modbus import SimulatedCharger as ModbusCharger
 from drivers.sim.charger_ocpp import SimulatedCharger
 from drivers.sim.charger_ocpp_model import SimSettings
 from drivers.sim.evse import Evse
-from tests.e2e.site import PATIENCE_S, answers, free_port, process, send, token, wait_until
+from tests.e2e.site import PATIENCE_S, answers, process, send, token, wait_until
 from tests.e2e.test_gateway import on_a_bus
+from tests.ports import free_port
 
 GROUP = "239.74.163.2"
 SITE = """\

@@ -23,6 +23,7 @@ from agent.core.clock import SystemClock
 from agent.core.errors import Unavailable
 from tests.e2e import site
 from tests.fake_view import SOC, FakeView, quick_passwords
+from tests.ports import free_port
 
 DEADLINE_S = 60.0
 PASSWORD = "a few words of mine"  # noqa: S105 - of tests
@@ -291,7 +292,7 @@ def test_one_address_has_so_many_places_and_leaves_some_to_others(
 
 
 def test_a_gateway_that_others_can_reach_speaks_tls_from_its_first_start(tmp_path: Path) -> None:
-    port, log = site.free_port(), tmp_path / "run.log"
+    port, log = free_port(), tmp_path / "run.log"
     config = tmp_path / "site.yaml"
     contact = "mailto:security@site.example"
     text = f'data_dir: data\nsite: {{id: test}}\napi: {{listen: "0.0.0.0:{port}", security_contact: "{contact}"}}\n'

@@ -38,8 +38,9 @@ from cloud_sync.link import MqttLink
 from cloud_sync.mqtt import Session as MqttSession
 from cloud_sync.settings import LinkSettings
 from tests.e2e.brokers import broker_process
-from tests.e2e.site import answers, enlace, free_port, process, send, token, wait_until
+from tests.e2e.site import answers, enlace, process, send, token, wait_until
 from tests.killed import killed_at
+from tests.ports import free_port
 
 WAIT_S = 60.0
 SECRET = b"do-not-tell-anybody"

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.brokers import ROOT
-from tests.e2e.site import environment, free_port, wait_until
+from tests.e2e.site import environment, wait_until
+from tests.ports import free_port
 
 pytest.importorskip("psycopg")
 

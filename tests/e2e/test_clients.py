@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import site
+from tests.ports import free_port
 
 CLIENTS = site.ROOT / "tests" / "e2e" / "clients"
 TOKEN = "s3cret-t0ken"  # noqa: S105 - of tests
@@ -104,7 +105,7 @@ def test_a_client_of_the_machine_manager_from_its_first_user_on(tmp_path: Path) 
 
 
 def test_the_event_service_between_its_client_and_its_backend(tmp_path: Path) -> None:
-    port, gateway = site.free_port(), Gateway(tmp_path)
+    port, gateway = free_port(), Gateway(tmp_path)
     (tmp_path / "token").write_text(TOKEN)
     (tmp_path / "token").chmod(0o600)
     more = f'event_backend: {{url: "http://127.0.0.1:{port}", token_file: token, every_s: 5}}\n'

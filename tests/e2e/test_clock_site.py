@@ -19,7 +19,8 @@ from agent.config import load_config
 from agent.core.clock import SystemClock, is_set
 from drivers.sim.charger_ocpp import SimulatedCharger
 from drivers.sim.charger_ocpp_model import SimSettings
-from tests.e2e.site import PATIENCE_S, free_port
+from tests.e2e.site import PATIENCE_S
+from tests.ports import free_port
 
 #: 2028-06-01: a year before it, this program existed.
 NOON_US = 1_843_473_600_000_000

@@ -12,6 +12,7 @@ import pytest
 
 from agent.api.tls import FOLDER
 from tests.e2e import site
+from tests.ports import free_port
 
 SECURITY = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 _LISTEN = "0A"  # the state of a socket in /proc/net/tcp
@@ -55,7 +56,7 @@ def knock(port: int, identity: str, password: str) -> bytes:
 
 @pytest.mark.parametrize("level", ["debug"])
 def test_ports_are_the_documented_ones_and_no_secret_leaves_at_debug(tmp_path: Path, level: str) -> None:
-    api, ocpp, log = site.free_port(), site.free_port(), tmp_path / "run.log"
+    api, ocpp, log = free_port(), free_port(), tmp_path / "run.log"
     secret, wrong = "canary-of-the-charger-0001", "canary-of-a-stranger-0002"
     (tmp_path / "cp.password").write_text(secret)
     (tmp_path / "cp.password").chmod(0o600)

@@ -14,6 +14,7 @@ from agent.cli.demo_places import find_bus
 from agent.core.errors import Unavailable
 from drivers.sim.bms import SimulatedBms
 from tests.e2e import site
+from tests.ports import free_port
 
 DEMO_SIGNALS = 70
 DEMO_DEVICES = ("battery1", "pv1", "cp1", "cp3", "cp2", "grid", "sub1")
@@ -183,7 +184,7 @@ def test_check_names_what_run_would_stumble_over(tmp_path: Path) -> None:
 
 
 def test_the_gateway_lives_without_devices_and_with_a_dead_one(tmp_path: Path) -> None:
-    config = write_config(tmp_path, broker=f"mqtt://127.0.0.1:{site.free_port()}")
+    config = write_config(tmp_path, broker=f"mqtt://127.0.0.1:{free_port()}")
     log = tmp_path / "run.log"
     with site.process("agent", "run", "--config", str(config), log=log) as gateway:
         url = api_url(log)
@@ -266,7 +267,7 @@ def test_the_demo_shows_live_values_and_the_subscriber_gets_them(tmp_path: Path)
 def test_a_killed_gateway_goes_on_where_it_was(tmp_path: Path) -> None:
     """kill -9 in the middle: the subscriber misses nothing, and sees no record twice."""
     with site.central(tmp_path, "test") as central:
-        port = site.free_port()
+        port = free_port()
         bus = f", interface: udp_multicast, options: {{hop_limit: 0, port: {port}}}"
         config = write_config(tmp_path, broker=central.url, extra=bus)
         config.write_text(config.read_text().replace("channel: can0", "channel: 239.74.163.2"))
@@ -286,7 +287,7 @@ def test_a_killed_gateway_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @on_a_bus
 def test_a_changed_configuration_is_applied_to_what_changed_and_a_bad_one_refused(tmp_path: Path) -> None:
-    port = site.free_port()
+    port = free_port()
     head = f'data_dir: {tmp_path}/data\nsite: {{id: test}}\napi: {{listen: "127.0.0.1:0"}}\n'
     bus = f"interface: udp_multicast, channel: 239.74.163.2, options: {{hop_limit: 0, port: {port}}}"
     battery = f"{{id: battery1, driver: can, {bus}, profile: demo_pack}}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.e2e import site
 from tests.e2e.test_gateway import api_url
+from tests.ports import free_port
 
 CHARGER, GRID, SUB = "cp2", "grid", "sub1"
 
@@ -76,7 +77,7 @@ def events(central: site.Central, kind: str) -> list[str]:
 
 
 def test_each_side_comes_goes_and_comes_again_without_the_others(tmp_path: Path) -> None:
-    field = Field(tmp_path, site.free_port())
+    field = Field(tmp_path, free_port())
     with ExitStack() as stack:
         central = stack.enter_context(site.central(tmp_path, "test"))
         config = field.config(central.url)
@@ -120,7 +121,7 @@ def test_each_side_comes_goes_and_comes_again_without_the_others(tmp_path: Path)
 
 
 def test_a_device_is_added_and_taken_away_while_the_site_runs(tmp_path: Path) -> None:
-    field = Field(tmp_path, site.free_port())
+    field = Field(tmp_path, free_port())
     with ExitStack() as stack:
         central = stack.enter_context(site.central(tmp_path, "test"))
         stack.enter_context(field.charger())
@@ -153,7 +154,7 @@ def test_a_device_is_added_and_taken_away_while_the_site_runs(tmp_path: Path) ->
 
 
 def test_what_a_dead_meter_once_told_is_shown_as_unknown_after_a_restart(tmp_path: Path) -> None:
-    field = Field(tmp_path, site.free_port())
+    field = Field(tmp_path, free_port())
     log = tmp_path / "gateway.log"
     with site.central(tmp_path, "test") as central:
         config = field.config(central.url)

@@ -19,7 +19,8 @@ import pytest
 from agent.api.times import iso
 from agent.core.clock import SystemClock
 from agent.store.db import Store
-from tests.e2e.site import ROOT, answers, central, environment, free_port, process, send, token, wait_until
+from tests.e2e.site import ROOT, answers, central, environment, process, send, token, wait_until
+from tests.ports import free_port
 
 ROUNDS, ENOUGH = 25, 6
 VIN = "WVWZZZ1KZAW000001"

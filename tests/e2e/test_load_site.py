@@ -17,7 +17,8 @@ from agent.core.clock import SystemClock
 from drivers.sim.charger_ocpp import SimulatedCharger
 from drivers.sim.charger_ocpp_model import Quirk, SimSettings
 from tests.e2e.modbus_units import tcp
-from tests.e2e.site import PATIENCE_S, answers, free_port, process, send, token, wait_until
+from tests.e2e.site import PATIENCE_S, answers, process, send, token, wait_until
+from tests.ports import free_port
 
 CHARGERS, PHASES = 12, 3
 LIMIT_A = 100.0

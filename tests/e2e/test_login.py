@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import site
+from tests.ports import free_port
 
 CONFIG = """\
 data_dir: {folder}/data
@@ -89,7 +90,7 @@ def test_set_up_outlives_a_restart_and_so_does_a_log_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize("level", ["debug", "error"])
 def test_the_code_is_said_at_every_level_and_other_machines_are_let_in(tmp_path: Path, level: str) -> None:
     log = tmp_path / "run.log"
-    port = site.free_port()
+    port = free_port()
     config = write_config(tmp_path, f"0.0.0.0:{port}", f"log: {{level: {level}}}\n", tls="off")
     with site.process("agent", "run", "--config", str(config), log=log):
         url = f"http://127.0.0.1:{port}"

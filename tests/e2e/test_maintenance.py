@@ -20,7 +20,8 @@ from agent.store.db import Store
 from agent.store.maintenance import Asked, Entry
 from drivers.sim.charger_ocpp import SimulatedCharger
 from drivers.sim.charger_ocpp_model import SimSettings
-from tests.e2e.site import PATIENCE_S, answers, free_port, process, send, token, wait_until
+from tests.e2e.site import PATIENCE_S, answers, process, send, token, wait_until
+from tests.ports import free_port
 
 WAIT_S = 60.0
 START = 1_767_571_200_000_000  # 2026-01-05, a Monday

@@ -28,8 +28,9 @@ from drivers.sim.charger_modbus import SimulatedCharger
 from drivers.sim.evse import Evse
 from tests.e2e.brokers import MOSQUITTO, broker_process
 from tests.e2e.proxy import proxy_to
-from tests.e2e.site import free_port, process
+from tests.e2e.site import process
 from tests.e2e.subscriber import QuickClock, until
+from tests.ports import free_port
 from tests.unit.uplink_fakes import BOOT, MemoryOutbox
 
 BROKERS = [

@@ -16,7 +16,7 @@ from drivers.ocpp.plan import plan_ocpp
 from drivers.ocpp.settings import CentralSettings, ChargerSettings, Endpoint
 from drivers.sim.charger_ocpp import SimulatedCharger
 from drivers.sim.charger_ocpp_model import Quirk, SimSettings
-from tests.e2e.site import free_port
+from tests.ports import free_port
 from tests.sinks import RecordingSink
 
 #: A guard against hanging; 10,000 messages are some 80 s, for a connection may send 100 a second.

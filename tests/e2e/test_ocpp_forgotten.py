@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.site import answers, free_port
+from tests.e2e.site import answers
 from tests.e2e.test_ocpp_site import SITE, Gateway, until
+from tests.ports import free_port
 
 
 @pytest.fixture

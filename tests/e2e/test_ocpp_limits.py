@@ -12,8 +12,8 @@ import pytest
 from agent.core.clock import SystemClock
 from drivers.sim.charger_ocpp import SimulatedCharger
 from drivers.sim.charger_ocpp_model import Quirk
-from tests.e2e.site import free_port
 from tests.e2e.test_ocpp_site import Gateway, until
+from tests.ports import free_port
 
 SITE = """\
 data_dir: {folder}/data

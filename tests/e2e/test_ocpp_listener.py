@@ -26,7 +26,7 @@ from drivers.ocpp.listener import OcppListener
 from drivers.ocpp.plan import plan_ocpp
 from drivers.ocpp.schemas import Form, Schemas
 from drivers.ocpp.settings import CentralSettings, ChargerSettings, Endpoint
-from tests.e2e.site import free_port
+from tests.ports import free_port
 from tests.sinks import RecordingSink
 
 WAIT_S = 60.0

@@ -17,8 +17,8 @@ from websockets.exceptions import InvalidHandshake, InvalidMessage
 from agent.core.clock import SystemClock
 from drivers.ocpp.authority import SiteAuthority
 from drivers.sim.charger_ocpp import SimulatedCharger
-from tests.e2e.site import free_port
 from tests.e2e.test_ocpp_site import Gateway, until
+from tests.ports import free_port
 
 PASSWORD = b"a password of its own, 1.6"
 DEVICES = {"CP-0001": ("cp1", "1.6"), "CP-0003": ("cp3", "2.0.1")}

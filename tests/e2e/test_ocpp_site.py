@@ -17,7 +17,8 @@ from websockets.typing import Subprotocol
 from agent.core.clock import SystemClock
 from drivers.sim.charger_ocpp import SimulatedCharger
 from drivers.sim.charger_ocpp_model import SimSettings
-from tests.e2e.site import PATIENCE_S, answers, free_port, process, send, token, wait_until
+from tests.e2e.site import PATIENCE_S, answers, process, send, token, wait_until
+from tests.ports import free_port
 
 PASSWORD = b"a password of its own, 1.6"
 SITE = """\

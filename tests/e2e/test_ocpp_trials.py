@@ -27,9 +27,10 @@ from websockets.typing import Subprotocol
 
 from agent.core.clock import FakeClock
 from drivers.sim.charger_ocpp import SimulatedCharger
-from tests.e2e.site import PATIENCE_S, free_port, wait_until
+from tests.e2e.site import PATIENCE_S, wait_until
 from tests.e2e.test_ocpp_site import Gateway
 from tests.ocpp_peers import heard, site, until
+from tests.ports import free_port
 
 FLEET = 200
 PASSWORD = b"a-password-of-the-twin's"

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 from tests.e2e import browser as rig
 from tests.e2e import site
 from tests.e2e.browser import Site
+from tests.ports import free_port
 
 #: The answer to "who am I" of who is nobody yet.
 NOBODY = "401"
@@ -46,7 +47,7 @@ def depot(tmp_path_factory: pytest.TempPathFactory, chromium: Browser) -> Iterat
     """A site of which much is more than a page of a list."""
     folder = tmp_path_factory.mktemp("depot")
     found = Site(folder)
-    config = rig.CONFIG.format(folder=folder, api=found.api, modbus=found.modbus, ocpp=site.free_port())
+    config = rig.CONFIG.format(folder=folder, api=found.api, modbus=found.modbus, ocpp=free_port())
     alarms = [f'  - {{id: a{n}, when: "cp2.power_w > -1", severity: warning, text: No {n}}}' for n in range(1, ALARMS)]
     plans = [f'  - {{id: s{n}, cron: "0 21 * * *", then: [{{station: cp2, set: "off"}}]}}' for n in range(1, SCHEDULES)]
     config = config.replace("schedules:", "\n".join([*alarms, "schedules:", *plans]))

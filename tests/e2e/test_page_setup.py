@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.e2e import browser as rig
 from tests.e2e import site
 from tests.e2e.browser import Site
+from tests.ports import free_port
 
 MODBUS = "drivers.sim.charger_modbus"
 OCPP = "drivers.sim.charger_ocpp"
@@ -53,7 +54,7 @@ class Place:
     """A site that was set up, and its charger on Modbus, which can go and come; ``old`` answers never."""
 
     depot: Site
-    ocpp: int = field(default_factory=site.free_port)
+    ocpp: int = field(default_factory=free_port)
     charger: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def charger_comes(self) -> None:
@@ -67,7 +68,7 @@ class Place:
 @contextlib.contextmanager
 def started(folder: Path, config: str, ocpp: int) -> Iterator[Site]:
     found = Site(folder)
-    ports = {"api": found.api, "modbus": found.modbus, "ocpp": ocpp, "nothing": site.free_port()}
+    ports = {"api": found.api, "modbus": found.modbus, "ocpp": ocpp, "nothing": free_port()}
     found.config.write_text(config.format(folder=folder, **ports))
     try:
         found.start()
@@ -84,7 +85,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    port = site.free_port()
+    port = free_port()
     with started(tmp_path_factory.mktemp("depot"), CONFIG, port) as depot:
         found = Place(depot, port)
         with found.charger:
@@ -106,7 +107,7 @@ def card(page: Page, device: str) -> Locator:
 
 
 def test_a_site_is_set_up_on_a_phone_in_spanish(chromium: Browser, tmp_path: Path) -> None:
-    port = site.free_port()
+    port = free_port()
     with (
         site.process(MODBUS, "--port", str(port), log=tmp_path / "charger.log"),
         started(tmp_path, EMPTY, 0) as depot,

@@ -26,10 +26,11 @@ from drivers.sim.charger_modbus import SimulatedCharger
 from drivers.sim.evse import Evse
 from tests.control_fakes import Rig, run
 from tests.e2e.brokers import MOSQUITTO, broker_process
-from tests.e2e.site import free_port, process
+from tests.e2e.site import process
 from tests.e2e.subscriber import until
 from tests.e2e.test_mqtt_commands import Office, command, running
 from tests.killed import killed_at
+from tests.ports import free_port
 
 TEXT = """\
 # the depot

@@ -14,6 +14,7 @@ import pytest
 from agent.api.tls import FOLDER
 from tests.e2e import site
 from tests.e2e.test_etsi_process import knock
+from tests.ports import free_port
 from tests.unit.test_units import service
 
 SITE = """\
@@ -64,7 +65,7 @@ def dumped(path: Path) -> str:
 
 @pytest.mark.announced_warnings
 def test_of_ten_secrets_none_is_seen(tmp_path: Path) -> None:
-    api, ocpp, nobody = (site.free_port() for _ in range(3))
+    api, ocpp, nobody = (free_port() for _ in range(3))
     own = tmp_path / "credentials"
     own.mkdir(mode=0o700)
     planted = {name: f"canary{secrets.token_hex(12)}" for name in ("broker", "backend", "charger", "night")}

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.site import end, free_port, get, process, send, token, wait_until
+from tests.e2e.site import end, get, process, send, token, wait_until
+from tests.ports import free_port
 
 OCPP = "drivers.sim.charger_ocpp"
 MODBUS = "drivers.sim.charger_modbus"

@@ -22,9 +22,10 @@ from agent.core.clock import SystemClock
 from drivers.sim.charger_modbus import SimulatedCharger
 from drivers.sim.evse import Evse
 from tests.e2e.brokers import MOSQUITTO, BrokerProcess, broker_process
-from tests.e2e.site import ROOT, enlace, environment, free_port, process
+from tests.e2e.site import ROOT, enlace, environment, process
 from tests.e2e.subscriber import until
 from tests.e2e.test_mqtt_commands import Office, command, running
+from tests.ports import free_port
 
 OPENSSL = shutil.which("openssl")
 #: Stands in for Mosquitto's client where that is not installed: the options that the page uses.

@@ -9,19 +9,14 @@ from pathlib import Path
 import can
 import pytest
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 GROUP = "239.74.163.2"
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def test_a_second_process_hears_the_bms_until_sigterm() -> None:
-    port = free_port()
+    port = free_port(socket.SOCK_DGRAM)
     try:
         bus = can.Bus(interface="udp_multicast", channel=GROUP, port=port, hop_limit=0, ignore_config=True)
     except can.CanError as error:

@@ -13,7 +13,8 @@ import pytest
 
 from agent.upgrade.layout import Root
 from agent.upgrade.make import make
-from tests.e2e.site import ROOT, enlace, environment, free_port, wait_until
+from tests.e2e.site import ROOT, enlace, environment, wait_until
+from tests.ports import free_port
 from tests.upgrade_rig import NEW, write_keys, write_wheel
 
 #: This checkout, as if it were the version that the wheel says.

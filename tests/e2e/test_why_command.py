@@ -15,6 +15,7 @@ import pytest
 from agent.store.reading import read_notes
 from tests.e2e import site
 from tests.e2e.test_gateway import api_url
+from tests.ports import free_port
 
 
 def configured(folder: Path, port: int) -> Path:
@@ -32,7 +33,7 @@ schedules:
 
 
 def test_why_tells_the_decisions_beside_a_running_gateway_and_after_it(tmp_path: Path) -> None:
-    port = site.free_port()
+    port = free_port()
     config = configured(tmp_path, port)
     charger_log, log = tmp_path / "charger.log", tmp_path / "gateway.log"
     with (

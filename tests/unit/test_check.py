@@ -18,6 +18,7 @@ from agent.devices import Preparer
 from agent.findings import frame_bits
 from agent.store.db import Store
 from agent.store.schema import STEPS
+from agent.yamlfile import read_text
 from drivers.codec.dbc_model import MessageDef
 
 pytestmark = pytest.mark.usefixtures("free_machine")
@@ -238,17 +239,18 @@ def test_two_names_of_one_port_are_told_at_the_second(
 
 def test_a_profile_is_read_once_for_all_its_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     read: list[Path] = []
-    text_of = profiles.read_text
 
     def counted(path: Path) -> str:
         read.append(path)
-        return text_of(path)
+        return read_text(path)
 
     monkeypatch.setattr(profiles, "read_text", counted)
     meter = {"driver": "modbus", "profile": "eastron_sdm630"}
     battery = {"driver": "can", "interface": "virtual", "profile": "demo_pack"}
-    many = [ModbusDevice(id=f"m{one}", url=f"tcp://10.0.0.{one}:502", **meter) for one in range(1, 4)]
-    more = [CanDevice(id=f"b{one}", channel=f"x{one}", **battery) for one in range(3)]
+    meters = [{**meter, "id": f"m{one}", "url": f"tcp://10.0.0.{one}:502"} for one in range(1, 4)]
+    batteries = [{**battery, "id": f"b{one}", "channel": f"x{one}"} for one in range(3)]
+    many = [ModbusDevice.model_validate(one) for one in meters]
+    more = [CanDevice.model_validate(one) for one in batteries]
     prepared = Preparer(tmp_path).all([*many, *more])
     assert [path.stem for path in read] == ["eastron_sdm630", "demo_pack"]
     assert len({id(one.profile) for one in prepared}) == 2
