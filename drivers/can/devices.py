@@ -17,6 +17,7 @@ from drivers.codec.dbc import Dbc, MessageDef, SignalDef
 
 #: Words from the first to the last of them.
 WordRange = tuple[int, int]
+_Claim = tuple["CanDevice", MessageDef]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +134,53 @@ def resolve(device: CanDevice) -> PlannedDevice:
 
 def check_claims(planned: Sequence[PlannedDevice]) -> None:
     """Raise ``ConfigError`` when a frame on the wire of these devices could belong to two of them."""
-    claimed: list[tuple[PlannedDevice, MessageDef]] = []
+    claims = _Claims()
     for one in planned:
         for message in one.messages:
-            for other, theirs in claimed:
-                if _collide(one.device, message, other.device, theirs):
-                    what = f"0x{message.frame_id:X} {message.name}"
-                    raise _mistake(
-                        one.device,
-                        f"{what} on {one.device.channel} is also claimed by device {other.device.id} ({theirs.name})",
-                        "give each a `source_address:` (J1939), another channel, or a profile that maps other messages",
-                    )
-        claimed += [(one, message) for message in one.messages]
+            claim = claims.of(one.device, message)
+            if claim is not None:
+                other, theirs = claim
+                what = f"0x{message.frame_id:X} {message.name}"
+                raise _mistake(
+                    one.device,
+                    f"{what} on {one.device.channel} is also claimed by device {other.id} ({theirs.name})",
+                    "give each a `source_address:` (J1939), another channel, or a profile that maps other messages",
+                )
+        for message in one.messages:
+            claims.add(one.device, message)
+
+
+class _Claims:
+    """Who claims which frames. By look-up: packs on one bus may bring thousands of messages each."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[tuple[bool, int], _Claim] = {}  #: plain messages
+        # 29-bit ones: parameter group -> source address, None for any -> who claims that.
+        self._groups: dict[int, dict[int | None, _Claim]] = {}  #: J1939 messages
+        self._plain: dict[int, dict[int | None, _Claim]] = {}  #: plain messages
+
+    def add(self, device: CanDevice, message: MessageDef) -> None:
+        """The device claims this message's frames. The first claim stays."""
+        claim = device, message
+        if not message.j1939:
+            self._by_id.setdefault((message.extended, message.frame_id), claim)
+        if message.extended:
+            table = self._groups if message.j1939 else self._plain
+            table.setdefault(pgn_of(message.frame_id), {}).setdefault(_address(device, message), claim)
+
+    def of(self, device: CanDevice, message: MessageDef) -> "_Claim | None":
+        """A claim that frames of this message of the device could meet, too."""
+        found = None if message.j1939 else self._by_id.get((message.extended, message.frame_id))
+        if found is not None or not message.extended:
+            return found
+        address = _address(device, message)
+        for table in (self._groups, self._plain) if message.j1939 else (self._groups,):
+            by_address = table.get(pgn_of(message.frame_id), {})
+            found = next(iter(by_address.values()), None) if address is None else by_address.get(address)
+            found = found or by_address.get(None)
+            if found is not None:
+                return found
+        return None
 
 
 def check_wire(devices: Sequence[CanDevice]) -> None:
@@ -241,17 +277,6 @@ def _sentinel_words(low: int, high: int, signal: SignalDef) -> WordRange:
 
 def _source(message: MessageDef, signal: SignalDef) -> str:
     return f"0x{message.frame_id:X} {message.name}.{signal.name}"
-
-
-def _collide(one: CanDevice, mine: MessageDef, other: CanDevice, theirs: MessageDef) -> bool:
-    if mine.extended != theirs.extended:
-        return False
-    if not mine.j1939 and not theirs.j1939:
-        return mine.frame_id == theirs.frame_id
-    if pgn_of(mine.frame_id) != pgn_of(theirs.frame_id):
-        return False
-    addresses = (_address(one, mine), _address(other, theirs))
-    return None in addresses or addresses[0] == addresses[1]
 
 
 def _address(device: CanDevice, message: MessageDef) -> int | None:

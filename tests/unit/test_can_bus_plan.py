@@ -10,6 +10,7 @@ from agent.core.model import Encoding, Kind
 from drivers.can.devices import CanDevice, PointMap, resolve
 from drivers.can.plan import needs_fd, plan
 from drivers.can.socketcan import id_filter, pgn_filter
+from drivers.codec.can_j1939 import pgn_of
 from drivers.codec.dbc import Dbc, MessageDef, SignalDef
 
 VOLTAGE = SignalDef("Voltage", 0, 16, signed=True, scale=0.01, unit="V")
@@ -156,6 +157,27 @@ def test_a_plain_identifier_inside_a_claimed_group_is_a_conflict() -> None:
     with pytest.raises(ConfigError, match="Exact"):
         plan([_device(dbc=(J1939,)), _device(id="other", dbc=(exact,))])
     plan([_device(dbc=(J1939,), source_address=4), _device(id="other", dbc=(exact,))])
+
+
+def test_claims_of_large_packs_are_looked_up_not_compared_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two packs of 5,000 messages each took ten seconds."""
+    looked = 0
+
+    def counted(frame_id: int) -> int:
+        nonlocal looked
+        looked += 1
+        return pgn_of(frame_id)
+
+    def looked_up(messages: int) -> int:
+        nonlocal looked
+        looked = 0
+        ids = [0x18F000FE | index << 8 for index in range(messages)]
+        groups = tuple(MessageDef(id_, True, f"M{id_:X}", 8, (VOLTAGE,), j1939=True) for id_ in ids)
+        plan([_device(id=f"p{address}", dbc=(Dbc("p.dbc", groups),), source_address=address) for address in (1, 2)])
+        return looked
+
+    monkeypatch.setattr("drivers.can.devices.pgn_of", counted)
+    assert looked_up(200) <= 3 * looked_up(100)
 
 
 @pytest.mark.parametrize("change", [{"bitrate": 250_000}, {"options": {"port": 2}}])
