@@ -5,7 +5,8 @@ Rules of this file:
 1. The libraries are written for sound files. Whatever they raise on a damaged one ends the log with one ``BadFrame``
    behind the frames that could be read; it is translated here and nowhere else.
 2. A file that stops early does not make python-can raise, so reads are watched: one that got less than it asked for
-   means that the file was cut.
+   means that the file was cut. Where an object says that it has no size, it reads that one for ever: it gets to see
+   the objects before it only.
 3. Channels are as in the log: BLF counts from 1, python-can takes that 1 away, it is put back here.
 4. MF4 times count from the start of the measurement, as stored.
 """
@@ -52,7 +53,9 @@ _DAMAGE: tuple[type[Exception], ...] = (
 )
 _BLF_DAMAGE: tuple[type[Exception], ...] = (*_DAMAGE, BLFParseError)
 _BLF_OBJECT_HEADER = 16
+_BLF_OBJECT_SIZE = struct.Struct("<8xI")
 _BLF_PADDING = 3
+_BLF_NEXT = 8  #: python-can looks for the next object within so many bytes
 _MF4_CHUNK = 4096
 _DECOMPRESSION_ERRORS = (("isal.isal_zlib", "error"), ("zstd", "Error"), ("lz4.block", "LZ4BlockError"))
 _MF4_KINDS = ("CAN_DataFrame", "CAN_RemoteFrame", "CAN_ErrorFrame")
@@ -81,11 +84,34 @@ class _Watched:
         """The stream belongs to the caller, who closes it."""
 
 
+class _BlfReader(can.BLFReader):
+    """python-can's reader, which ends at an object without a size."""
+
+    def _parse_data(self, data: bytes) -> Iterator[can.Message]:
+        sound = _sized_objects(data)
+        if sound is None:
+            yield from super()._parse_data(data)
+            return
+        yield from super()._parse_data(data[:sound])
+        raise BLFParseError("an object is smaller than its header")
+
+
+def _sized_objects(data: bytes) -> int | None:
+    """How much of a container stands before an object that is smaller than its header; None where there is none."""
+    position = data.find(b"LOBJ", 0, _BLF_NEXT)
+    while 0 <= position <= len(data) - _BLF_OBJECT_HEADER:
+        (size,) = _BLF_OBJECT_SIZE.unpack_from(data, position)
+        if size < _BLF_OBJECT_HEADER:
+            return position
+        position = data.find(b"LOBJ", position + size, position + size + _BLF_NEXT)
+    return None
+
+
 def read_blf(stream: IO[bytes]) -> Iterator[LogFrame | BadFrame]:
     """Frames of a Vector BLF file."""
     watched = _Watched(stream)
     try:
-        reader = can.BLFReader(watched)  # type: ignore[arg-type] # the reader needs read and close only
+        reader = _BlfReader(watched)  # type: ignore[arg-type] # the reader needs read and close only
         for message in reader:
             yield _frame(message, message.channel + 1 if isinstance(message.channel, int) else None)
     except _BLF_DAMAGE:

@@ -3,7 +3,9 @@
 import contextlib
 import gzip
 import importlib
+import itertools
 import random
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -102,6 +104,19 @@ def test_a_blf_with_noise_in_it_ends_there(blf: Path, tmp_path: Path) -> None:
     frames = _rows(_frames(damaged))
     assert frames[:50] == WRITTEN[:50]
     assert _bad(damaged) == ["damaged_file"]
+
+
+def test_a_blf_object_without_a_size_ends_the_log_behind_the_frames_before_it(tmp_path: Path) -> None:
+    """python-can gives such a frame again and again, for ever."""
+    path = _write(tmp_path / "log.blf", lambda path: can.BLFWriter(path, compression_level=0))
+    data = bytearray(path.read_bytes())
+    starts = [match.start() for match in re.finditer(b"LOBJ", data)]
+    third = starts[3]  # the first one is the container's own
+    data[third + 8 : third + 12] = bytes(4)
+    path.write_bytes(data)
+    entries = list(itertools.islice(read_log(path), 10))
+    assert [type(entry) for entry in entries] == [LogFrame, LogFrame, BadFrame]
+    assert _bad(path) == ["damaged_file"]
 
 
 def test_sqlite(tmp_path: Path) -> None:
