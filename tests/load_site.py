@@ -110,6 +110,7 @@ class Site:
         self.settings = settings
         self.meter_lag_s = meter_lag_s
         self.meter_dead = False
+        self.meter_shows: dict[int, float] | None = None  #: by phase, whatever is drawn; None: what is
         self.values: dict[str, tuple[Number | None, float]] = {}
         self._coming: list[tuple[float, str, Number]] = []
         self.events: list[Event] = []
@@ -194,7 +195,8 @@ class Site:
         now_s = self.clock.monotonic_s()
         if not self.meter_dead:
             for phase in (1, 2, 3):
-                self._coming.append((now_s + self.meter_lag_s, f"grid.current_l{phase}_a", self.phase_a(phase)))
+                shown_a = self.phase_a(phase) if self.meter_shows is None else self.meter_shows[phase]
+                self._coming.append((now_s + self.meter_lag_s, f"grid.current_l{phase}_a", shown_a))
         for index, one in enumerate(self.chargers.values()):
             if one.quiet or (self.now_s + index) % one.every_s:
                 continue

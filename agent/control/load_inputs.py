@@ -10,9 +10,13 @@ Rules of this file:
 4. A battery's discharge takes load off the grid. What its BMS does not allow any more, or all of it while the BMS was
    not heard for ``SILENT_S``, may end at any moment: it is counted as if it had. Heard again, it must be for
    ``GOOD_S`` without a break (trials F4).
+5. A meter that answers with exactly the same for ``SAME_S``, and goes on so while stations draw ``ROSE_A`` more, is
+   frozen: a converter before it repeats what it read last. Believed, it would leave room for all that stations take.
+   What it has risen in ``TOLD_S`` is no proof, nor is a fall: chargers tell some things long after the meter.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +30,9 @@ Find = Callable[[str, str], Signal | None]
 
 SILENT_S = 5.0
 GOOD_S = 10.0
+SAME_S, ROSE_A = 15.0, 3.0
+#: As late as a station may tell of a rise that the meter has shown.
+TOLD_S = 120.0
 
 EQUAL = "only the power of all phases together is known: they are taken as equally loaded"
 
@@ -136,6 +143,36 @@ def _voltage(values: Values, phase: str) -> float:
         if volts is not None and volts > NOMINAL_V / 2:
             return float(volts)
     return NOMINAL_V
+
+
+class Frozen:
+    """Whether the grid's meter still follows the site, over time."""
+
+    def __init__(self) -> None:
+        self._inputs: Mapping[str, Number] = {}
+        self._past: deque[tuple[float, tuple[float, ...]]] = deque(maxlen=math.ceil(TOLD_S))  # its changes
+        self._drawn_a: dict[str, float] = {}  # by station: the least since the last one stood for ``SAME_S``
+        self._since_s: float | None = None
+
+    def since_s(self, grid: GridReading, drawn_a: Mapping[str, float], now_s: float) -> float | None:
+        """Since when it is frozen, as far as that shows; None: it is not. ``drawn_a``: by station, where known."""
+        if grid.inputs != self._inputs or not self._past:
+            self._inputs, self._drawn_a, self._since_s = grid.inputs, {}, None
+            self._past.append((now_s, grid.currents_a))
+        if now_s < self._past[-1][0] + SAME_S or self._since_s is not None:
+            return self._since_s
+        self._drawn_a = {name: min(own_a, self._drawn_a.get(name, own_a)) for name, own_a in drawn_a.items()}
+        allowed_a = ROSE_A + self._shown_a(grid.currents_a, now_s)
+        if any(own_a > self._drawn_a[name] + allowed_a for name, own_a in drawn_a.items()):
+            self._since_s = now_s
+        return self._since_s
+
+    def _shown_a(self, currents_a: Sequence[float], now_s: float) -> float:
+        """What it rose by itself, on the phase where that is most: a station may tell the same only now."""
+        while len(self._past) > 1 and self._past[1][0] <= now_s - TOLD_S:
+            self._past.popleft()  # what stood until then is not needed any more
+        recent = [one for _, one in self._past if len(one) == len(currents_a)]
+        return max((a - min(column) for a, *column in zip(currents_a, currents_a, *recent, strict=True)), default=0.0)
 
 
 class Battery:

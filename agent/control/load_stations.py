@@ -5,7 +5,7 @@ is a part of the site's other load.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -116,6 +116,11 @@ class Takers:
             verdict = under(verdict, decide(_without_own(runner.above.wishes)), name, runner.above.target.id)
         one.off = verdict.on is False or pauses(verdict.limit_a, one.station.settings)
         one.may_a = math.inf if verdict.limit_a is None or one.off else float(verdict.limit_a)
+
+
+def drawn_by(ones: Mapping[str, Taker]) -> dict[str, float]:
+    """What each of them draws on the most loaded of its phases, where that is known."""
+    return {name: one.demand.drawn.most_a for name, one in ones.items() if one.demand.drawn.known}
 
 
 def _without_own(wishes: Sequence[Wish]) -> list[Wish]:

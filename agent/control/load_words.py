@@ -24,8 +24,12 @@ def phase_loads(
     )
 
 
-def reasons(settings: LoadSettings, phases: Sequence[PhaseLoad], seats: Sequence[Seat], *, silent: bool) -> list[str]:
+def reasons(
+    settings: LoadSettings, phases: Sequence[PhaseLoad], seats: Sequence[Seat], *, silent: bool, frozen: bool
+) -> list[str]:
     """Why stations on each phase have what they have, in one clause; without phases the same for all."""
+    if silent and frozen:
+        return [f"load management: the meter {settings.meter} shows the same whatever stations draw: it is frozen"]
     if silent:
         return [f"load management: the meter {settings.meter} is silent for more than {settings.silent_s:g} s"]
     found = []
@@ -43,6 +47,16 @@ def reason_of(name: str, seats: Mapping[str, Seat], phases: Sequence[PhaseLoad],
     if seat is None or len(clauses) != len(phases):
         return clauses[0]
     return clauses[min(seat.phases, key=lambda phase: phases[phase].left_a)]
+
+
+def as_before(told: Mapping[str, Number | None]) -> list[Wish]:
+    """For each station the limit that it was told last, if any, while nothing is decided yet."""
+    reason = "load management: as before, until the meter and the stations were read"
+    return [
+        Wish(name, KEY, Origin.GRID, limit_a=limit_a, reason=reason)
+        for name, limit_a in told.items()
+        if limit_a is not None
+    ]
 
 
 def wishes(

@@ -7,9 +7,10 @@ Rules of this file:
 2. A station's reading and the meter's are never of the same moment. So for what stands the lowest rest of the last
    seconds counts, as long as the meter itself shows no overload; for what is raised the highest. In an overload what
    stations drew at most in the last ``OBEY_S`` counts: the meter may not show yet what they obeyed meanwhile.
-3. The meter is silent for ``silent_s``: each station goes to its fail-safe, and none goes up. It is back: the limits
-   rise from there, by fresh readings.
+3. The meter is silent, or frozen, for ``silent_s``: each station goes to its fail-safe, and none goes up. It is back:
+   the limits rise from there, by fresh readings.
 4. Nothing is decided before the stations' readings are there, or ``START_S`` have passed: a restart interrupts nobody.
+   Until then each station keeps the limit that it was told before: that nobody wishes one yet does not free it.
 """
 
 import math
@@ -18,10 +19,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.control.demand import on_grid
-from agent.control.load_inputs import Battery, Find, GridReading, read_grid
+from agent.control.load_inputs import Battery, Find, Frozen, GridReading, read_grid
 from agent.control.load_model import KEY, LoadSettings, LoadStatus, PhaseLoad
-from agent.control.load_stations import Managed, Taker, Takers
-from agent.control.load_words import phase_loads, reason_of, reasons, station_loads, wishes
+from agent.control.load_stations import Managed, Taker, Takers, drawn_by
+from agent.control.load_words import as_before, phase_loads, reason_of, reasons, station_loads, wishes
 from agent.control.pacing import Pacer, Round
 from agent.control.sharing import Need, Seat, allocate
 from agent.control.turns import Turns
@@ -74,6 +75,8 @@ class LoadManager:
         self._start_s = 0.0
         self._heard_s: float | None = None  # when the meter's reading was made
         self._grid: GridReading | None = None
+        self._frozen = Frozen()
+        self._frozen_s: float | None = None  # since when the meter is
         self._silent = False
         self._begun = False
         self._over_s: float | None = None
@@ -94,9 +97,18 @@ class LoadManager:
             return
         if before is None or before.meter != settings.meter:
             self._start_s, self._heard_s, self._begun = now_s, None, False
+            self._frozen, self._frozen_s = Frozen(), None
             self._rests.clear()
+        if before is None:
+            self._keep_told()
         kept = self._batteries
         self._batteries = {name: kept.get(name) or Battery(name, now_s) for name in settings.batteries}
+
+    def _keep_told(self) -> None:
+        """Until something is decided each station has the limit that it had."""
+        runners = [runner for one in self._stations.snapshots() if (runner := self._stations.find(one.id)) is not None]
+        told = {runner.target.id: runner.told_limit_a for runner in runners}
+        self._stations.derive(KEY, as_before(told))
 
     def status(self) -> LoadStatus | None:
         """How it stands; None: nothing is managed."""
@@ -114,6 +126,9 @@ class LoadManager:
         count = len(self._grid.currents_a) if self._grid is not None else 3
         unsure_a = self._unsure_a(now_s, count)
         ones = self._takers.look(settings, self._pacer, now_s, count)
+        self._frozen_s = None if grid is None else self._frozen.since_s(grid, drawn_by(ones), now_s)
+        if self._frozen_s is not None:  # it counts as heard last when that began to show
+            grid, self._heard_s = None, self._frozen_s
         seats: list[Seat] = []
         rest: _Rest | None = None
         if now_s - (self._start_s if self._heard_s is None else self._heard_s) > settings.silent_s:
@@ -248,7 +263,8 @@ class LoadManager:
         """The meter is silent: nobody stands higher than the fail-safe."""
         if not self._silent:
             self._silent = True
-            data = {"silent_s": settings.silent_s, "stations": len(ones)}
+            frozen = self._frozen_s is not None
+            data = {"silent_s": settings.silent_s, "stations": len(ones), "frozen": frozen}
             self._tell("load.meter_silent", settings.meter, data)
         self._begun = True
         self._rests.clear()
@@ -291,9 +307,10 @@ class LoadManager:
         phases: tuple[PhaseLoad, ...] = ()
         if grid is not None and rest is not None:
             phases = phase_loads(settings, grid.currents_a, rest.high_a, limits, seats)
-        clauses = reasons(settings, phases, seats, silent=self._silent)
+        frozen = self._frozen_s is not None
+        clauses = reasons(settings, phases, seats, silent=self._silent, frozen=frozen)
         why = {name: reason_of(name, by_id, phases, clauses) for name in ones}
-        if (limits, self._silent) != self._told:
+        if self._begun and (limits, self._silent) != self._told:
             self._told = limits, self._silent
             inputs = {} if grid is None or self._silent else grid.inputs
             self._stations.derive(KEY, wishes(settings, ones, limits, why, inputs))

@@ -34,7 +34,7 @@ from agent.control.journal import Journal
 from agent.control.keeping import Keeping
 from agent.control.memory import Memory
 from agent.control.model import Decision, Outcome, Station, Wish
-from agent.control.outputs import by_point, can_switch
+from agent.control.outputs import ENABLED, LIMIT, by_point, can_switch
 from agent.control.plan import Plan, make_plan
 from agent.control.switching import DEFAULT_LIMITS, Hold, SwitchLimits
 from agent.control.wishes import Wishes
@@ -119,6 +119,12 @@ class StationRunner:
         """What is decided now, the whole charger's part of it included."""
         own, above = decide(self.wishes), self.above
         return own if above is None else under(own, above.verdict, self.target.id, above.target.id)
+
+    @property
+    def told_limit_a(self) -> Number | None:
+        """The limit that it was told last, also before a restart: 0 where it was switched off; None: none."""
+        written = self._told.written
+        return 0 if written.get(ENABLED) == 0 else written.get(LIMIT)
 
     def full_for(self, wish: Wish) -> bool:
         """Whether so many wish something of it that there is no room for this wish."""

@@ -10,6 +10,7 @@ from agent.control.loads import LoadManager
 from agent.control.model import Origin
 from agent.control.sharing import Need
 from agent.control.station import Target
+from agent.core.model import Number
 from tests.control_fakes import ENABLED, LIMIT, FakeDevice, Rig, run
 from tests.load_site import Charger, Site
 
@@ -177,6 +178,42 @@ def test_a_silent_meter_brings_all_to_their_failsafe_and_back() -> None:
     assert depot.limits() == {"cp1": 6, "cp2": 0, "cp3": 8}, "nobody rises at once"
     depot.run(120)
     assert min(depot.limits().values()) >= 16
+
+
+def test_a_frozen_meter_counts_as_silent_before_stations_fill_what_it_does_not_show() -> None:
+    """A converter that repeats what it read last left 259 A to chargers behind a fuse of 63 A."""
+    chargers = [Charger(f"cp{n}", plugged=False) for n in range(8)]
+    depot = site(chargers, 63, steady(5))
+    depot.run(60)
+    depot.meter_shows = dict.fromkeys(THREE, 5.0)
+    depot.run(60)
+    assert depot.told_of("load.meter_silent") == 0, "nothing changes, and so nothing shows"
+    for one in chargers:
+        one.plugged = True
+    depot.run(60)
+    assert depot.worst_a <= 0
+    assert max(depot.limits().values()) <= 6
+    assert [event.data["frozen"] for event in depot.events if event.kind == "load.meter_silent"] == [True]
+    assert "is frozen" in depot.stations.wishes["cp0"].reason
+    depot.meter_shows = None
+    depot.run(60)
+    assert depot.told_of("load.meter_back") == 1
+    assert "carries" in depot.stations.wishes["cp0"].reason
+    assert max(depot.phase_a(phase) for phase in THREE) > 0.85 * 63
+
+
+def test_a_meter_that_shows_the_same_while_vehicles_go_or_nothing_changes_is_not_frozen() -> None:
+    """Of a vehicle that went a charger may tell long after the meter did; alone on its line it leaves exactly 0 A."""
+    chargers = [Charger("cp1", meter_lag_s=40), Charger("cp2", takes_a=0)]
+    depot = site(chargers, 63, steady(0))
+    depot.run(120)
+    chargers[0].plugged = False
+    depot.run(120)
+    assert depot.told_of("load.meter_silent") == 0
+    chargers[0].plugged = True
+    depot.run(120)
+    assert depot.told_of("load.meter_silent") == 0
+    assert chargers[0].draws_a >= 6
 
 
 def test_a_configured_failsafe_counts_for_all_and_raises_nobody() -> None:
@@ -494,6 +531,45 @@ def test_limits_reach_the_device_and_others_wishes_count() -> None:
             await rig.do("off")
             await live(65, 10)
             assert need() is Need.IDLE
+
+    run(check)
+
+
+def test_a_restart_frees_no_station_while_nothing_is_decided_yet() -> None:
+    """Each was told its most for the seconds until meter and stations were read."""
+
+    async def check() -> None:
+        settings = LoadSettings("grid", 30, stations=(StationShare("cp1", phases=THREE),))
+        rig = Rig()
+        told: list[Number] = []
+
+        async def live(seconds: int, *, read: bool) -> None:
+            for _ in range(seconds):
+                limit_a = rig.charger.now.get(LIMIT, 32) if rig.charger.now.get(ENABLED, 1) else 0
+                for number in THREE if read else ():
+                    rig.view.put(f"cp1.current_l{number}_a", limit_a)
+                    rig.view.put(f"grid.current_l{number}_a", 10 + limit_a)
+                await rig.wait(1)
+                told.append(rig.charger.now.get(LIMIT, 32))
+
+        await rig.start()
+        rig.service.loads.apply(settings)
+        await live(60, read=True)
+        assert rig.charger.now[LIMIT] == 19
+        await rig.service.close()
+        for number in THREE:
+            rig.view.put(f"grid.current_l{number}_a", None)
+        told.clear()
+        rig = rig.restarted()
+        await rig.start()
+        rig.service.loads.apply(settings)
+        async with rig.service:
+            await live(8, read=False)
+            assert told == [19] * 8, "the meter was not heard yet"
+            assert "as before" in rig.service.why("cp1", 1)[0].reason
+            await live(30, read=True)
+            assert told == [19] * 38
+            assert "carries" in rig.service.why("cp1", 1)[0].reason
 
     run(check)
 
