@@ -162,9 +162,9 @@ def value_fields(latest: Latest, times: Times | None = None) -> dict[str, object
 
 
 def label_of(signal: Signal, value: Number | None) -> str | None:
-    """The choice's name. Labels belong to words, so only a value that is its word has one."""
-    if isinstance(value, int) and signal.scale == 1 and signal.offset == 0:
-        return signal.labels.get(value)
+    """The choice's name."""
+    if isinstance(value, int) or (value is not None and value.is_integer()):
+        return signal.labels.get(int(value))
     return None
 
 

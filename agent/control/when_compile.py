@@ -73,8 +73,8 @@ def compile_value(tree: Value, facts: Facts) -> Evaluate:
 
 
 def matching(signal_labels: dict[int, str], text: str) -> frozenset[int]:
-    """The raw values whose label is that text, whatever its case."""
-    return frozenset(raw for raw, label in signal_labels.items() if label.casefold() == text.casefold())
+    """The values whose label is that text, whatever its case."""
+    return frozenset(value for value, label in signal_labels.items() if label.casefold() == text.casefold())
 
 
 def _unknown() -> None:
@@ -108,8 +108,8 @@ def _label(name: str, text: str, facts: Facts, *, equal: bool) -> Judge:
     signal, place, values = facts.signal(name), facts.watch(name), facts.values
     if signal is None or place is None:
         return _unknown
-    raws = matching(dict(signal.labels), text)
-    return lambda: None if (value := values[place]) is None else (value in raws) is equal
+    labelled = matching(dict(signal.labels), text)
+    return lambda: None if (value := values[place]) is None else (value in labelled) is equal
 
 
 def _check(tree: Check, facts: Facts) -> Judge:

@@ -63,7 +63,7 @@ class SignalSpec:
     encoding: Encoding = Encoding.INT
     scale: Number = 1
     offset: Number = 0
-    labels: Mapping[int, str] = field(default_factory=dict)
+    labels: Mapping[int, str] = field(default_factory=dict)  #: names of physical values, for choices
     source: str = ""  #: where it is read, in the field's words: ``0x356 Pack.Voltage``, ``holding 40001``
 
     @property

@@ -26,7 +26,7 @@ class PointMap:
 
     Physical value in the point's unit = value in the DBC's unit * ``scale`` + ``offset``. Raw values in the inclusive
     ranges of ``missing``
-    mean "not known". ``labels`` replaces the DBC's own value table.
+    mean "not known". ``labels``, names of raw values, replaces the DBC's own value table.
     """
 
     point: str
@@ -235,15 +235,16 @@ def _mapped(device: CanDevice, row: PointMap, message: MessageDef, signal: Signa
             f"point {row.point} (of {row.signal}) is not in the vocabulary",
             "write a name of agent/core/points.py, arrays as `name.1`; or keep the signal unmapped",
         )
+    scale, offset = signal.scale * row.scale, signal.offset * row.scale + row.offset
     return SignalSpec(
         device.id,
         row.point,
         unit=point.unit,
         kind=point.kind,
         encoding=encoding_of(signal),
-        scale=signal.scale * row.scale,
-        offset=signal.offset * row.scale + row.offset,
-        labels=dict(signal.choices if row.labels is None else row.labels),
+        scale=scale,
+        offset=offset,
+        labels=_labels(signal.choices if row.labels is None else row.labels, scale, offset),
         source=_source(message, signal),
     )
 
@@ -258,9 +259,15 @@ def _unmapped(device: CanDevice, message: MessageDef, signal: SignalDef) -> Sign
         encoding=encoding_of(signal),
         scale=signal.scale,
         offset=signal.offset,
-        labels=dict(signal.choices),
+        labels=_labels(signal.choices, signal.scale, signal.offset),
         source=_source(message, signal),
     )
+
+
+def _labels(names: Mapping[int, str], scale: Number, offset: Number) -> dict[int, str]:
+    """Names of raw values as names of values; of a value that is no whole number there can't be one."""
+    values = {raw * scale + offset: text for raw, text in names.items()}
+    return {int(value): text for value, text in values.items() if isinstance(value, int) or value.is_integer()}
 
 
 def _sentinel_word(raw: int, signal: SignalDef) -> int:

@@ -1,12 +1,13 @@
 """From configured CAN devices to signals: what becomes of each DBC signal, and every mistake named."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
+from agent.api.models import label_of
 from agent.core.clock import FakeClock
 from agent.core.errors import ConfigError
-from agent.core.model import Encoding, Kind
+from agent.core.model import Encoding, Kind, Signal, SignalSpec
 from drivers.can.devices import CanDevice, PointMap, resolve
 from drivers.can.plan import needs_fd, plan
 from drivers.can.socketcan import id_filter, pgn_filter
@@ -132,6 +133,21 @@ def test_mistakes_name_device_and_point_and_say_what_to_write(change: dict[str, 
         plan([_device(**change)])
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_names_of_a_scaled_choice_are_names_of_its_values() -> None:
+    """Of a mapped alarm that is 0, the name of the raw value 0 was told: not supported, and it is ok."""
+    alarm = SignalDef("Alarm", 0, 2, choices={0: "not supported", 1: "active", 2: "ok"})
+    level = SignalDef("Level", 8, 8, scale=0.5, offset=-40, unit="degC", choices={255: "no sensor", 254: "error"})
+    message = MessageDef(0x35A, extended=False, name="Alarms", length=8, signals=(alarm, level))
+    turned = PointMap("fault", "Alarms.Alarm", scale=-1, offset=2, missing=((0, 0),))
+    specs = {spec.name: spec for spec in plan([_device(dbc=(Dbc("a.dbc", (message,)),), points=(turned,))]).specs}
+    assert specs["fault"].physical(2) == 0
+    assert specs["fault"].labels == {0: "ok", 1: "active", 2: "not supported"}
+    assert specs["Alarms.Level"].physical(254) == 87
+    assert specs["Alarms.Level"].labels == {87: "error"}
+    named = Signal(**{field.name: getattr(specs["fault"], field.name) for field in fields(SignalSpec)}, id=1)
+    assert [label_of(named, value) for value in (0, 1.0, 0.5, float("nan"), None)] == ["ok", "active", None, None, None]
 
 
 def test_two_devices_cannot_claim_one_identifier_on_one_wire() -> None:
