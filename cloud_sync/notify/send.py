@@ -21,6 +21,8 @@ _MAX_REASON = 300
 #: Shorter pieces of an address are words like any other.
 _SECRET_LEN = 3
 _HIDDEN = "…"
+#: Apprise shows an address in a short form of its own, with the ends of the password in it.
+_URL = re.compile(r"[\w.+-]+://\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ def redact(text: str, address: str) -> str:
     plain = {unquote(piece) for piece in pieces}
     shown = {*pieces, *plain, *map(quote, plain), *map(quote_plus, plain)}
     secrets = {one for one in shown if len(one) >= _SECRET_LEN}
+    text = _URL.sub(_HIDDEN, text)
     for secret in sorted(secrets, key=len, reverse=True):
         text = re.sub(re.escape(secret), _HIDDEN, text, flags=re.IGNORECASE)
     return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}…"

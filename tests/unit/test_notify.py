@@ -519,6 +519,12 @@ def test_news_of_an_alarm_that_is_over_is_good_news() -> None:
             "json://h.example/a token!here",
             "refused with url: /…, then /…",
         ),
+        # Apprise shows its own shortened form of an address.
+        (
+            "Could not load E-Mail URL: mailto://u:m...d@1...1:…?from=a...c&to=d...f",
+            "mailto://u:mypassw0rd@10.0.0.1?from=a@b.example&to=d@e.example",
+            "Could not load E-Mail URL: …",
+        ),
     ],
 )
 def test_what_is_told_of_a_fault_has_no_part_of_the_address(text: str, address: str, expected: str) -> None:
