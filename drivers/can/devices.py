@@ -109,7 +109,7 @@ def resolve(device: CanDevice) -> PlannedDevice:
         taken[row.point] = row.signal
         index, signal = _find(device, f"point {row.point}", row.signal, signals)
         spec = _mapped(device, row, messages[index], signal)
-        missing = tuple(_sentinel_words(low, high, signal) for low, high in row.missing)
+        missing = tuple(words for low, high in row.missing for words in _sentinel_words(low, high, signal))
         wanted[row.signal] = WantedSignal(index, signal, spec, missing)
     for name in device.alive:
         index, signal = _find(device, "alive", name, signals)
@@ -277,9 +277,14 @@ def _sentinel_word(raw: int, signal: SignalDef) -> int:
     return uint_to_word(raw)
 
 
-def _sentinel_words(low: int, high: int, signal: SignalDef) -> WordRange:
-    first, last = sorted((_sentinel_word(low, signal), _sentinel_word(high, signal)))
-    return first, last
+def _sentinel_words(low: int, high: int, signal: SignalDef) -> Iterator[WordRange]:
+    """The words of a range. One that goes on over the sign bit (0x7FFF to 0x8000) has words at both ends."""
+    first, last = (_sentinel_word(raw, signal) for raw in sorted((low, high)))
+    if first <= last:
+        yield first, last
+    else:
+        top = (1 << signal.length - 1) - 1
+        yield from ((first, top), (-top - 1, last))
 
 
 def _source(message: MessageDef, signal: SignalDef) -> str:

@@ -135,6 +135,19 @@ def test_mistakes_name_device_and_point_and_say_what_to_write(change: dict[str, 
         assert part in str(caught.value)
 
 
+def test_a_range_of_sentinels_over_the_sign_bit_is_no_range_over_all_values() -> None:
+    points = (
+        PointMap("voltage_v", "Pack.Voltage", missing=((0x7FFE, 0x8001), (-3, -2))),
+        PointMap("soc_pct", "Wide.Total", missing=(((1 << 63) - 1, (1 << 63) + 1),)),
+    )
+    planned = resolve(_device(points=points, keep_unmapped=False))
+    least = -(1 << 63)
+    assert [item.missing for item in planned.wanted] == [
+        ((0x7FFE, 0x7FFF), (-0x8000, -0x7FFF), (-3, -2)),
+        (((1 << 63) - 1, (1 << 63) - 1), (least, least + 1)),
+    ]
+
+
 def test_names_of_a_scaled_choice_are_names_of_its_values() -> None:
     """Of a mapped alarm that is 0, the name of the raw value 0 was told: not supported, and it is ok."""
     alarm = SignalDef("Alarm", 0, 2, choices={0: "not supported", 1: "active", 2: "ok"})
