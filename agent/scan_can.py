@@ -8,6 +8,7 @@ Rules of this file:
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ LISTEN_S = 5.0
 NET = Path("/sys/class/net")
 #: linux/if_arp.h: ARPHRD_CAN.
 _ARPHRD_CAN = "280"
+#: The line that makes a file a profile of a device on CAN, as people write it.
+_CAN_DRIVER = re.compile(r"""^["']?driver["']?\s*:\s*["']?can\b""", re.MULTILINE)
 _SHARE = 0.5
 _MAX_IDS = 2000
 _SHOWN_IDS = 12
@@ -84,7 +87,7 @@ def load_can_models(base: Path, watch: Watcher) -> list[CanModel]:
 
 def _is_can(path: Path) -> bool:
     try:
-        return "\ndriver: can" in path.read_text(errors="replace")
+        return _CAN_DRIVER.search(path.read_text(encoding="utf-8-sig", errors="replace")) is not None
     except OSError:
         return False
 

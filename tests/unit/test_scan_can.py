@@ -153,3 +153,13 @@ def test_the_profiles_that_travel_with_the_program_are_known_by_their_own_messag
     for name in ("pylontech_lv", "demo_pack", "orion_bms"):
         own = {one.frame_id | (EFF_FLAG if one.extended else 0) for one in models[name].messages}
         assert fitting(models.values(), own)[0] == name
+
+
+@pytest.mark.parametrize("line", ["driver: can", "driver:  'can'  # a battery", "'driver' : can"])
+def test_a_profile_of_one_s_own_is_known_however_its_driver_is_written(tmp_path: Path, line: str) -> None:
+    points = "source: ours\ndbc: [pylontech_lv.dbc]\npoints: {soc_pct: {signal: StateOfCharge.SoC}}\n"
+    (tmp_path / "mine.yaml").write_text(f"{line}\nname: mine\n{points}")
+    watch = Watch()
+    models = {one.name: one for one in load_can_models(tmp_path, watch)}
+    assert [message.frame_id for message in models["mine"].messages] == [0x355]
+    assert watch.said == []
