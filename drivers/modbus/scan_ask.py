@@ -6,6 +6,7 @@ answers of any length (function 43/14), and wants to know whose late answers it 
 
 import asyncio
 from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.core.clock import Clock
@@ -68,6 +69,7 @@ class Asker:
         self._stream = bytearray()
         self._transaction = 0
         self._owing: int | None = None  #: the unit whose answer did not come, and still may
+        self._unanswered = b""  #: what it was asked
         self.late: set[int] = set()  #: units that answered when others were asked
         self.heard = 0  #: bytes that came, whatever they were
 
@@ -93,13 +95,25 @@ class Asker:
                 found |= objects
         return found
 
+    async def linger(self) -> None:
+        """Hear the late answer of the unit that was asked last, in RTU: no question follows that would hear it."""
+        if self._owing is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hear_late(self._owing), self._patience.timeout_s)
+
+    async def _hear_late(self, unit: int) -> None:
+        waiting = b""
+        while unit not in self.late:
+            waiting = (waiting + await self._hear())[-_MAX_WAITING:]
+            self.late.update(answering for answering, _ in rtu_answers(waiting, self._unanswered))
+
     async def _ask(self, unit: int, pdu: bytes, answer_bytes: int) -> bytes | None:
         try:
             if self._baud:
                 return await self._ask_rtu(unit, pdu, answer_bytes)
             return await self._ask_mbap(unit, pdu)
         except TimeoutError:
-            self._owing = unit
+            self._owing, self._unanswered = unit, pdu
             return None
 
     async def _ask_mbap(self, unit: int, pdu: bytes) -> bytes:

@@ -4,6 +4,7 @@ Rules of this file:
 
 1. The first speed at which anybody answers is the line's: no other one is tried.
 2. A unit that answers while the next one is asked was too slow: it is there, and is asked again with more patience.
+   For the last one, which none follows, the line is heard once more.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -73,6 +74,7 @@ async def _answering(search: Search, asker: Asker, told: str, plan: RtuPlan, tri
         )
         if await probe(asker, unit, search.models) is not None:
             yield unit
+    await asker.linger()
 
 
 async def _describe_all(

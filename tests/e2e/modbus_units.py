@@ -5,6 +5,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from drivers.modbus.scan_frames import crc
 from tests.ptys import Pty
@@ -107,15 +108,23 @@ async def tcp(host: Host) -> AsyncIterator[Served]:
 class RtuBus:
     """Units on a pseudo terminal. ``late``: the answers of these units come only with the next question.
 
+    ``slow``: those of these come as soon as the time for them is over, whether another question follows or not.
     ``echo``: the adapter gives our own bytes back. ``asked_at``: addresses in the order in which they were asked.
     """
 
     def __init__(
-        self, pty: Pty, units: Mapping[int, Unit], *, late: frozenset[int] = frozenset(), echo: bool = False
+        self,
+        pty: Pty,
+        units: Mapping[int, Unit],
+        *,
+        late: frozenset[int] = frozenset(),
+        slow: frozenset[int] = frozenset(),
+        echo: bool = False,
     ) -> None:
         self._pty = pty
         self._units = units
         self._late = late
+        self._slow = slow
         self._echo = echo
         self._owed = b""
         self._heard = bytearray()
@@ -154,11 +163,18 @@ class RtuBus:
         if unit not in self._units:
             return
         body = bytes((unit,)) + self._units[unit].answer(frame[1:-2])
-        if unit in self._late:
+        if unit in self._slow:
+            self._slow -= {unit}
+            self._later(self._be_silent, partial(self._too_late, body + crc(body)))
+        elif unit in self._late:
             self._late -= {unit}
             self._owed = body + crc(body)
         else:
             self._pty.send(body + crc(body))
+
+    def _too_late(self, answer: bytes) -> None:
+        self.silent()
+        self._later(self._pty.send, answer)
 
     def _be_silent(self, tell: Callable[[], None]) -> None:
         if self._loop is None:

@@ -394,6 +394,16 @@ def test_a_unit_that_answers_late_is_heard_and_waited_for(tmp_path: Path) -> Non
     assert [(unit.unit_id, unit.models[0]) for unit in scan.found] == [(2, "acme_meter")]
 
 
+@pytest.mark.parametrize("plan_units", [(1, 2), (2,)], ids=["last", "only"])
+def test_a_unit_that_answers_late_is_heard_when_no_other_is_asked_after_it(
+    tmp_path: Path, plan_units: tuple[int, ...]
+) -> None:
+    scan = Scan(patience=Patience(5.0, 0.0))
+    plan = RtuPlan([(9600, "N")], plan_units, widen=False)
+    assert _on_pty(tmp_path / "port", scan, plan, {2: meter()}, slow=frozenset({2}))[0]
+    assert [(unit.unit_id, unit.models[0]) for unit in scan.found] == [(2, "acme_meter")]
+
+
 def test_an_adapter_that_echoes_makes_no_units(tmp_path: Path) -> None:
     scan = Scan(patience=FAST)
     plan = RtuPlan([(9600, "N")], (1, 2), widen=False)
