@@ -53,6 +53,10 @@ Chargers that have a local list are given these tags, so that the right people c
 at its begin and end; what was corrected (a register that began anew, a begin that was never told) stands with it. The
 answer to a transaction's begin and end leaves only after it is on disk, and one that is sent again is the same session.
 
+A session whose end got lost is given up: when its outlet has said `Available` for 5 min and nothing more is heard of
+it; at an outlet that the configuration does not have (`connectors:` is too low), an hour after it was last heard of.
+What the charger tells of it later still puts it right. Those of a charger that is taken out of the site end at once.
+
 ## Security profiles
 
 | `security_profile` | the charger proves itself by | the line |

@@ -1,14 +1,17 @@
 """Writes ``docs/configuration.md`` from the configuration's models: ``make docs``. A test holds the two together."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from agent.config import DEVICES, CommanderSection, Config, Report, env_names
 from agent.config_control import AlarmAct, AlarmSet, LoadStation, StationAct
+from agent.config_energy import TariffBand
 from agent.config_ocpp import OcppCertificate
 from agent.yamlfile import Section
 
@@ -26,6 +29,12 @@ refused in words and the old one stays. `data_dir` and `store:` take effect at t
 and DBC files, unless SIGHUP is sent.
 
 YAML 1.2 is read: `on`, `off`, `yes` and `no` are text, only `true` and `false` are truth values.
+
+Ids are letters, digits, `-` and `_`, 64 at most, the first a letter or digit. No device is called `gateway` (this
+gateway is) or `station-4` (stations that people register are).
+
+The column *allowed* has the words, or the bounds of the number, that a key takes; where it is empty, the meaning says
+it. Times are in seconds (86400 are a day, 31622400 are 366), currents in A per phase.
 """
 
 ENVIRONMENT = """\
@@ -57,6 +66,7 @@ def render() -> str:
     parts.append(table("One of the `then:` of an alarm, a rule or an event", AlarmAct.__doc__ or "", AlarmAct))
     parts.append(table("One of `alarm_sets:`", AlarmSet.__doc__ or "", AlarmSet))
     parts.append(table("One of `load_management.stations:`", LoadStation.__doc__ or "", LoadStation))
+    parts.append(table("One of `tariff.bands:`", TariffBand.__doc__ or "", TariffBand))
     rows = [f"| `{variable}` | `{'.'.join(path)}` |" for variable, path in env_names().items()]
     parts.append(ENVIRONMENT + "\n".join(rows) + "\n")
     return "\n".join(parts)
@@ -69,9 +79,11 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 def table(title: str, text: str, model: type[BaseModel]) -> str:
     """The keys of a model as a section of a page."""
-    lines = [f"## {title}", "", *([text, ""] if text else []), "| key | default | meaning |", "|---|---|---|"]
+    head = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
+    lines = [f"## {title}", "", *([text, ""] if text else []), *head]
     for name, field in model.model_fields.items():
-        lines.append(f"| `{field.alias or name}` | {_default(field)} | {field.description or _section_words(field)} |")
+        words = field.description or _section_words(field)
+        lines.append(f"| `{field.alias or name}` | {_default(field)} | {_allowed(field)} | {words} |")
     return "\n".join(lines) + "\n"
 
 
@@ -81,12 +93,39 @@ def _section_words(field: FieldInfo) -> str:
     return section.__doc__ or ""
 
 
+def _allowed(field: FieldInfo) -> str:
+    """The words of which a key takes one, or the bounds of its number, where there are any."""
+    kinds = list(_kinds(field.annotation))
+    words = [f"`{word}`" for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    rules = [*field.metadata, *(rule for kind in kinds for rule in getattr(kind, "__metadata__", ()))]
+    bounds = [bound for rule in rules for bound in (rule.metadata if isinstance(rule, FieldInfo) else (rule,))]
+    least = next((f"{bound.ge}" for bound in bounds if isinstance(bound, Ge)), "")
+    above = next((f"above {bound.gt}" for bound in bounds if isinstance(bound, Gt)), "")
+    most = next((f"{bound.le}" for bound in bounds if isinstance(bound, Le)), "")
+    if least and most:
+        return f"{least} to {most}"
+    parts = [above, f"at least {least}" if least else "", f"at most {most}" if most else ""]
+    return ", ".join(filter(None, parts)) or (", ".join(words) if len(words) > 1 else "")
+
+
+def _kinds(annotation: object) -> Iterator[object]:
+    """A type and what it is made of; not what stands inside of a mapping, or of a pair whose parts differ."""
+    yield annotation
+    made, parts = get_origin(annotation), get_args(annotation)
+    if made in (Literal, dict, Mapping) or (made is tuple and parts[-1] is not Ellipsis):
+        return
+    for part in parts:
+        yield from _kinds(part)
+
+
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "*required*"
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None or value is PydanticUndefined or isinstance(value, Section) or value in ((), {}, ""):
         return ""
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

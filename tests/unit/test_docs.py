@@ -2,20 +2,47 @@
 
 import re
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field
 
 from agent.config import Config, read_config
 from agent.modbus_profiles import ModbusProfileFile
-from agent.yamlfile import validate
+from agent.yamlfile import Section, validate
 from docs import chargers, profiles
-from docs.reference import PAGE, render
+from docs.reference import PAGE, render, table
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_configuration_page_is_what_the_models_say() -> None:
     assert PAGE.read_text() == render(), "docs/configuration.md is out of date: run `make docs`"
+
+
+class _Keys(Section):
+    """Keys of each kind."""
+
+    word: Literal["auto", "off"] = Field("auto", description="w")
+    one: Literal["can"] = Field(description="o")
+    often: Annotated[float, Field(gt=0, le=86_400)] | None = Field(None, description="t")
+    share: Annotated[int, Field(ge=0, le=3)] = Field(1, description="s")
+    many: tuple[Annotated[float, Field(ge=0)], ...] = Field((), description="m")
+    pair: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = Field(None, description="p")
+    free: str = Field("", description="f")
+
+
+def test_the_reference_says_what_each_key_takes() -> None:
+    rows = [row.split(" | ") for row in table("Keys", "", _Keys).splitlines()[4:]]
+    assert {row[0].strip("| `"): row[2].strip() for row in rows} == {
+        "word": "`auto`, `off`",
+        "one": "",
+        "often": "above 0, at most 86400",
+        "share": "0 to 3",
+        "many": "at least 0",
+        "pair": "",
+        "free": "",
+    }
 
 
 def test_the_page_of_device_models_is_what_the_profiles_say() -> None:
