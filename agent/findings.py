@@ -52,9 +52,14 @@ Place = tuple[int | str, ...]
 _BY_ID = Path("/dev/serial/by-id")
 
 
-def findings(path: Path) -> Iterator[tuple[str, str]]:
+def findings(path: Path, mine: Collection[str] = ()) -> Iterator[tuple[str, str]]:
     """What is wrong with a configuration, or worth a look: ``error``, ``warning`` or ``info``, and the words."""
-    yield from ((severity, str(problem)) for severity, problem in found_in(path))
+    yield from ((severity, str(problem)) for severity, problem in found_in(path, mine=mine))
+
+
+def owned(config: Config) -> frozenset[str]:
+    """What a gateway that runs has itself, for ``mine`` of those who look for it."""
+    return frozenset((config.api.listen, (config.ocpp or OcppSection()).listen, str(config.data_dir)))
 
 
 def found_in(path: Path, text: str | None = None, mine: Collection[str] = ()) -> Iterator[Found]:

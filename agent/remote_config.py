@@ -238,21 +238,22 @@ class RemoteConfig:
 
     def _checked(self, text: str) -> tuple[Config, list[str]]:
         """What a text comes to, and the warnings that the present one does not have. Raises ``_Refused``."""
-        from agent.findings import findings  # noqa: PLC0415 - few sites need it
+        from agent.findings import findings, owned  # noqa: PLC0415 - few sites need it
 
+        mine = owned(self._site.config())
         handle, name = tempfile.mkstemp(prefix=f".{self._path.name}-", suffix=".yaml", dir=self._path.parent)
         draft = Path(name)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
                 file.write(text)
-            found = [(kind, words.replace(name, self._path.name)) for kind, words in findings(draft)]
+            found = [(kind, words.replace(name, self._path.name)) for kind, words in findings(draft, mine)]
             errors = [words for kind, words in found if kind == "error"]
             if errors:
                 raise _Refused(f"it can't be used: {errors[0]}", errors=errors[:MAX_FINDINGS])
             config = load_config(draft)
         finally:
             draft.unlink(missing_ok=True)
-        known = {_unplaced(words) for _, words in findings(self._path)}
+        known = {_unplaced(words) for _, words in findings(self._path, mine)}
         warnings = [words for kind, words in found if kind == "warning" and _unplaced(words) not in known]
         return config, warnings[:MAX_FINDINGS]
 

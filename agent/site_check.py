@@ -6,8 +6,7 @@ from pathlib import Path
 
 from agent.api.setup_view import CheckFinding, FindingsError, Severity
 from agent.config import Config
-from agent.config_ocpp import OcppSection
-from agent.findings import Found, found_in
+from agent.findings import Found, found_in, owned
 from agent.site_editor import SiteEditor
 from agent.yamltree import Loc, Problem, Tree, parse_tree
 
@@ -26,11 +25,11 @@ class SiteCheck:
 
     def file(self) -> list[CheckFinding]:
         """In the file that is there. Blocks."""
-        return self._told(found_in(self._path, mine=self._mine()))
+        return self._told(found_in(self._path, mine=owned(self._config())))
 
     def text(self, text: str) -> list[CheckFinding]:
         """In a text that would stand in its place. Blocks."""
-        return self._told(found_in(self._path, text, self._mine()))
+        return self._told(found_in(self._path, text, owned(self._config())))
 
     def entry(self, entry: Mapping[str, object], replaces: str = "") -> list[CheckFinding]:
         """About a device, if it were added, or stood in another's place: what is new with it, and what is about it.
@@ -39,13 +38,14 @@ class SiteCheck:
         """
         text, index = self._editor.draft(entry, replaces)
         known = {
-            (severity, problem.text, problem.hint) for severity, problem in found_in(self._path, mine=self._mine())
+            (severity, problem.text, problem.hint)
+            for severity, problem in found_in(self._path, mine=owned(self._config()))
         }
         tree = parse_tree(text, str(self._path))
         place: Loc = ("devices", index)
         line = tree.values[place][0] if isinstance(tree, Tree) and place in tree.values else 0
         found: list[CheckFinding] = []
-        for severity, problem in found_in(self._path, text, self._mine()):
+        for severity, problem in found_in(self._path, text, owned(self._config())):
             about = bool(line) and problem.line == line
             if about or (severity, problem.text, problem.hint) not in known:
                 found.append(finding_of(self._path, severity, problem, tree if about else None, place))
@@ -54,11 +54,6 @@ class SiteCheck:
     def refuse_wrong(self, entry: Mapping[str, object], replaces: str = "") -> None:
         """Raises ``FindingsError`` with the errors about a device, if there are any."""
         refuse([one for one in self.entry(entry, replaces) if one.severity == "error"])
-
-    def _mine(self) -> set[str]:
-        """What the gateway that runs has itself."""
-        config = self._config()
-        return {config.api.listen, (config.ocpp or OcppSection()).listen, str(config.data_dir)}
 
     def _told(self, found: Iterable[Found]) -> list[CheckFinding]:
         told: list[CheckFinding] = []

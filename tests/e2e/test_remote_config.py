@@ -18,7 +18,7 @@ from agent.config_changes import hash_of
 from agent.control.execution import Answer
 from agent.control.model import Command, Origin, Outcome
 from agent.core.clock import SystemClock
-from agent.core.errors import ConfigError, Refusal
+from agent.core.errors import ConfigError, Refusal, StoreError
 from agent.core.model import Event
 from agent.pipeline.health import Health, UnitState
 from agent.remote_config import RemoteConfig, SiteView
@@ -136,6 +136,22 @@ def test_a_change_that_stands_its_trial_stays_and_only_its_line_is_another(tmp_p
     assert (event.kind, event.data["by"], event.data["old"]) == ("config.trial", "central:ana", old)
     assert not config_trial.undo_unfinished(site.path)
     assert site.remote.ended()["c1"].outcome is Outcome.DONE
+
+
+def test_the_open_database_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looks into a database takes 50 MB, with which a small machine may be full: its health tells of it."""
+    site = FakeSite(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/enlace.db").touch()
+    looked: list[Path] = []
+
+    def describe(path: Path) -> dict[str, int]:
+        looked.append(path)
+        raise StoreError("look", "not here")
+
+    monkeypatch.setattr("agent.findings.describe", describe)
+    assert site.one(patch=replace(EVERY, 5), dry_run=True).outcome is Outcome.DONE
+    assert looked == []
 
 
 def test_without_leave_nothing_is_told_or_changed(tmp_path: Path) -> None:
