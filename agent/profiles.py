@@ -86,7 +86,7 @@ class ProfileFile(Section):
     dbc: tuple[str, ...] = Field(min_length=1, description="DBC files", examples=["[my_battery.dbc]"])
     stale_after_s: Annotated[float, Field(gt=0)] | None = Field(
         default=None,
-        description="silence that makes values invalid; default: 3 cycles of each message, all parts of a multiplexed one together",
+        description="silence that makes values invalid; default: 3 cycles of each message, whichever of its parts came",
     )
     alive: tuple[SignalName, ...] = Field(default=(), description="counters that move with each frame")
     keep_unmapped: bool = Field(default=False, description="also keep signals that no point maps")
