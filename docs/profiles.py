@@ -22,6 +22,10 @@ None of the Modbus models was tried on the device itself by us: their registers 
 names, and each has a case with worked-out values in `tests/cases/modbus_profiles`.
 
 A SunSpec device needs no model: `profile: sunspec` asks it what it has.
+
+Many devices close a Modbus TCP connection that nobody used for some seconds. The next question opens it again, and no
+reading is lost; `enlace_wire_events_total` with `name="reopened"` counts it ([metrics.md](metrics.md)). Where a gateway
+closes it over a question to one unit, that unit has no answer, and the others behind it go on.
 """
 
 MODELS = """\
