@@ -1,6 +1,7 @@
 """The pages that people read say what the program does."""
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,6 +75,16 @@ def test_every_yaml_block_of_the_readme_is_a_configuration(tmp_path: Path) -> No
         path.write_text(block)
         reading = read_config(path, {})
         assert reading.config is not None, [str(problem) for problem in reading.problems]
+
+
+def test_every_module_beside_the_rooms_has_a_row_in_the_readme() -> None:
+    rows = [
+        line.split("|")[1] for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `agent/")
+    ]
+    named = [name.removeprefix("agent/") for row in rows for name in re.findall(r"`([^`]+\.py)`", row)]
+    modules = {path.name for path in (ROOT / "agent").glob("*.py") if not path.name.startswith("__")}
+    assert modules == {module for module in modules for name in named if fnmatch(module, name)}
+    assert all(any(fnmatch(module, name) for module in modules) for name in named)
 
 
 def test_every_make_target_that_is_named_exists() -> None:
