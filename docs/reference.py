@@ -40,7 +40,8 @@ it. Times are in seconds (86400 are a day, 31622400 are 366), currents in A per 
 ENVIRONMENT = """\
 ## Environment
 
-Each of these variables, in the process's environment or in a file `.env` in its working directory, overrides one key.
+Each of these variables, in the process's environment or in a file `.env` in its working directory (lines `NAME=value`,
+also with `export` before), overrides one key.
 `ENLACE_CONFIG` names the configuration file where `--config` is not given; `ENLACE_TOKEN` is for `enlace seed`;
 `enlace demo` sets `ENLACE_DEMO_CONTROL` for its gateway. Any other variable that begins with `ENLACE_` is an error.
 
