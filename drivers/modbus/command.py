@@ -8,6 +8,7 @@ Rules of this file:
 3. What was set is repeated every ``refresh_s`` by jobs of its own, and by ``catch_up`` where those are not run because
    reading fails. It is written again with the set-up after the device was away (``restore``): it may have been without
    power. A job that has nothing to ask does not exist: whoever polls would take it for an answer.
+   A device that answers to reading only is read all the same: what has no answer here is tried less often then.
 4. After an error nobody knows what the device has: that point is repeated no longer. A value that the device refused
    outright changes nothing: the one before it stays in force.
 5. Between two writes lies ``write_pause_s``, whatever came of the first one: the second waits.
@@ -35,6 +36,8 @@ READ_BACK_TRIES = 4
 READ_BACK_PAUSE_S = 0.25
 #: So many periods after it was last written, a value is repeated with whatever is asked next.
 OVERDUE = 1.2
+#: A device that takes no writes after it was away is tried again after so long, and then half as often each time.
+RESTORE_S, MAX_RESTORE_S = 5.0, 60.0
 _ACCEPTED = 5  #: the exception that says "it will be done"
 _GATEWAY = (10, 11)
 
@@ -60,6 +63,8 @@ class Commander:
         self._wanted: dict[str, tuple[Number, float]] = {}  # point -> value, when it was last written
         self._told: set[str] = set()
         self._away = False
+        self._unheard = False  # the last try to catch up had no answer
+        self._restore_pause_s, self._restore_s = RESTORE_S, -math.inf
         self.started = False  #: it was commanded, and not released since
         periods = {setting.refresh_s for setting in profile.settings if setting.refresh_s}
         if self._heartbeat is not None:
@@ -110,30 +115,54 @@ class Commander:
     def forget(self) -> None:
         """The device was away, or the way to it: it may have lost what was set."""
         self._away = self.started
+        self._restore_pause_s, self._restore_s = RESTORE_S, -math.inf
 
     async def restore(self, sink: Sink) -> None:
-        """Set again what was set before the device was away. Raises ``DeviceError``: then with the next answer."""
-        if not self._away or self._lock.locked():
+        """Set again what was set before a device was away that has just answered. Raises ``Unavailable``.
+
+        One that does not answer to it is told, and tried again with a later answer: it is there, and is read.
+        """
+        if not self._away or self._lock.locked() or self._clock.monotonic_s() < self._restore_s:
             return
         async with self._lock:
-            op = f"set {self._device} again"
             try:
-                await self._begin(op)
+                await self._restore(sink)
+            except (NoAnswer, BadData) as error:
+                self._restore_s = self._clock.monotonic_s() + self._restore_pause_s
+                self._restore_pause_s = min(2 * self._restore_pause_s, MAX_RESTORE_S)
+                self._tell("settings", error.reason, sink)
+            else:
+                self._away = False
+                self._told.discard("settings")
+
+    async def _restore(self, sink: Sink) -> None:
+        op = f"set {self._device} again"
+        try:
+            await self._begin(op)
+        except CommandRejected as error:
+            self._tell("set-up", error.reason, sink)
+        for point, (value, written_s) in list(self._wanted.items()):
+            setting = self._known[point]
+            try:
+                await self._set(op, setting, value, write_of(setting, value))
             except CommandRejected as error:
-                self._tell("set-up", error.reason, sink)
-            for point, (value, written_s) in list(self._wanted.items()):
-                setting = self._known[point]
-                try:
-                    await self._set(op, setting, value, write_of(setting, value))
-                except CommandRejected as error:
-                    self._tell(point, error.reason, sink)
-                except DeviceError:
-                    self._wanted[point] = value, written_s
-                    raise
-            self._away = False
+                self._tell(point, error.reason, sink)
+            except DeviceError:
+                self._wanted[point] = value, written_s
+                raise
 
     async def catch_up(self, sink: Sink) -> None:
-        """Repeat what should have been repeated long ago. Raises ``DeviceError``."""
+        """Repeat what should have been repeated long ago. Raises ``DeviceError``; the next time it leaves it then."""
+        if self._unheard:
+            self._unheard = False
+            return
+        try:
+            await self._catch_up(sink)
+        except DeviceError:
+            self._unheard = True
+            raise
+
+    async def _catch_up(self, sink: Sink) -> None:
         for period in self._periods:
             if self.started and self._oldest_s(period) < self._clock.monotonic_s() - OVERDUE * period:
                 await self._repeat(period, sink)

@@ -104,6 +104,67 @@ def test_what_was_set_is_set_again_once_where_the_device_closes_its_connections(
     run(check)
 
 
+def test_a_device_that_answers_to_reading_only_after_it_was_away_is_read_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "RESTORE_S", 0.0)
+
+    async def check() -> None:
+        device = charger()
+
+        def hook(asked: Asked, pdu: bytes) -> Said:
+            return [] if asked.pdu[0] in {6, 16} and deaf else [(0, asked.frame(pdu))]
+
+        deaf = False
+        peer = Peer({1: device}, hook=hook)
+        profile = ModbusProfile("charger", (POWER,), (SETTING,))
+        async with peer.serve(), opened(poller_of(peer.url, device_of(profile))) as poller:
+            sink = RecordingSink()
+            await poller.commandables["d1"].set("current_limit_a", 16)
+            deaf = True
+            poller.units[0].forget()
+            assert await poll(poller, sink) is None
+            assert await poll(poller, sink) is None
+            (event,) = sink.events
+            assert (event.kind, event.data["what"]) == ("device.refuses", "settings")
+            deaf = False
+            device.writes.clear()
+            assert await poll(poller, sink) is None
+            assert await poll(poller, sink) is None
+            assert device.writes == [(16, 5, (160,))], "once"
+
+    run(check)
+
+
+def test_reading_has_its_turn_where_repeating_has_no_answer() -> None:
+    async def check() -> None:
+        clock = FakeClock()
+        device = charger()
+
+        def hook(asked: Asked, pdu: bytes) -> Said:
+            return [] if asked.pdu[0] in {6, 16} and deaf else [(0, asked.frame(pdu))]
+
+        deaf = False
+        peer = Peer({1: device}, hook=hook)
+        async with peer.serve():
+            link = Link(peer.url, clock)
+            await link.open()
+            commander = Commander("d1", PROFILE, Asker(link, clock, 1, 1.0), clock)
+            sink = RecordingSink()
+            await commander.set("current_limit_a", 16)
+            deaf = True
+            clock.advance(20)
+            for _ in range(2):
+                with pytest.raises(NoAnswer):
+                    await commander.catch_up(sink)
+                asked = len(peer.asked)
+                await commander.catch_up(sink)
+                assert len(peer.asked) == asked
+            await link.close()
+
+    run(check)
+
+
 def test_what_the_device_does_not_take_again_is_told_and_repeated_no_longer() -> None:
     async def check() -> None:
         device = charger()
