@@ -522,7 +522,7 @@ def test_news_of_an_alarm_that_is_over_is_good_news() -> None:
         # Apprise shows its own shortened form of an address.
         (
             "Could not load E-Mail URL: mailto://u:m...d@1...1:…?from=a...c&to=d...f",
-            "mailto://u:mypassw0rd@10.0.0.1?from=a@b.example&to=d@e.example",
+            "mailto://u:mypassw0rd@127.0.0.1?from=a@b.example&to=d@e.example",
             "Could not load E-Mail URL: …",
         ),
     ],
